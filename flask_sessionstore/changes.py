@@ -1,0 +1,140 @@
+"""What one request did to its session, as a log that can be applied again to a newer record.
+
+Two requests that write at once both load revision 1. One stores revision 2; the other, told so, applies its changes to
+that and stores revision 3. A log is kept per key:
+
+* a plain set always applies: the later wins;
+* a removal wins over a nested change of the value that it removed;
+* an updater runs again, on the newest value;
+* ``clear`` empties whatever is there when it is applied.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from . import codec
+
+State = dict[str, bytes]
+
+
+class Set(t.NamedTuple):
+    """``session[key] = value``."""
+
+    data: bytes
+
+    def apply(self, state: State, key: str) -> None:
+        state[key] = self.data
+
+
+class Remove(t.NamedTuple):
+    """``del session[key]``."""
+
+    def apply(self, state: State, key: str) -> None:
+        state.pop(key, None)
+
+
+class Nested(t.NamedTuple):
+    """``session[key].append(...)``: means something only while the value is there."""
+
+    data: bytes
+
+    def apply(self, state: State, key: str) -> None:
+        if key in state:
+            state[key] = self.data
+
+
+class Update(t.NamedTuple):
+    """``session.update_or(key, default, updater)``."""
+
+    default: bytes
+    updater: t.Callable[[t.Any], t.Any]
+    type: t.Any
+
+    def apply(self, state: State, key: str) -> None:
+        state[key] = self.result(state.get(key), key)
+
+    def result(self, data: bytes | None, key: str) -> bytes:
+        """The bytes after this update of a value that is ``data`` now, or absent."""
+        if data is None:
+            return self.default
+        old = codec.decode(data)
+        if self.type is not None:
+            old = codec.convert(old, self.type, key)
+        return codec.encode(self.updater(old), key)
+
+
+Change = Set | Remove | Nested | Update
+
+
+class Changes:
+    """The log of one request."""
+
+    __slots__ = ("_log", "cleared", "metadata", "renewed")
+
+    def __init__(self) -> None:
+        self._log: dict[str, list[Change]] = {}
+        #: Whether the session was emptied first.
+        self.cleared = False
+        #: Whether a new session key was asked for.
+        self.renewed = False
+        #: What was assigned of ``permanent``, ``lifetime`` and ``deadline``.
+        self.metadata: dict[str, t.Any] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._log or self.cleared or self.renewed or self.metadata)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._log
+
+    @property
+    def writes(self) -> bool:
+        """Whether any data was written or removed."""
+        return bool(self._log)
+
+    def set(self, key: str, data: bytes) -> None:
+        """Log a plain set. What came before it on this key no longer matters, but that it had been removed (for its place)."""
+        before = self._log.pop(key, [])
+        removed = [change for change in before if type(change) is Remove]
+        self._log[key] = [*removed[-1:], Set(data)]
+
+    def remove(self, key: str) -> None:
+        """Log a removal."""
+        self._log.pop(key, None)
+        self._log[key] = [Remove()]
+
+    def update(self, key: str, update: Update) -> None:
+        """Log a call of an updater."""
+        self._log.setdefault(key, []).append(update)
+
+    def nested(self, key: str, data: bytes) -> None:
+        """Log a change within the value of ``key``. Within a value that this request set, it is part of that set."""
+        changes = self._log.setdefault(key, [])
+        if changes and type(changes[-1]) in (Set, Nested):
+            changes[-1] = type(changes[-1])(data)
+        else:
+            changes.append(Nested(data))
+
+    def clear(self) -> None:
+        """Log a new start: nothing before it matters, metadata included."""
+        self._log.clear()
+        self.metadata.clear()
+        self.cleared = True
+
+    def apply(self, state: t.Mapping[str, bytes]) -> State:
+        """``state`` with these changes made.
+
+        :raises SessionInsertError, SessionGetError: if an updater no longer fits the value it finds.
+        """
+        return self._apply({} if self.cleared else dict(state), skip=())
+
+    def own(self) -> State:
+        """What this request wrote by itself: plain sets, and updates from their defaults. Nothing that it had loaded."""
+        return self._apply({}, skip=(Nested,))
+
+    def _apply(self, state: State, skip: tuple[type, ...]) -> State:
+        for key, changes in self._log.items():
+            for change in changes:
+                if not isinstance(change, skip):
+                    change.apply(state, key)
+        return state

@@ -1,0 +1,287 @@
+"""Flask's side: which cookie came in, which cookie and headers go out."""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+from functools import lru_cache
+
+import msgspec
+from flask import Flask
+from flask.signals import got_request_exception
+from flask.sessions import SessionInterface
+from flask.wrappers import Request, Response
+
+from . import config
+from .errors import ConfigurationError, SessionTooLarge, StoreUnavailable
+from .key import Token
+from .lifecycle import Cookie, Lifecycle, Outcome, Policy, cookie_lifetime, largest_keys
+from .record import Record, to_datetime
+from .sessions import Session
+from .signing import claim, signer
+from .stores.base import ServerSideStore, SessionStore
+
+logger = logging.getLogger("flask_sessionstore")
+
+#: How many cookies of the same name are looked at.
+MAX_COOKIES = 3
+#: What every browser keeps of one Set-Cookie header, in bytes (RFC 6265, section 6.1, asks for 4096 at least; some count more).
+MAX_COOKIE_SIZE = 4093
+
+ImportSession = t.Callable[[Flask, Request], t.Mapping[str, object] | None]
+
+
+class StoreSessionInterface(SessionInterface):
+    """The session interface that keeps sessions in a store.
+
+    :param store: where sessions are kept.
+    :param policy: the application's settings.
+    :param import_session: called with the application and the request where no cookie of ours came; returns the data of a
+        new session, or None.
+    """
+
+    session_class = Session
+
+    def __init__(self, store: SessionStore, policy: Policy, import_session: ImportSession | None = None) -> None:
+        #: The application's store.
+        self.store = store
+        self._policy = policy
+        self._import_session = import_session
+
+    def open_session(self, app: Flask, request: Request) -> Session | None:
+        """The request's session, which has not looked at anything yet; None where the application has no secret.
+
+        :raises ConfigurationError: if the secrets cannot be used.
+        """
+        if not app.secret_key:
+            return None
+        return self.session_class._of(Lifecycle(self.store, self._policy_of(app), _Browser(self, app, request)))
+
+    def save_session(self, app: Flask, session: t.Any, response: Response) -> None:
+        """Store what changed, and send the cookie if there is something to tell the browser.
+
+        :raises SessionError: what the lifecycle raises; a :exc:`StoreUnavailable` becomes a 503 in ``response`` instead, unless
+            the application propagates exceptions.
+        """
+        if not isinstance(session, Session):
+            return
+        lifecycle = t.cast("Lifecycle", session._source)
+        name = t.cast("_Browser", lifecycle.presented).cookie_name
+        try:
+            outcome = lifecycle.commit(session, extend=not _is_public(response))
+            self._send(app, name, outcome, session, response)
+        except StoreUnavailable as error:
+            if _propagates(app):
+                self._send(app, name, lifecycle.outcome, session, response)
+                raise
+            _turn_into_503(app, error, response)
+            self._send(app, name, lifecycle.outcome, session, response)
+            got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
+        except Exception as error:
+            lifecycle.fail(error)
+            self._send(app, name, lifecycle.outcome, session, response)
+            raise
+        finally:
+            lifecycle.response_begun = True
+            if response.is_streamed:
+                response.call_on_close(lambda: _warn_of_unsaved(session))
+
+    def _policy_of(self, app: Flask) -> Policy:
+        """The policy with what Flask has set now: an application may change these late."""
+        policy = self._policy
+        lifetime = app.permanent_session_lifetime
+        refresh = app.config["SESSION_REFRESH_EACH_REQUEST"]
+        if policy.lifetime != lifetime or policy.refresh is not refresh:
+            self._policy = policy = msgspec.structs.replace(policy, lifetime=lifetime, refresh=refresh)
+        return policy
+
+    # -- headers ---------------------------------------------------------------------------------------------------
+
+    def _send(self, app: Flask, name: str, outcome: Outcome, session: Session, response: Response) -> None:
+        if outcome.cookie is not Cookie.KEEP:
+            attributes = self._attributes(app, name)
+            if outcome.cookie is Cookie.SET:
+                self._set_cookie(app, name, outcome, attributes, response)
+            else:
+                response.delete_cookie(name, **attributes)
+            _keep_private(response)
+        if session.accessed or outcome.cookie is not Cookie.KEEP:
+            _vary_by_cookie(response)
+
+    def _attributes(self, app: Flask, name: str) -> dict[str, t.Any]:
+        """The cookie's attributes, the same for setting and deleting it."""
+        attributes = {
+            "domain": self.get_cookie_domain(app),
+            "path": self.get_cookie_path(app),
+            "secure": self.get_cookie_secure(app),
+            "httponly": self.get_cookie_httponly(app),
+            "samesite": self.get_cookie_samesite(app),
+            "partitioned": self.get_cookie_partitioned(app),
+        }
+        _check_cookie(name, *attributes.values())
+        return attributes
+
+    def _set_cookie(
+        self, app: Flask, name: str, outcome: Outcome, attributes: dict[str, t.Any], response: Response
+    ) -> None:
+        record = t.cast("Record", outcome.record)
+        lifetime = cookie_lifetime(record)
+        seconds = 0 if lifetime is None else max(int(lifetime.total_seconds()), 1)
+        token = Token(
+            key=t.cast("t.Any", outcome.key),
+            issued=record.extended_ms // 1000,
+            lifetime=seconds,
+            permanent=record.permanent,
+            seen=record.revision[:4],
+        )
+        value = signer(config.secrets(app), name).dumps(token)
+        response.set_cookie(
+            name,
+            value,
+            max_age=seconds or None,
+            expires=to_datetime(record.expires_ms) if seconds else None,
+            **attributes,
+        )
+        if len(value) > MAX_COOKIE_SIZE // 2 and not isinstance(self.store, ServerSideStore):
+            _check_cookie_size(response, record)
+
+
+class _Browser:
+    """What one request's browser presented. Nothing is parsed before somebody asks."""
+
+    __slots__ = ("_app", "_interface", "_request", "_tokens", "cookie_name")
+
+    def __init__(self, interface: StoreSessionInterface, app: Flask, request: Request) -> None:
+        self._interface = interface
+        self._app = app
+        self._request = request
+        self._tokens: list[Token] | None = None
+        #: Asked for while the request's context stands: an override may depend on it.
+        self.cookie_name = interface.get_cookie_name(app)
+
+    def claims(self) -> list[Token]:
+        tokens = (claim(text, self._interface.store.key_class) for text in self._cookies())
+        return [token for token in tokens if token is not None]
+
+    def tokens(self) -> list[Token]:
+        if self._tokens is None:
+            self._tokens = self._verified()
+        return self._tokens
+
+    def seed(self) -> t.Mapping[str, object] | None:
+        import_session = self._interface._import_session
+        return None if import_session is None else import_session(self._app, self._request)
+
+    def _verified(self) -> list[Token]:
+        cookies = self._cookies()
+        if not cookies:
+            return []
+        loads = signer(config.secrets(self._app), self.cookie_name).loads
+        tokens = (loads(text, self._interface.store.key_class) for text in cookies)
+        return list({token.key: token for token in tokens if token is not None}.values())
+
+    def _cookies(self) -> list[str]:
+        if "HTTP_COOKIE" not in self._request.environ:
+            return []
+        return self._request.cookies.getlist(self.cookie_name)[:MAX_COOKIES]
+
+
+# -- caches between us and the browser -----------------------------------------------------------------------------
+
+
+def _vary_by_cookie(response: Response) -> None:
+    if "Vary" in response.headers:
+        response.vary.add("Cookie")
+    else:
+        response.headers["Vary"] = "Cookie"  # much cheaper, and nearly always the case
+
+
+def _is_public(response: Response) -> bool:
+    if "Cache-Control" not in response.headers:
+        return False
+    control = response.cache_control
+    return bool(control.public) or control.s_maxage is not None
+
+
+def _keep_private(response: Response) -> None:
+    """A cookie is for one browser: no cache between may keep it (CVE-2023-30861 is what happens otherwise)."""
+    if "Cache-Control" not in response.headers:
+        response.headers["Cache-Control"] = 'private, no-cache="Set-Cookie"'
+        return
+    if _is_public(response):
+        logger.warning("a response marked as public carries a session cookie: it was made private")
+    control = response.cache_control
+    control.public = False
+    control.s_maxage = None
+    control.private = True
+    if not control.no_store and not control.no_cache:
+        control.no_cache = "Set-Cookie"
+
+
+# -- what browsers demand of a cookie ------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _check_cookie(
+    name: str, domain: str | None, path: str, secure: bool, httponly: bool, samesite: str | None, partitioned: bool
+) -> None:
+    """Refuse what browsers would drop without a word (RFC 6265bis, sections 4.1.3 and 5.6)."""
+    if name.lower().startswith(("__host-", "__secure-")) and not secure:
+        raise _browsers_refuse(f"a name such as {name!r} without Secure", "SESSION_COOKIE_SECURE = True")
+    if name.lower().startswith("__host-"):
+        if domain:
+            raise _browsers_refuse(f"a name such as {name!r} with a domain", "SESSION_COOKIE_DOMAIN = None")
+        if path != "/":
+            raise _browsers_refuse(f"a name such as {name!r} below a path", 'SESSION_COOKIE_PATH = "/"')
+    if samesite is not None and samesite.lower() == "none" and not secure:
+        raise _browsers_refuse("SameSite=None without Secure", "SESSION_COOKIE_SECURE = True")
+    if partitioned and not secure:
+        raise _browsers_refuse("Partitioned without Secure", "SESSION_COOKIE_SECURE = True")
+
+
+def _browsers_refuse(what: str, instead: str) -> ConfigurationError:
+    return ConfigurationError(f"browsers refuse a cookie of {what}; set {instead}", key=instead.partition(" ")[0])
+
+
+def _check_cookie_size(response: Response, record: Record) -> None:
+    """Browsers drop an over-long cookie without a word; what they had stays."""
+    headers = response.headers.getlist("Set-Cookie")
+    size = len(headers[-1].encode("latin-1", "replace"))
+    if size > MAX_COOKIE_SIZE:
+        response.headers.setlist("Set-Cookie", headers[:-1])
+        largest = largest_keys(record)
+        raise SessionTooLarge(
+            f"the session's cookie is {size} bytes, and browsers keep {MAX_COOKIE_SIZE}; its largest keys are"
+            f" {', '.join(map(repr, largest))}. A server-side store has no such limit",
+            size=size,
+            limit=MAX_COOKIE_SIZE,
+            largest=largest,
+        )
+
+
+# -- failure at the end of a request -------------------------------------------------------------------------------
+
+
+def _propagates(app: Flask) -> bool:
+    propagate = app.config["PROPAGATE_EXCEPTIONS"]
+    return bool(app.testing or app.debug if propagate is None else propagate)
+
+
+def _turn_into_503(app: Flask, error: StoreUnavailable, response: Response) -> None:
+    """Flask would make it a 500. The response is in our hands already, so it is changed in place."""
+    logger.error("the session could not be stored: the response becomes a 503 (%s)", error)
+    response.close()
+    response.headers.clear()
+    unavailable = error.get_response()
+    response.status_code = unavailable.status_code
+    response.headers.extend(unavailable.headers)
+    response.direct_passthrough = False
+    response.set_data(unavailable.get_data())
+
+
+def _warn_of_unsaved(session: Session) -> None:
+    if session._changes or session._forced:
+        logger.warning(
+            "the session was changed while the response was streamed, and nobody saved it: call session.save()"
+        )
+

@@ -1,0 +1,96 @@
+"""SessionKey: the secret that a browser holds, and the handle under which the server files its session."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import typing as t
+
+from .errors import SessionError
+
+# 32 bytes in base64url without padding. The last character carries only four bits, so only sixteen are possible:
+# each key has exactly one spelling.
+_KEY = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]", re.ASCII)
+_HANDLE = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class SessionKey:
+    """The secret of one session: 32 random bytes as 43 characters of base64url.
+
+    ``str(key)`` is the secret, for the cookie alone; ``repr`` shows the first digits of the handle. Two keys are equal if
+    they name the same session.
+
+    :param text: the 43 characters.
+    :raises ValueError: if ``text`` is no session key.
+    """
+
+    __slots__ = ("_handle", "_text")
+
+    def __init__(self, text: str) -> None:
+        if not _KEY.fullmatch(text):
+            raise ValueError("not a session key: 43 characters of base64url are expected")
+        self._text: str | None = text
+        self._handle: str | None = None
+
+    @classmethod
+    def generate(cls) -> t.Self:
+        """A new key from the operating system's randomness (256 bits; OWASP asks for at least 64)."""
+        key = cls.__new__(cls)
+        key._text, key._handle = secrets.token_urlsafe(32), None
+        return key
+
+    @classmethod
+    def of(cls, handle: str) -> t.Self:
+        """The key of a known handle, without its secret: good for the server's side, never for a cookie.
+
+        :raises ValueError: if ``handle`` is not 64 hexadecimal digits in lower case.
+        """
+        if not _HANDLE.fullmatch(handle):
+            raise ValueError("not a session handle: 64 hexadecimal digits in lower case are expected")
+        key = cls.__new__(cls)
+        key._text, key._handle = None, handle
+        return key
+
+    @property
+    def handle(self) -> str:
+        """SHA-256 of the secret's 43 characters, in hexadecimal: public, and no way back to the secret."""
+        if self._handle is None:
+            self._handle = hashlib.sha256(str(self).encode("ascii")).hexdigest()
+        return self._handle
+
+    @property
+    def has_secret(self) -> bool:
+        """False for a key made by :meth:`of`."""
+        return self._text is not None
+
+    def __str__(self) -> str:
+        if self._text is None:
+            raise SessionError("this session was opened by its handle: its secret is known to the browser alone")
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.handle[:8]}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SessionKey):
+            return NotImplemented
+        return hmac.compare_digest(self.handle, other.handle)
+
+    def __hash__(self) -> int:
+        return hash(self.handle)
+
+
+class Token(t.NamedTuple):
+    """What a cookie says: a session key, and what the browser was told when it got it."""
+
+    key: SessionKey
+    #: When the session was last extended as far as this browser knows, in seconds since 1970.
+    issued: int
+    #: The cookie's lifetime in seconds; 0 for a browser-session cookie.
+    lifetime: int
+    #: The session's ``permanent`` at that time.
+    permanent: bool
+    #: The first four bytes of the revision that this browser has seen.
+    seen: bytes

@@ -1,0 +1,533 @@
+"""One session against one store: load, commit, end. No Flask, no HTTP.
+
+A commit's outcome is a value: what is to happen to the cookie, under which key, until when. The rules, in short:
+
+* No write without a load of the same key, and none upserts: what ended stays ended.
+* A write that lost against another is merged with it: this request's changes are applied to the newest record.
+* A sign-in (a renewal, another owner) is never dropped; any other write to a session that is gone is.
+* The cookie is set only if the last call to the store found its key alive, and deleted only for what is known to be dead.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import random
+import time
+import typing as t
+from datetime import timedelta
+
+import msgspec
+
+from . import signals
+from .errors import (
+    SessionConflict,
+    SessionCorrupt,
+    SessionError,
+    SessionGone,
+    SessionTooLarge,
+    StoreError,
+    StoreUnavailable,
+)
+from .key import SessionKey, Token
+from .record import TOMBSTONE_MS, Record, new_revision, to_datetime, to_ms
+from .sessions import Rules, Session
+
+if t.TYPE_CHECKING:
+    from .stores.base import SessionStore
+
+logger = logging.getLogger("flask_sessionstore")
+
+_LARGEST = 3  # keys named in the message of SessionTooLarge
+
+
+class Cookie(enum.Enum):
+    """What is to happen to the browser's cookie."""
+
+    KEEP = "keep"
+    SET = "set"
+    DELETE = "delete"
+
+
+class Outcome(t.NamedTuple):
+    """What a commit came to."""
+
+    cookie: Cookie = Cookie.KEEP
+    #: With SET: the key to send, and the record that was found alive under it.
+    key: SessionKey | None = None
+    record: Record | None = None
+
+
+KEEP = Outcome()
+DELETE = Outcome(Cookie.DELETE)
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings a lifecycle obeys; spans of time as timedelta."""
+
+    rules: Rules = Rules()
+    #: Idle lifetime of permanent sessions, and of all where ``browser_lifetime`` is None.
+    lifetime: timedelta = timedelta(days=31)
+    #: Idle lifetime of sessions behind a browser-session cookie.
+    browser_lifetime: timedelta | None = None
+    #: Hard end, from creation or the last sign-in.
+    absolute_lifetime: timedelta | None = None
+    #: Whether requests extend, or only changes do.
+    refresh: bool = True
+    #: No extension sooner after the last; but a tenth of the lifetime is enough.
+    refresh_interval: timedelta = timedelta(seconds=60)
+    #: Limit of the encoded state, in bytes.
+    max_size: int = 1024 * 1024
+    #: How long to go on merging against other writers.
+    conflict_timeout: timedelta = timedelta(seconds=2)
+    #: Sender of signals.
+    sender: t.Any = None
+
+    def idle(self, record: Record) -> timedelta:
+        """How long the session of ``record`` may be idle."""
+        if record.lifetime is not None:
+            return record.lifetime
+        if record.permanent or self.browser_lifetime is None:
+            return self.lifetime
+        return self.browser_lifetime
+
+    def end_ms(self, record: Record, now_ms: int) -> int:
+        """The fixed end in force, in milliseconds since 1970; 0 for none."""
+        ends = []
+        if record.deadline is not None:
+            ends.append(int(record.deadline.timestamp() * 1000))
+        if self.absolute_lifetime is not None:
+            ends.append((record.created_ms or now_ms) + to_ms(self.absolute_lifetime))
+        return max(min(ends), 1) if ends else 0
+
+    def interval(self, lifetime: timedelta) -> float:
+        """Seconds between two extensions of a session with this idle lifetime."""
+        return min(self.refresh_interval, lifetime / 10).total_seconds()
+
+
+class Presented(t.Protocol):
+    """What the browser presented."""
+
+    def claims(self) -> list[Token]:
+        """Tokens as they read, unverified; good for nothing but not wasting time."""
+
+    def tokens(self) -> list[Token]:
+        """Tokens whose signature holds, under different keys."""
+
+    def seed(self) -> t.Mapping[str, object] | None:
+        """Data to start a new session with."""
+
+
+class Lifecycle:
+    """One request's session, from the token to the outcome.
+
+    :param store: where sessions are kept.
+    :param policy: the settings in force.
+    :param presented: what the browser presented.
+    """
+
+    #: Between two attempts against other writers; replaced where waiting makes no sense.
+    sleep: t.Callable[[float], object] = time.sleep
+
+    def __init__(self, store: SessionStore, policy: Policy, presented: Presented) -> None:
+        self.store = store
+        self.policy = policy
+        self.rules = policy.rules
+        self.presented = presented
+        #: True once no cookie can be sent any more.
+        self.response_begun = False
+        #: The latest decision about the cookie.
+        self.outcome = KEEP
+        self._born = store.now()
+        self._key: SessionKey | None = None
+        self._base: Record | None = None
+        # Why there is no record though the browser presented a key: "ended", "emptied", "renewed", "unknown" (deleted
+        # once), "corrupt", "late" (too old to tell an end from a key never known), "ambiguous" (two alive).
+        self._absence: str | None = None
+        self._failure: Exception | None = None
+        self._committed = False
+        self._extended = False
+
+    # -- what a session asks ---------------------------------------------------------------------------------------
+
+    def load(self) -> Record | None:
+        """The record this request starts from. A failure is remembered: the store is asked once."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            self._choose(self.presented.tokens())
+        except StoreUnavailable as error:
+            self.fail(error)
+            raise
+        return self._base
+
+    def seed(self) -> t.Mapping[str, object] | None:
+        """Data to start a new session with, where no token of ours was presented."""
+        return self.presented.seed() if self._key is None and self._absence is None else None
+
+    def known_permanent(self) -> bool | None:
+        """``permanent`` as the token has it; None without one."""
+        tokens = self.presented.tokens()
+        return tokens[0].permanent if len(tokens) == 1 else None
+
+    def handle(self) -> str | None:
+        """The handle under which the session is stored; None for a store that keeps none."""
+        return getattr(self._key, "handle", None)
+
+    def save(self, session: Session) -> None:
+        """Commit now. An earlier failure does not keep it from trying."""
+        self._failure = None
+        self.commit(session)
+
+    def reload(self) -> Record | None:
+        """Read again, under the key as it is now."""
+        self._failure = None
+        if self._key is None:
+            return self.load()
+        self._base, self._absence = self._look(self._key, None)
+        return self._base
+
+    # -- loading ---------------------------------------------------------------------------------------------------
+
+    def _choose(self, tokens: list[Token]) -> None:
+        """Of the tokens presented the one whose session is alive; two alive are none."""
+        found = [(token.key, *self._look(token.key, token.seen)) for token in tokens]
+        alive = [candidate for candidate in found if candidate[1] is not None]
+        if len(alive) > 1:
+            self._absence = "ambiguous"
+            logger.warning("the browser sent cookies of two living sessions: neither is used")
+        elif alive:
+            self._key, self._base, self._absence = alive[0]
+        elif found:
+            # A session that is known to have gone says more than a key that is not known at all.
+            self._key, self._base, self._absence = min(found, key=lambda c: c[2] in ("unknown", "late"))
+
+    def _look(self, key: SessionKey, seen: bytes | None) -> tuple[Record | None, str | None]:
+        """The record under ``key``, or why there is none."""
+        now_ms = self._now_ms()
+        try:
+            record = self.store.load(key, seen=seen)
+        except SessionGone as gone:
+            return None, gone.kind or "unknown"
+        except SessionCorrupt as error:
+            logger.warning("session %s: %s; a new one replaces it at the next write", _short(key), error)
+            return None, "corrupt"
+        if record is not None and not 0 < self.policy.end_ms(record, now_ms) <= now_ms:
+            return record, None
+        return None, "late" if now_ms - int(self._born * 1000) > TOMBSTONE_MS else "unknown"
+
+    # -- committing ------------------------------------------------------------------------------------------------
+
+    def commit(self, session: Session, *, extend: bool = True) -> Outcome:
+        """Store what the session changed, and decide about the cookie.
+
+        Called again, it stores nothing twice and decides the same; after a failure it leaves the store alone.
+
+        :param extend: whether a mere extension may be sent with this response.
+        :raises StoreError: if the store cannot do it; :attr:`outcome` holds what must be sent all the same.
+        :raises SessionInsertError: if a kept value was changed into one that cannot be kept.
+        :raises SessionTooLarge: if the state is over the limit.
+        """
+        with session._lock:
+            if self._failure is not None and not self._purge_is_due(session):
+                return self.outcome
+            try:
+                self.outcome = self._commit(session, extend)
+            except Exception as error:
+                self.fail(error)
+                raise
+            self._committed = True
+            return self.outcome
+
+    def fail(self, error: Exception) -> None:
+        """Remember a failure: nothing more is stored for this request, and no cookie set."""
+        if self._failure is error:
+            return
+        self._failure = error
+        if self.outcome.cookie is not Cookie.DELETE:
+            self.outcome = KEEP
+        if isinstance(error, StoreUnavailable):
+            logger.error("%s", error, exc_info=error.__cause__)
+
+    def _commit(self, session: Session, extend: bool) -> Outcome:
+        if session._purged:
+            return self._purge()
+        session._notice_all()
+        dirty = session._forced or bool(session._changes)
+        if self._committed and not dirty and self.outcome is not KEEP:
+            return self.outcome
+        if not session._loaded:
+            if not dirty:
+                return self._extend_unseen() if extend else KEEP
+            session._touch()  # metadata alone was assigned
+        if self._base is None:
+            return self._commit_new(session)
+        if dirty:
+            return self._commit_changes(session, self._base)
+        return self._extend_seen(self._base) if extend else KEEP
+
+    # -- nothing changed -------------------------------------------------------------------------------------------
+
+    def _extend_unseen(self) -> Outcome:
+        """A request that did not touch its session costs nothing, unless a permanent one is due."""
+        if not self.policy.refresh or self._extended:
+            return KEEP
+        claims = self.presented.claims()
+        if len(claims) != 1 or not claims[0].lifetime:
+            return KEEP
+        if not self._due(claims[0].issued, timedelta(seconds=claims[0].lifetime)):
+            return KEEP
+        tokens = self.presented.tokens()
+        return self._extend(tokens[0].key, None) if tokens else KEEP
+
+    def _extend_seen(self, base: Record) -> Outcome:
+        if not self.policy.refresh or self._extended or not self._due(base.extended_ms / 1000, self.policy.idle(base)):
+            return KEEP
+        return self._extend(self._known_key(), self.policy.idle(base))
+
+    def _due(self, extended: float, lifetime: timedelta) -> bool:
+        return self.store.now() - extended >= self.policy.interval(lifetime)
+
+    def _extend(self, key: SessionKey, ttl: timedelta | None) -> Outcome:
+        """A mere extension, tried once: where it fails, the response is served without it."""
+        self._extended = True
+        try:
+            sent, record = self.store.update_ttl(key, ttl)
+        except StoreError as error:
+            if not isinstance(error, SessionGone):
+                logger.warning("session %s was not extended: %s", _short(key), error)
+            return KEEP
+        if self._base is not None:
+            self._base = record
+        # A browser-session cookie has no end that would move; but a cookie that is the session itself is another now.
+        return Outcome(Cookie.SET, sent, record) if _is_persistent(record) or sent is not key else KEEP
+
+    # -- the end of a session ---------------------------------------------------------------------------------------
+
+    def _purge_is_due(self, session: Session) -> bool:
+        """A purge is tried once, even where the store failed before: a log-out must not be half done unnoticed."""
+        return session._purged and self.outcome.cookie is not Cookie.DELETE
+
+    def _purge(self) -> Outcome:
+        if self.outcome.cookie is Cookie.DELETE:
+            return self.outcome
+        key = self._key or self._only_key()
+        if key is None or self._absence == "ambiguous":
+            return KEEP
+        self.outcome = DELETE  # even when the store fails
+        self.store.delete(key)
+        self._forget()
+        return DELETE
+
+    def _only_key(self) -> SessionKey | None:
+        """The key presented, for a session that was not loaded; where there are several, the one that is alive."""
+        if self._base is None and self._absence is None:
+            tokens = self.presented.tokens()
+            if len(tokens) == 1:
+                return tokens[0].key
+            self._choose(tokens)
+        return self._key
+
+    def _forget(self) -> None:
+        self._key = self._base = self._absence = None
+
+    # -- a new session ----------------------------------------------------------------------------------------------
+
+    def _commit_new(self, session: Session) -> Outcome:
+        """There was no record: none presented, or not any more."""
+        changes, absence = session._changes, self._absence
+        signs_in = self._signs_in(session)
+        if absence == "renewed" and changes.cleared:
+            self.store.delete(self._known_key())  # what this browser was signed in to goes on under the successor
+        if absence == "ambiguous" or (absence in ("renewed", "late") and not signs_in):
+            return self._drop(session, absence) if session._state else self._gone(session, absence)
+        if session._state:
+            return self._save(session, session._state, None)
+        return DELETE if absence == "unknown" else KEEP
+
+    def _save(self, session: Session, state: t.Mapping[str, bytes], base: Record | None) -> Outcome:
+        """Store ``state`` under a new key. ``base`` lends what this request did not assign itself, or is None."""
+        record = self._record(session, state, base, fresh=True) if state else None
+        if record is None:
+            return self._gone(session, self._absence)
+        self._need_cookie()
+        try:
+            key = self.store.save(record, self.policy.idle(record))
+        except SessionGone as gone:
+            return self._drop(session, gone.kind or "revoked")
+        return self._stored(session, key, record)
+
+    # -- changes to a known session ---------------------------------------------------------------------------------
+
+    def _commit_changes(self, session: Session, base: Record) -> Outcome:
+        """Write, and where another request wrote first, apply the changes to its record and write again."""
+        newest, state = base, session._state
+        attempts: list[bytes] = []
+        until = time.monotonic() + self.policy.conflict_timeout.total_seconds()
+        while True:
+            try:
+                return self._attempt(session, newest, state, attempts)
+            except SessionGone as gone:
+                return self._commit_gone(session, base, gone.kind)
+            except SessionCorrupt:
+                return self._commit_gone(session, base, None)
+            except SessionConflict as conflict:
+                if conflict.record is None or time.monotonic() >= until:
+                    raise
+                newest = conflict.record
+                if set(attempts) & set(newest.revisions):
+                    return self._stored(session, self._known_key(), newest)  # it had arrived, only its reply was lost
+                state = session._changes.apply(newest.state)
+                self.sleep(random.uniform(0, 0.002 * 2 ** min(len(attempts), 5)))
+
+    def _attempt(
+        self, session: Session, newest: Record, state: t.Mapping[str, bytes], attempts: list[bytes]
+    ) -> Outcome:
+        """One try: which of the store's verbs these changes come to, against ``newest``."""
+        key = self._known_key()
+        record = self._record(session, state, newest) if state else None
+        if record is None:
+            emptied = not state and not session._changes.cleared and newest.owner is None
+            self.store.delete(key, replaces=newest.revision, emptied=emptied)
+            self._forget()
+            session._settle(None)
+            return DELETE
+        attempts.append(record.revision)
+        ttl = self.policy.idle(record)
+        if self._renews(session, newest, record):
+            self._need_cookie()
+            ended = newest.owner is not None and record.owner != newest.owner
+            key = self.store.renew(key, record, ttl, replaces=newest.revision, ended=ended)
+        elif _differs(record, newest):
+            self._need_cookie(unless=key.handle)
+            key = self.store.update(key, record, ttl, replaces=newest.revision)
+        else:
+            attempts.pop()
+            key, record = self.store.update_ttl(key, self.policy.idle(newest))
+        return self._stored(session, key, record)
+
+    def _renews(self, session: Session, newest: Record, record: Record) -> bool:
+        changes = session._changes
+        return changes.renewed or changes.cleared or (session._owner_changed() and record.owner != newest.owner)
+
+    def _commit_gone(self, session: Session, base: Record, kind: str | None) -> Outcome:
+        """The session this request had loaded went meanwhile."""
+        changes, key = session._changes, self._known_key()
+        own = changes.own()
+        if kind == "emptied":
+            return self._save(session, own, None)
+        signed_out = changes.cleared or (session._owner_changed() and session._owner is None)
+        if signed_out and kind == "renewed":
+            self.store.delete(key)
+        if not self._signs_in(session):
+            return self._drop(session, kind or "unknown") if changes else self._gone(session, kind)
+        if kind == "renewed" and base.owner is None:
+            # The same browser signed in twice, or its anonymous session was renewed by another of its requests: what is
+            # in it (the cart) is this browser's own, and comes along.
+            return self._save(session, changes.apply(base.state), base)
+        return self._save(session, own, None)
+
+    def _signs_in(self, session: Session) -> bool:
+        """Whether this request renewed, or gave the session another owner."""
+        return session._changes.renewed or (session._owner_changed() and session._owner is not None)
+
+    def _drop(self, session: Session, reason: str) -> Outcome:
+        logger.warning("session %s: writes were dropped, the session is gone (%s)", _short(self._key), reason)
+        signals.session_write_dropped.send(self.policy.sender, handle=self.handle(), reason=reason)
+        return self._gone(session, reason)
+
+    def _gone(self, session: Session, reason: str | None) -> Outcome:
+        # A key that had loaded and is unknown now is dead; but another response may have set another cookie already.
+        self._base, self._absence = None, "late" if reason in (None, "unknown") else reason
+        session._settle(None)
+        return KEEP
+
+    # -- shared -----------------------------------------------------------------------------------------------------
+
+    def _record(
+        self, session: Session, state: t.Mapping[str, bytes], base: Record | None, *, fresh: bool = False
+    ) -> Record | None:
+        """The record to write: ``state``, with the metadata of ``base`` where this request assigned none.
+
+        None if its end has come already.
+
+        :param fresh: it starts a life of its own, and is no later revision of ``base``.
+        """
+        changes, now_ms = session._changes, self._now_ms()
+        kept = None if base is None or changes.cleared else base
+        meta = changes.metadata
+        owner = session._owner_in(state)
+        signs_in = base is None or owner != base.owner
+        record = Record(
+            state=dict(state),
+            revisions=(new_revision(), *(() if fresh or base is None else base.revisions))[:4],
+            owner=owner,
+            permanent=meta.get("permanent", kept.permanent if kept else self.rules.permanent),
+            lifetime=meta.get("lifetime", kept and kept.lifetime),
+            deadline=meta.get("deadline", kept and kept.deadline),
+            created_ms=now_ms if kept is None or signs_in else kept.created_ms,
+        )
+        self._check_size(record)
+        end_ms = self.policy.end_ms(record, now_ms)
+        if 0 < end_ms <= now_ms:
+            return None
+        return msgspec.structs.replace(record, end_ms=end_ms).written(now_ms, self.policy.idle(record))
+
+    def _check_size(self, record: Record) -> None:
+        size = sum(map(len, record.state.values())) + sum(map(len, record.state))
+        if size > self.policy.max_size:
+            largest = largest_keys(record)
+            raise SessionTooLarge(
+                f"the session is {size} bytes, over SESSION_MAX_SIZE ({self.policy.max_size}); its largest keys are"
+                f" {', '.join(map(repr, largest))}",
+                size=size,
+                limit=self.policy.max_size,
+                largest=largest,
+            )
+
+    def _stored(self, session: Session, key: SessionKey, record: Record) -> Outcome:
+        self._key, self._base, self._absence = key, record, None
+        session._settle(record)
+        return Outcome(Cookie.SET, key, record)
+
+    def _need_cookie(self, *, unless: str | None = None) -> None:
+        """Whatever comes next makes a key that the browser lacks; not so if the key is a handle's and stays."""
+        if self.response_begun and not unless:
+            raise SessionError(
+                "the response has begun: the session cannot be saved any more under a key that the browser lacks"
+            )
+
+    def _known_key(self) -> SessionKey:
+        assert self._key is not None
+        return self._key
+
+    def _now_ms(self) -> int:
+        return int(self.store.now() * 1000)
+
+
+def largest_keys(record: Record) -> list[str]:
+    """The keys that take most room, largest first."""
+    return sorted(record.state, key=lambda key: len(record.state[key]), reverse=True)[:_LARGEST]
+
+
+def _differs(record: Record, newest: Record) -> bool:
+    """Whether there is anything to write."""
+    return any(getattr(record, name) != getattr(newest, name) for name in _WRITTEN)
+
+
+_WRITTEN = ("state", "permanent", "lifetime", "deadline", "owner")
+
+
+def _is_persistent(record: Record) -> bool:
+    """Whether the cookie outlives the browser."""
+    return record.permanent or record.lifetime is not None
+
+
+def cookie_lifetime(record: Record) -> timedelta | None:
+    """How long the cookie of ``record`` lives; None for a browser-session cookie."""
+    return to_datetime(record.expires_ms) - to_datetime(record.extended_ms) if _is_persistent(record) else None
+
+
+def _short(key: SessionKey | None) -> str:
+    handle = getattr(key, "handle", None)
+    return handle[:8] if handle else "in a cookie"

@@ -1,0 +1,251 @@
+"""Record and tombstone: what a store keeps under a handle, and its one byte layout.
+
+::
+
+    offset  bytes  what
+    0       1      format
+    1       1      kind: 0 live, or how the session went: 1 ended, 2 emptied, 3 renewed
+    2       8      revision, the newest
+    10      24     the three revisions before it, newest first, zeros where there were none
+    34      8      extended: when a request last extended it
+    42      8      expires: when it ends
+    50      8      created
+    58      8      idle: the lifetime in force, as a span
+    66      8      end: the fixed end in force, 0 if none
+    74      8      deadline: the session's own fixed end, 0 if none
+    82      1      flags: 1 permanent, 2 has an owner, 4 has a lifetime of its own
+    83      2      length of the owner in bytes
+    85      ...    owner (UTF-8), then the state: a MessagePack map of key to encoded value
+
+All numbers are big-endian and unsigned, all times milliseconds since 1970 UTC. ``revision``, ``extended`` and ``expires``
+have fixed places so that an engine can compare the one and move the others without reading the rest. In a tombstone the
+rest is zeros; a *renewed* one ends in the 32 bytes of its successor's handle.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+import typing as t
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from .errors import SessionCorrupt
+
+#: The format byte that this version writes and reads.
+FORMAT = 1
+#: How long a tombstone stands, in milliseconds: longer than a request should take.
+TOMBSTONE_MS = 10_000
+#: Where the newest revision stands in a record's bytes.
+REVISION = slice(2, 10)
+#: Where ``extended`` and ``expires`` stand in a record's bytes.
+TIMES = slice(34, 50)
+
+_HEADER = struct.Struct(">BB8s24sQQQQQQBH")
+_TIMES = struct.Struct(">QQ")
+_KINDS = (None, "ended", "emptied", "renewed")
+_PERMANENT, _OWNED, _OWN_LIFETIME = 1, 2, 4
+_NO_REVISION = bytes(8)
+_FORMAT_BYTE = bytes([FORMAT])
+# Later formats take the numbers up to here; what lies above starts no record of ours (JSON, text, a pickle).
+_LAST_FORMAT = 31
+
+_encode_state = msgspec.msgpack.Encoder().encode
+_decode_state = msgspec.msgpack.Decoder(dict[str, bytes]).decode
+
+
+def new_revision() -> bytes:
+    """Eight random bytes that name one attempt to write."""
+    return secrets.token_bytes(8)
+
+
+def to_ms(span: timedelta) -> int:
+    """A span of time in whole milliseconds."""
+    return span // timedelta(milliseconds=1)
+
+
+def to_datetime(ms: int) -> datetime:
+    """Milliseconds since 1970 as an aware UTC datetime."""
+    return datetime.fromtimestamp(ms // 1000, UTC).replace(microsecond=ms % 1000 * 1000)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One session as a store keeps it. A value: changes make another."""
+
+    #: The data: encoded values by key.
+    state: dict[str, bytes] = {}
+    #: Up to four revisions, newest first.
+    revisions: tuple[bytes, ...] = ()
+    #: Whom the session belongs to, or None.
+    owner: str | None = None
+    #: As in Flask: the cookie outlives the browser.
+    permanent: bool = False
+    #: The session's own idle lifetime, or None for the configuration's.
+    lifetime: timedelta | None = None
+    #: The session's own fixed end, or None.
+    deadline: datetime | None = None
+    created_ms: int = 0
+    extended_ms: int = 0
+    expires_ms: int = 0
+    idle_ms: int = 0
+    end_ms: int = 0
+
+    @property
+    def revision(self) -> bytes:
+        """The newest revision."""
+        return self.revisions[0] if self.revisions else _NO_REVISION
+
+    @property
+    def created_at(self) -> datetime:
+        """When the session was made, or last signed in (aware, UTC)."""
+        return to_datetime(self.created_ms)
+
+    @property
+    def extended_at(self) -> datetime:
+        """When a request last extended the session (aware, UTC)."""
+        return to_datetime(self.extended_ms)
+
+    @property
+    def expires_at(self) -> datetime:
+        """When the session expires if nothing extends it (aware, UTC)."""
+        return to_datetime(self.expires_ms)
+
+    def written(self, now_ms: int, ttl: timedelta) -> Record:
+        """This record as it is written now, to be idle for ``ttl`` at most."""
+        idle = to_ms(ttl)
+        return msgspec.structs.replace(
+            self,
+            revisions=self.revisions or (new_revision(),),
+            created_ms=self.created_ms or now_ms,
+            extended_ms=now_ms,
+            expires_ms=self._clamp(now_ms + idle),
+            idle_ms=idle,
+        )
+
+    def extended(self, now_ms: int, ttl: timedelta | None = None) -> Record:
+        """This record extended now, by ``ttl`` or by the lifetime it was written with."""
+        idle = self.idle_ms if ttl is None else to_ms(ttl)
+        return msgspec.structs.replace(self, extended_ms=now_ms, expires_ms=self._clamp(now_ms + idle))
+
+    def _clamp(self, expires_ms: int) -> int:
+        return min(expires_ms, self.end_ms) if self.end_ms else expires_ms
+
+
+class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left under a handle whose session went."""
+
+    #: "ended", "emptied" or "renewed".
+    kind: str
+    #: Names the attempt that left it.
+    revision: bytes
+    #: When it is forgotten.
+    expires_ms: int
+    #: The handle under which a renewed session goes on.
+    successor: str | None = None
+
+
+class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be shown of a session: no secret, no data."""
+
+    handle: str
+    owner: str | None
+    created_at: datetime
+    extended_at: datetime
+    expires_at: datetime
+    #: Browser and address of its last sign-in, where the application records them.
+    client: str | None = None
+    #: Whether it is the session of the current request.
+    current: bool = False
+
+
+def pack(record: Record) -> bytes:
+    """The bytes of a record."""
+    owner = b"" if record.owner is None else record.owner.encode()
+    header = _HEADER.pack(
+        FORMAT,
+        0,
+        record.revision,
+        b"".join(record.revisions[1:4]),
+        record.extended_ms,
+        record.expires_ms,
+        record.created_ms,
+        record.idle_ms,
+        record.end_ms,
+        0 if record.deadline is None else to_ms(record.deadline - _EPOCH),
+        (_PERMANENT if record.permanent else 0)
+        | (_OWNED if record.owner is not None else 0)
+        | (_OWN_LIFETIME if record.lifetime is not None else 0),
+        len(owner),
+    )
+    return header + owner + _encode_state(record.state)
+
+
+def pack_tombstone(tombstone: Tombstone) -> bytes:
+    """The bytes of a tombstone."""
+    kind = _KINDS.index(tombstone.kind)
+    header = _HEADER.pack(
+        FORMAT, kind, tombstone.revision, b"", 0, tombstone.expires_ms, 0, 0, 0, 0, 0, 0
+    )
+    return header + bytes.fromhex(tombstone.successor or "")
+
+
+def unpack(data: bytes) -> Record | Tombstone:
+    """What the bytes say.
+
+    :raises SessionCorrupt: if they are no record; ``newer`` is True if a later version may have written them.
+    """
+    if not data or data[0] != FORMAT:
+        newer = bool(data) and FORMAT < data[0] <= _LAST_FORMAT
+        what = "a record of a later format" if newer else "no session record"
+        raise SessionCorrupt(f"the store holds {what} under this handle", newer=newer)
+    try:
+        return _unpack(data)
+    except (ValueError, IndexError, OverflowError, struct.error, RecursionError) as error:
+        raise SessionCorrupt("the store holds a damaged session record", newer=False) from error
+
+
+def _unpack(data: bytes) -> Record | Tombstone:
+    (_, kind, revision, older, extended, expires, created, idle, end, deadline, flags, owned) = _HEADER.unpack_from(
+        data
+    )
+    rest = _HEADER.size + owned
+    if kind:
+        successor = data[rest : rest + 32].hex() or None
+        return Tombstone(kind=t.cast(str, _KINDS[kind]), revision=revision, expires_ms=expires, successor=successor)
+    if len(data) < rest:
+        raise ValueError("the owner is cut off")
+    revisions = (revision, older[:8], older[8:16], older[16:]) if older[0:8] != _NO_REVISION else (revision,)
+    return Record(
+        state=_decode_state(memoryview(data)[rest:]),
+        revisions=tuple(r for r in revisions if r != _NO_REVISION),
+        owner=data[_HEADER.size : rest].decode() if flags & _OWNED else None,
+        permanent=bool(flags & _PERMANENT),
+        lifetime=timedelta(milliseconds=idle) if flags & _OWN_LIFETIME else None,
+        deadline=to_datetime(deadline) if deadline else None,
+        created_ms=created,
+        extended_ms=extended,
+        expires_ms=expires,
+        idle_ms=idle,
+        end_ms=end,
+    )
+
+
+def revision_of(data: bytes) -> bytes:
+    """The revision of a packed record or tombstone: what ``replaces`` is compared with."""
+    return data[REVISION]
+
+
+def expires_ms_of(data: bytes) -> int | None:
+    """When a packed record or tombstone expires, in milliseconds since 1970; None for bytes that are neither."""
+    if data[:1] != _FORMAT_BYTE or len(data) < _HEADER.size:
+        return None
+    return int.from_bytes(data[TIMES][8:], "big")
+
+
+def move_times(data: bytes, extended_ms: int, expires_ms: int) -> bytes:
+    """A packed record with its two times moved, all else as it was."""
+    return data[: TIMES.start] + _TIMES.pack(extended_ms, expires_ms) + data[TIMES.stop :]
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,0 +1,601 @@
+"""Session: what views touch. A mapping that loads at the first touch and remembers what was done to it.
+
+Values stay encoded until they are read; each that was read and can change in place is encoded again at the end and compared
+with the bytes it came from. Everything that needs the store is asked of the session's source (see ``lifecycle``).
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import types
+import typing as t
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import msgspec
+from flask.sessions import SessionMixin
+
+from . import codec
+from .changes import Changes, Update
+from .errors import SessionCorrupt, SessionError, SessionInsertError
+from .record import Record
+
+logger = logging.getLogger("flask_sessionstore")
+
+T = t.TypeVar("T")
+
+_MAX_OWNER = 255
+# A tuple cannot change, but what lies in it can.
+_MUTABLE = frozenset({list, dict, set, tuple})
+_MISSING: t.Any = object()
+
+
+class SessionStatus(enum.Enum):
+    """What the end of the request will do about the session. Purged goes over renewed, renewed over changed."""
+
+    UNCHANGED = "unchanged"
+    CHANGED = "changed"
+    RENEWED = "renewed"
+    PURGED = "purged"
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that a session itself obeys."""
+
+    #: Whose value names the owner; None for no owners.
+    owner_key: str | None = "_user_id"
+    #: Keys dropped when the owner changes.
+    login_drops: tuple[str, ...] = ("csrf_token",)
+    #: Whether new sessions are permanent.
+    permanent: bool = False
+
+
+class Source(t.Protocol):
+    """What a session asks of the lifecycle it belongs to."""
+
+    rules: Rules
+
+    def load(self) -> Record | None:
+        """The record this request's session starts from; None for a new session."""
+
+    def seed(self) -> t.Mapping[str, object] | None:
+        """Data to start a new session with; None if there is none."""
+
+    def known_permanent(self) -> bool | None:
+        """``permanent`` as the browser's token has it; None without a token. Never loads."""
+
+    def handle(self) -> str | None:
+        """The handle under which the session is stored."""
+
+    def save(self, session: Session) -> None:
+        """Write what changed, now."""
+
+    def reload(self) -> Record | None:
+        """The newest record."""
+
+
+def owner_of(value: object) -> str | None:
+    """The owner that ``value`` names, as text; None for no owner.
+
+    :raises SessionInsertError: for what is no str, int or UUID, or longer than 255 characters.
+    """
+    if value is None:
+        return None
+    if isinstance(value, (str, int, UUID)) and not isinstance(value, bool):
+        text = str.__str__(value) if isinstance(value, str) else str(value)
+        if len(text) <= _MAX_OWNER and _is_unicode(text):
+            return text
+    raise SessionInsertError(
+        f"the session's owner must be a str, an int or a UUID, of at most {_MAX_OWNER} characters as text",
+        path=None,
+        type=type(value),
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+class Session(SessionMixin):
+    """A server-side session, as ``flask.session`` gives it to views.
+
+    Every method that reads or writes data loads the session if need be, and so may raise
+    :exc:`~flask_sessionstore.StoreUnavailable`.
+
+    :param initial: the data of a free-standing session, which belongs to no request: for unit tests.
+    """
+
+    accessed = False
+
+    def __init__(self, initial: t.Mapping[str, t.Any] | None = None) -> None:
+        if initial is not None and not isinstance(initial, t.Mapping):
+            raise TypeError(
+                "Session(...) takes a mapping. To give an application sessions, write SessionManager(app)."
+            )
+        self._start(_FreeStanding())
+        for key, value in (initial or {}).items():
+            self[key] = value
+        self._loaded = True
+        self._changes = Changes()
+        self._forced = self.accessed = False
+        self._loaded_owner = self._owner
+
+    @classmethod
+    def _of(cls, source: Source) -> Session:
+        """The session of one request; loads nothing."""
+        session = cls.__new__(cls)
+        session._start(source)
+        return session
+
+    def _start(self, source: Source) -> None:
+        self._source = source
+        self._lock = threading.RLock()
+        self._loaded = False
+        self._record: Record | None = None
+        self._state: dict[str, bytes] = {}
+        self._values: dict[str, tuple[t.Any, bytes]] = {}
+        self._changes = Changes()
+        self._forced = False
+        self._purged = False
+        self._warned = False
+        self._owner: str | None = None
+        self._loaded_owner: str | None = None
+
+    # -- loading ---------------------------------------------------------------------------------------------------
+
+    def _touch(self) -> None:
+        """Load the session if this is the first touch. To be called under the lock."""
+        self.accessed = True
+        if not self._loaded and not self._purged:
+            self._adopt(self._source.load())
+            if self._record is None:
+                for key, value in (self._source.seed() or {}).items():
+                    self.insert(key, value)
+
+    def _adopt(self, record: Record | None) -> None:
+        self._loaded = True
+        self._record = record
+        self._state = {} if record is None else dict(record.state)
+        # What views hold stays what the session holds, as far as it is unchanged.
+        self._values = {key: known for key, known in self._values.items() if self._state.get(key) == known[1]}
+        self._owner = self._loaded_owner = self._owner_in(self._state)
+
+    def _settle(self, record: Record | None) -> None:
+        """The changes are stored (or dropped): go on from ``record``."""
+        self._changes = Changes()
+        self._forced = False
+        self._adopt(record)
+
+    def _owner_in(self, state: t.Mapping[str, bytes]) -> str | None:
+        key = self._source.rules.owner_key
+        if key is None or key not in state:
+            return None
+        try:
+            return owner_of(codec.decode(state[key]))
+        except (SessionInsertError, SessionCorrupt):
+            return None
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, key: str) -> t.Any:
+        with self._lock:
+            self._touch()
+            known = self._values.get(key)
+            if known is not None:
+                return known[0]
+            data = self._state[key]
+            try:
+                value = codec.decode(data)
+            except SessionCorrupt:
+                logger.warning("session %s: a stored value cannot be decoded and is left out", self._short())
+                del self._state[key]
+                raise KeyError(key) from None
+            self._values[key] = (value, data)
+            return value
+
+    def __contains__(self, key: object) -> bool:
+        with self._lock:
+            self._touch()
+            return key in self._state
+
+    def __iter__(self) -> t.Iterator[str]:
+        with self._lock:
+            self._touch()
+            return iter(list(self._state))
+
+    def __reversed__(self) -> t.Iterator[str]:
+        return reversed(list(self))
+
+    def __len__(self) -> int:
+        with self._lock:
+            self._touch()
+            return len(self._state)
+
+    def get_as(self, key: str, type: t.Callable[..., T] | t.Any, default: t.Any = None) -> t.Any:
+        """The value of ``key``, checked and converted as ``type``: int, a dataclass, TypedDict or Struct, ``list[int]`` ...
+
+        :param default: returned if the key is absent, and only then.
+        :raises SessionGetError: if the value does not fit.
+        """
+        with self._lock:
+            return codec.convert(self[key], type, key) if key in self else default
+
+    def entries(self) -> t.Mapping[str, t.Any]:
+        """All keys and values, read-only."""
+        with self._lock:
+            return types.MappingProxyType(self.copy())
+
+    def copy(self) -> dict[str, t.Any]:
+        """A plain dict of all keys and values."""
+        with self._lock:
+            return {key: self[key] for key in self}
+
+    def __or__(self, other: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        return self.copy() | dict(other) if isinstance(other, t.Mapping) else NotImplemented
+
+    def __ror__(self, other: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        return dict(other) | self.copy() if isinstance(other, t.Mapping) else NotImplemented
+
+    def __ior__(self, other: t.Mapping[str, t.Any]) -> t.Self:
+        self.update(other)
+        return self
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def insert(self, key: str, value: object) -> None:
+        """Keep ``value`` under ``key``, as ``session[key] = value`` does.
+
+        :raises SessionInsertError: if the value, or a part of it, cannot be kept; ``path`` says which.
+        """
+        self[key] = value
+
+    def __setitem__(self, key: str, value: t.Any) -> None:
+        if not isinstance(key, str):
+            raise SessionInsertError(f"session keys are text, not {type(key).__name__}", path=None, type=type(key))
+        key = str.__str__(key)
+        with self._lock:
+            if self._is_final():
+                return
+            self._touch()
+            data, faithful = codec.encode_plain(value, key)
+            self._mind_owner(key, value)
+            self._forced = True
+            if self._state.get(key) != data:
+                self._changes.set(key, data)
+                self._state[key] = data
+            if faithful:
+                self._values[key] = (value, data)
+            else:
+                self._values.pop(key, None)
+
+    def __delitem__(self, key: str) -> None:
+        with self._lock:
+            if self._is_final():
+                return
+            self._touch()
+            if key not in self._state:
+                raise KeyError(key)
+            self._mind_owner(key, None)
+            self._forced = True
+            self._changes.remove(key)
+            del self._state[key]
+            self._values.pop(key, None)
+
+    def pop(self, key: str, default: t.Any = _MISSING) -> t.Any:
+        """Remove ``key`` and return its value; the default, if given, where it is absent.
+
+        :raises KeyError: if the key is absent and no default is given.
+        """
+        with self._lock:
+            if key not in self:
+                if default is _MISSING:
+                    raise KeyError(key)
+                return default
+            value = self[key]
+            del self[key]
+            return value
+
+    def popitem(self) -> tuple[str, t.Any]:
+        """Remove and return the pair that was added last, as dict does.
+
+        :raises KeyError: if the session is empty.
+        """
+        with self._lock:
+            for key in reversed(self):
+                return key, self.pop(key)
+            raise KeyError("the session is empty")
+
+    def setdefault(self, key: str, default: t.Any = None) -> t.Any:
+        """The value of ``key``, which is set to ``default`` if absent."""
+        with self._lock:
+            if key not in self:
+                self[key] = default
+            return self.get(key, default)
+
+    def remove(self, key: str) -> t.Any:
+        """Remove ``key`` and return its value; None if it is absent."""
+        return self.pop(key, None)
+
+    def remove_as(self, key: str, type: t.Any) -> t.Any:
+        """Remove ``key`` and return its value checked and converted as ``type``; None if it is absent.
+
+        :raises SessionGetError: if the value does not fit. It is removed all the same: ``value`` holds it.
+        """
+        with self._lock:
+            return codec.convert(self.pop(key), type, key) if key in self else None
+
+    def update_or(
+        self, key: str, default: t.Any, updater: t.Callable[[t.Any], t.Any], *, type: t.Any = None
+    ) -> None:
+        """Set ``key`` to ``updater(old)``, or to ``default`` if it is absent.
+
+        If another request writes meanwhile, the updater is called again with that request's value: a counter loses nothing. It
+        must have no side effects. Each call gets a freshly decoded value.
+
+        :param type: what the old value is checked and converted as.
+        :raises SessionInsertError: if the result cannot be kept.
+        :raises SessionGetError: if the old value is not of ``type``.
+        """
+        with self._lock:
+            if self._is_final():
+                return
+            self._touch()
+            self._notice(key)
+            update = Update(codec.encode(default, key), updater, type)
+            data = update.result(self._state.get(key), key)
+            if key == self._source.rules.owner_key:
+                self._mind_owner(key, codec.decode(data))
+            self._forced = True
+            self._changes.update(key, update)
+            self._state[key] = data
+            self._values.pop(key, None)
+
+    def clear(self) -> None:
+        """Start over: no data, no metadata, and the old session key is dead.
+
+        Left empty, the session is deleted here and in the browser; written to again, it goes on under a new key.
+        """
+        with self._lock:
+            if self._is_final():
+                return
+            self._touch()
+            self._forced = True
+            self._owner = None
+            self._changes.clear()
+            self._state.clear()
+            self._values.clear()
+
+    def purge(self) -> None:
+        """End the session, here and in the browser. Final for this request: later writes are dropped, with a warning."""
+        with self._lock:
+            self.accessed = True
+            self._purged = True
+            self._record = None
+            self._changes.clear()
+            self._state.clear()
+            self._values.clear()
+
+    def renew(self) -> None:
+        """Go on with the same data under a new session key; the old key is dead.
+
+        Needed by hand only where rights rise without a change of owner (OWASP Session Management, "Renew the Session ID After
+        Any Privilege Level Change"); signing in and out renews by itself.
+        """
+        with self._lock:
+            if not self._is_final():
+                self._touch()
+                self._changes.renewed = True
+
+    def _mind_owner(self, key: str, value: object) -> None:
+        """If ``key`` names the owner and the owner changes: drop what must not survive that."""
+        rules = self._source.rules
+        if key != rules.owner_key:
+            return
+        owner = owner_of(value)
+        if owner == self._owner:
+            return
+        self._owner = owner
+        for name in rules.login_drops:
+            self._changes.remove(name)
+            self._state.pop(name, None)
+            self._values.pop(name, None)
+
+    def _is_final(self) -> bool:
+        if self._purged and not self._warned:
+            self._warned = True
+            logger.warning("a write after session.purge() was dropped; to go on with a new session, use session.clear()")
+        return self._purged
+
+    # -- metadata --------------------------------------------------------------------------------------------------
+
+    def _meta(self, name: str, default: t.Any = None) -> t.Any:
+        if name in self._changes.metadata:
+            return self._changes.metadata[name]
+        if self._record is None or self._changes.cleared:
+            return default
+        return getattr(self._record, name)
+
+    def _set_meta(self, name: str, value: t.Any) -> None:
+        with self._lock:
+            if self._is_final():
+                return
+            self._touch()
+            if value != self._meta(name):
+                self._changes.metadata[name] = value
+
+    @property
+    def permanent(self) -> bool:
+        """As in Flask: whether the cookie outlives the browser. Metadata: alone it makes no new session. Never loads."""
+        with self._lock:
+            default = self._source.rules.permanent
+            if not self._loaded and "permanent" not in self._changes.metadata:
+                known = self._source.known_permanent()
+                return default if known is None else known
+            return bool(self._meta("permanent", default))
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        with self._lock:
+            if not self._is_final() and bool(value) != self.permanent:
+                self._changes.metadata["permanent"] = bool(value)
+
+    @property
+    def lifetime(self) -> timedelta | None:
+        """The session's own idle lifetime, with a cookie that outlives the browser ("remember me"); None: as configured."""
+        with self._lock:
+            self._touch()
+            return t.cast("timedelta | None", self._meta("lifetime"))
+
+    @lifetime.setter
+    def lifetime(self, value: timedelta | None) -> None:
+        if value is not None and (not isinstance(value, timedelta) or value < timedelta(seconds=1)):
+            raise SessionInsertError(
+                "session.lifetime is a timedelta of at least a second, or None", path="lifetime", type=type(value)
+            )
+        self._set_meta("lifetime", value)
+
+    @property
+    def deadline(self) -> datetime | None:
+        """The session's own fixed end, which no activity moves; None: as configured."""
+        with self._lock:
+            self._touch()
+            return t.cast("datetime | None", self._meta("deadline"))
+
+    @deadline.setter
+    def deadline(self, value: datetime | None) -> None:
+        if value is not None and (not isinstance(value, datetime) or value.utcoffset() is None):
+            raise SessionInsertError(
+                "session.deadline is an aware datetime, or None", path="deadline", type=type(value)
+            )
+        if value is not None:
+            value = value.astimezone(UTC)
+            value = value.replace(microsecond=value.microsecond // 1000 * 1000)
+        self._set_meta("deadline", value)
+
+    # -- the session about itself ----------------------------------------------------------------------------------
+
+    @property
+    def modified(self) -> bool:
+        """As in Flask, and True after a change within a value. Asking never loads."""
+        with self._lock:
+            self._notice_all()
+            return self._forced or self._purged or bool(self._changes)
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        # False takes back no change that was made: what is written is stored.
+        self._forced = bool(value)
+
+    @property
+    def new(self) -> bool:  # type: ignore[override]  # a plain attribute in SessionMixin
+        """Whether nothing of this session is stored yet."""
+        with self._lock:
+            self._touch()
+            return self._record is None
+
+    @property
+    def status(self) -> SessionStatus:
+        """What the end of the request will do about the session. Never loads."""
+        with self._lock:
+            if self._purged:
+                return SessionStatus.PURGED
+            if self._changes.renewed or self._owner_changed() or (self._changes.cleared and self._state):
+                return SessionStatus.RENEWED
+            return SessionStatus.CHANGED if self.modified else SessionStatus.UNCHANGED
+
+    def _owner_changed(self) -> bool:
+        return self._owner != self._loaded_owner
+
+    @property
+    def handle(self) -> str | None:
+        """The name under which the session is stored: public, no credential. None until it is stored."""
+        with self._lock:
+            self._touch()
+            return None if self._record is None else self._source.handle()
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the session was made, or last signed in (aware, UTC). None until it is stored."""
+        with self._lock:
+            self._touch()
+            return None if self._record is None else self._record.created_at
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the session expires if nothing extends it (aware, UTC). None until it is stored."""
+        with self._lock:
+            self._touch()
+            return None if self._record is None else self._record.expires_at
+
+    def save(self) -> None:
+        """Write what changed now, not at the end of the request: for streams, sockets and jobs.
+
+        :raises SessionError: if the response has begun and the browser would need a new cookie.
+        :raises StoreError: if the store cannot do it.
+        """
+        with self._lock:
+            self._source.save(self)
+
+    def reload(self) -> None:
+        """Read the session again. What changed and was not saved is dropped.
+
+        :raises StoreError: if the store cannot do it.
+        """
+        with self._lock:
+            if not self._purged:
+                self.accessed = True
+                record = self._source.reload()
+                self._values.clear()
+                self._settle(record)
+
+    def __repr__(self) -> str:
+        if not (self._loaded or self._purged):
+            return f"<{type(self).__name__} not loaded>"
+        return f"<{type(self).__name__} {self._short()} {self.status.value} {list(self._state)}>"
+
+    def _short(self) -> str:
+        handle = None if self._record is None else self._source.handle()
+        return handle[:8] if handle else "new"
+
+    # -- nested changes --------------------------------------------------------------------------------------------
+
+    def _notice(self, key: str) -> None:
+        """Log the change if the value of ``key`` was changed in place."""
+        value, before = self._values.get(key, (None, b""))
+        if type(value) not in _MUTABLE:
+            return
+        data = codec.encode(value, key)
+        if data != before:
+            self._changes.nested(key, data)
+            self._state[key] = data
+            self._values[key] = (value, data)
+
+    def _notice_all(self) -> None:
+        for key in list(self._values):
+            self._notice(key)
+
+
+class _FreeStanding:
+    """The source of a session that belongs to no request and no store."""
+
+    rules = Rules()
+
+    def load(self) -> Record | None:
+        return None
+
+    def seed(self) -> t.Mapping[str, object] | None:
+        return None
+
+    def known_permanent(self) -> bool | None:
+        return None
+
+    def handle(self) -> str | None:
+        return None
+
+    def save(self, session: Session) -> None:
+        raise SessionError("a free-standing session belongs to no store: there is nowhere to save it")
+
+    def reload(self) -> Record | None:
+        raise SessionError("a free-standing session belongs to no store: there is nothing to load")

@@ -1,0 +1,350 @@
+"""What every store obeys: SessionStore, its six verbs; ServerSideStore, which writes them once over four primitives.
+
+The law, for all stores:
+
+* Absent, expired and forgotten are the same: None.
+* No verb ever makes a record under a name that has none, but ``save`` and ``renew`` under a key they just made up.
+* The record's own end is the authority, checked at every read; an engine's expiry is only the broom.
+* A store is thread-safe and fork-safe, keeps nothing of a request, connects at first use and reads from primaries.
+* The engine's exceptions are translated in one place, into :exc:`StoreUnavailable` or :exc:`StoreFull`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+import weakref
+from abc import ABC, abstractmethod
+from datetime import timedelta
+
+from ..errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable
+from ..key import SessionKey
+from ..record import (
+    TOMBSTONE_MS,
+    Record,
+    SessionInfo,
+    Tombstone,
+    expires_ms_of,
+    move_times,
+    new_revision,
+    pack,
+    pack_tombstone,
+    unpack,
+)
+
+# A chain of renewals longer than this within the ten seconds that tombstones stand is no browser's.
+_MAX_SUCCESSORS = 8
+# Losing this often in a row against other writers means something else is wrong.
+_MAX_LOSSES = 100
+
+
+class StoreFull(StoreUnavailable):
+    """The engine has no room for a write. What was stored stays; removing still works."""
+
+
+class SessionStore(ABC):
+    """What a lifecycle talks to: six verbs on records."""
+
+    #: What a cookie's text is parsed as.
+    key_class: t.ClassVar[type[SessionKey]] = SessionKey
+
+    #: The clock: seconds since 1970. Tests set their own.
+    clock: t.Callable[[], float] = time.time
+
+    @classmethod
+    def from_url(cls, url: str, **options: t.Any) -> t.Self:
+        """A store from its URL.
+
+        :param options: the constructor's keywords.
+        :raises ConfigurationError: if the URL cannot work.
+        """
+        raise NotImplementedError(f"{cls.__name__} cannot be made from a URL")
+
+    def now(self) -> float:
+        """The present, in seconds since 1970."""
+        return self.clock()
+
+    @abstractmethod
+    def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
+        """The record under ``key``; None if there is none, or it has expired.
+
+        :param seen: four bytes of the newest revision this browser has seen, for stores that cache.
+        :raises SessionGone: if a tombstone stands there; ``kind`` says which.
+        :raises SessionCorrupt: if the bytes there are no record.
+        """
+
+    @abstractmethod
+    def save(self, record: Record, ttl: timedelta) -> SessionKey:
+        """Keep a new record, under a new key, to be idle for ``ttl`` at most.
+
+        :raises SessionGone: kind "revoked", if its owner's sessions were all ended at this moment.
+        """
+
+    @abstractmethod
+    def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
+        """Put ``record`` in the place of the one whose revision is ``replaces``.
+
+        :raises SessionConflict: if another revision stands there; ``record`` is that one.
+        :raises SessionGone: if none does.
+        """
+
+    @abstractmethod
+    def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
+        """Extend a record by ``ttl`` from now; None: by the lifetime it was written with. Its revision stays.
+
+        :raises SessionGone: if there is none.
+        """
+
+    @abstractmethod
+    def delete(self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False) -> None:
+        """End a session, and leave a tombstone.
+
+        Without ``replaces`` whatever is there ends, the successors of a renewed session too, and nothing there is no error.
+
+        :param replaces: end exactly this revision; follows no successor.
+        :param emptied: it went because its last key was removed.
+        :raises SessionConflict, SessionGone: with ``replaces``, as :meth:`update` does.
+        """
+
+    @abstractmethod
+    def renew(
+        self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes, ended: bool = False
+    ) -> SessionKey:
+        """Keep ``record`` under a new key in the place of revision ``replaces`` under ``key``, which is dead from then on.
+
+        :param ended: the old session ended with this (its owner was removed or replaced): its tombstone names no successor.
+        :raises SessionConflict, SessionGone: as :meth:`update` does; then nothing was stored.
+        """
+
+
+class ServerSideStore(SessionStore):
+    """A store whose engine supplies four atomic operations on one name.
+
+    A subclass writes :meth:`read`, :meth:`add`, :meth:`swap` and :meth:`drop`. It sees handles and bytes, never a session
+    key, a value, or Flask. An engine that can do a whole verb in one call overrides that verb.
+
+    :param prefix: put before every handle, to share an engine with others.
+    """
+
+    def __init__(self, *, prefix: str = "session:") -> None:
+        self.prefix = prefix
+        _stores.add(self)
+
+    # -- the four primitives ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def read(self, handle: str) -> bytes | None:
+        """The bytes under ``handle``; None if there are none. (Expired ones may be returned: they are checked here.)"""
+
+    @abstractmethod
+    def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
+        """Keep ``data`` under a name that is free, or whose bytes have expired; False if the name is taken."""
+
+    @abstractmethod
+    def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
+        """Put ``data`` in the place of bytes whose revision is ``replaces`` (None: any), as one step.
+
+        False if there are none, they have expired, or their revision is another.
+
+        :raises StoreFull: if there is no room; what was there stays.
+        """
+
+    @abstractmethod
+    def drop(self, handle: str) -> None:
+        """Remove what is under ``handle``; nothing there is no error. Needs no room."""
+
+    def after_fork(self) -> None:  # noqa: B027  - nothing to do is the usual case
+        """Called in a child process: leave the parent's connections and locks alone, and make new ones."""
+
+    # -- the six verbs ---------------------------------------------------------------------------------------------
+
+    def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
+        found = self._find(key.handle)
+        if isinstance(found, Tombstone):
+            raise SessionGone("the session ended", kind=found.kind)
+        return found
+
+    def save(self, record: Record, ttl: timedelta) -> SessionKey:
+        return self._add(record.written(self._now_ms(), ttl))
+
+    def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
+        record = record.written(self._now_ms(), ttl)
+        if not self.swap(key.handle, pack(record), self._left(record), replaces=replaces):
+            raise self._lost(key.handle)
+        return key
+
+    def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
+        handle = key.handle
+        for _ in range(_MAX_LOSSES):
+            data = self.read(handle)
+            found = self._open(data)
+            if data is None or not isinstance(found, Record):
+                raise SessionGone("the session ended", kind=found.kind if found else None)
+            record = found.extended(self._now_ms(), ttl)
+            data = move_times(data, record.extended_ms, record.expires_ms)
+            if self.swap(handle, data, self._left(record), replaces=record.revision):
+                return key, record
+        raise _too_busy()
+
+    def delete(self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False) -> None:
+        kind = "emptied" if emptied else "ended"
+        if replaces is None:
+            self._end(key.handle, kind=kind)
+            return
+        tombstone = self._tombstone(kind)
+        if not self._bury(key.handle, tombstone, replaces):
+            self._confirm(key.handle, tombstone)
+
+    def renew(
+        self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes, ended: bool = False
+    ) -> SessionKey:
+        # New first, old second: a crash in between leaves two sessions, never none. If the second step fails without an
+        # answer the new record stays, for it may have been done.
+        new = self._add(record.written(self._now_ms(), ttl))
+        tombstone = self._tombstone("ended") if ended else self._tombstone("renewed", new.handle)
+        if not self._bury(key.handle, tombstone, replaces):
+            try:
+                self._confirm(key.handle, tombstone)
+            except (SessionConflict, SessionGone):
+                self.drop(new.handle)
+                raise
+        return new
+
+    # -- by handle -------------------------------------------------------------------------------------------------
+
+    def end(self, handle: str, *, owner: str | None = None) -> bool:
+        """End the session under ``handle``, and its successors if it was renewed.
+
+        :param owner: only if it is this owner's.
+        :return: whether there was one to end.
+        """
+        return self._end(handle, owner=owner)
+
+    def info(self, handle: str) -> SessionInfo | None:
+        """What may be shown of the session under ``handle``; None if there is none.
+
+        :raises SessionCorrupt: if the bytes there are no record.
+        """
+        found = self._find(handle)
+        if not isinstance(found, Record):
+            return None
+        return SessionInfo(
+            handle=handle,
+            owner=found.owner,
+            created_at=found.created_at,
+            extended_at=found.extended_at,
+            expires_at=found.expires_at,
+        )
+
+    # -- how ------------------------------------------------------------------------------------------------------
+
+    def _now_ms(self) -> int:
+        return int(self.now() * 1000)
+
+    def _left(self, what: Record | Tombstone) -> timedelta:
+        return timedelta(milliseconds=max(what.expires_ms - self._now_ms(), 1))
+
+    def _open(self, data: bytes | None) -> Record | Tombstone | None:
+        """What the bytes say; None if they have expired."""
+        if data is None:
+            return None
+        found = unpack(data)
+        return found if found.expires_ms > self._now_ms() else None
+
+    def _find(self, handle: str) -> Record | Tombstone | None:
+        return self._open(self.read(handle))
+
+    def _add(self, record: Record) -> SessionKey:
+        """Keep a stamped record under a new key."""
+        data, left = pack(record), self._left(record)
+        for _ in range(_MAX_LOSSES):
+            key = SessionKey.generate()
+            if self.add(key.handle, data, left):
+                return key
+            taken = self._find(key.handle)
+            if isinstance(taken, Record) and taken.revision == record.revision:
+                return key  # our own write, whose reply was lost and which the client sent again
+            if isinstance(taken, Tombstone) and taken.kind == "ended":
+                raise SessionGone("all sessions of this owner were ended while this one was made", kind="revoked")
+        raise _too_busy()
+
+    def _tombstone(self, kind: str, successor: str | None = None) -> Tombstone:
+        expires_ms = self._now_ms() + TOMBSTONE_MS
+        return Tombstone(kind=kind, revision=new_revision(), expires_ms=expires_ms, successor=successor)
+
+    def _bury(self, handle: str, tombstone: Tombstone, replaces: bytes | None) -> bool:
+        """Leave a tombstone in the place of a record. An end never waits for room."""
+        try:
+            return self.swap(handle, pack_tombstone(tombstone), self._left(tombstone), replaces=replaces)
+        except StoreFull:
+            self.drop(handle)
+            return True
+
+    def _confirm(self, handle: str, tombstone: Tombstone) -> None:
+        """A tombstone was refused: fine if that very one stands there, its reply lost and the command sent again."""
+        found = self._find(handle)
+        if not (isinstance(found, Tombstone) and found.revision == tombstone.revision):
+            raise self._outcome(found)
+
+    def _lost(self, handle: str) -> SessionConflict | SessionGone:
+        return self._outcome(self._find(handle))
+
+    def _outcome(self, found: Record | Tombstone | None) -> SessionConflict | SessionGone:
+        if isinstance(found, Record):
+            return SessionConflict("another request wrote this session", record=found)
+        return SessionGone("the session ended", kind=found.kind if found else None)
+
+    def _end(self, handle: str, *, kind: str = "ended", owner: str | None = None) -> bool:
+        """End what is under ``handle``, following successors; read again on a loss, so that none is missed."""
+        for _ in range(_MAX_SUCCESSORS):
+            for _ in range(_MAX_LOSSES):
+                found, replaces = self._endable(handle)
+                if not isinstance(found, Record) or (owner is not None and found.owner != owner):
+                    break
+                if self._bury(handle, self._tombstone(kind), replaces):
+                    return True
+            else:
+                raise _too_busy()
+            if not isinstance(found, Tombstone) or found.successor is None:
+                break
+            handle = found.successor
+        return False
+
+    def _endable(self, handle: str) -> tuple[Record | Tombstone | None, bytes | None]:
+        """What stands under ``handle``, and the revision to replace in ending it; bytes that are no record end as any."""
+        try:
+            found = self._find(handle)
+        except SessionCorrupt:
+            return Record(), None
+        return found, found.revision if found else None
+
+
+class Sweeps(ABC):
+    """The ability to find and remove expired records. Engines that do so by themselves lack it."""
+
+    @abstractmethod
+    def delete_expired(self, limit: int | None = None) -> int:
+        """Remove expired records, ``limit`` at most, and return how many. Safe beside running applications."""
+
+
+def has_expired(data: bytes, now: float) -> bool:
+    """Whether packed bytes have expired at ``now`` (seconds since 1970): for engines that keep no end beside them."""
+    expires_ms = expires_ms_of(data)
+    return expires_ms is not None and expires_ms <= int(now * 1000)
+
+
+def _too_busy() -> StoreUnavailable:
+    return StoreUnavailable("the session store changes faster than it can be written; try again")
+
+
+_stores: weakref.WeakSet[ServerSideStore] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in list(_stores):
+        store.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,96 @@
+"""MemoryStore: sessions in this process. For tests, for development, and as the front of a cache."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+from collections import OrderedDict
+from datetime import timedelta
+
+from ..errors import ConfigurationError, SessionTooLarge
+from ..record import revision_of
+from .base import ServerSideStore, Sweeps, has_expired
+
+# What an entry costs beside its bytes: the handle, the dictionary's slot, the objects' heads.
+_OVERHEAD = 300
+
+
+class MemoryStore(ServerSideStore, Sweeps):
+    """Sessions in memory, the least recently used leaving first when there are too many.
+
+    One process: others do not see them, and they go with it.
+
+    :param max_bytes: how much memory they may take, in bytes.
+    """
+
+    def __init__(self, *, max_bytes: int = 64 * 1024 * 1024, prefix: str = "session:") -> None:
+        super().__init__(prefix=prefix)
+        if max_bytes <= 0:
+            raise ConfigurationError("MemoryStore: max_bytes must be above 0", key="max_bytes")
+        self.max_bytes = max_bytes
+        self._entries: OrderedDict[str, bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_url(cls, url: str, **options: t.Any) -> t.Self:
+        """``memory:``"""
+        if url.rstrip("/") != "memory:":
+            raise ConfigurationError('SESSION_STORE: the memory store\'s URL is just "memory:"', key="SESSION_STORE")
+        return cls(**options)
+
+    def read(self, handle: str) -> bytes | None:
+        with self._lock:
+            data = self._current(handle)
+            if data is not None:
+                self._entries.move_to_end(handle)
+            return data
+
+    def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
+        with self._lock:
+            if self._current(handle) is not None:
+                return False
+            self._put(handle, data)
+            return True
+
+    def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
+        with self._lock:
+            current = self._current(handle)
+            if current is None or (replaces is not None and revision_of(current) != replaces):
+                return False
+            self._put(handle, data)
+            return True
+
+    def drop(self, handle: str) -> None:
+        with self._lock:
+            self._discard(handle)
+
+    def delete_expired(self, limit: int | None = None) -> int:
+        with self._lock:
+            now = self.now()
+            expired = [handle for handle, data in self._entries.items() if has_expired(data, now)][:limit]
+            for handle in expired:
+                self._discard(handle)
+            return len(expired)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()  # another thread of the parent may have held it
+
+    def _current(self, handle: str) -> bytes | None:
+        data = self._entries.get(handle)
+        return None if data is None or has_expired(data, self.now()) else data
+
+    def _put(self, handle: str, data: bytes) -> None:
+        size = len(data) + _OVERHEAD
+        if size > self.max_bytes:
+            raise SessionTooLarge("the session is larger than the whole MemoryStore", size=size, limit=self.max_bytes)
+        self._discard(handle)
+        self._entries[handle] = data
+        self._bytes += size
+        while self._bytes > self.max_bytes:
+            self._discard(next(iter(self._entries)))
+
+    def _discard(self, handle: str) -> None:
+        data = self._entries.pop(handle, None)
+        if data is not None:
+            self._bytes -= len(data) + _OVERHEAD
