@@ -93,7 +93,7 @@ class Changes:
         return bool(self._log)
 
     def set(self, key: str, data: bytes) -> None:
-        """Log a plain set. What came before it on this key no longer matters, but that it had been removed (for its place)."""
+        """Log a plain set. What came before it on this key no longer matters, but a removal (for its place)."""
         before = self._log.pop(key, [])
         removed = [change for change in before if type(change) is Remove]
         self._log[key] = [*removed[-1:], Set(data)]
@@ -110,10 +110,8 @@ class Changes:
     def nested(self, key: str, data: bytes) -> None:
         """Log a change within the value of ``key``. Within a value that this request set, it is part of that set."""
         changes = self._log.setdefault(key, [])
-        if changes and type(changes[-1]) in (Set, Nested):
-            changes[-1] = type(changes[-1])(data)
-        else:
-            changes.append(Nested(data))
+        last = changes.pop() if changes and isinstance(changes[-1], (Set, Nested)) else None
+        changes.append(Set(data) if isinstance(last, Set) else Nested(data))
 
     def clear(self) -> None:
         """Log a new start: nothing before it matters, metadata included."""
@@ -129,7 +127,7 @@ class Changes:
         return self._apply({} if self.cleared else dict(state), skip=())
 
     def own(self) -> State:
-        """What this request wrote by itself: plain sets, and updates from their defaults. Nothing that it had loaded."""
+        """What this request wrote by itself: plain sets, and updates from their defaults. Nothing it had loaded."""
         return self._apply({}, skip=(Nested,))
 
     def _apply(self, state: State, skip: tuple[type, ...]) -> State:

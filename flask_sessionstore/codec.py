@@ -1,11 +1,13 @@
 """One value to bytes and back: MessagePack for what it knows, tagged extensions for the Python types that it does not.
 
-Two steps. ``_plain`` walks the value, refuses what cannot be kept (naming the path), and turns every type that MessagePack
-has no word for into an extension. ``msgspec`` then writes bytes. The walk is ours since no encoder tells tuple from list,
-keeps subclasses apart, sorts sets, or counts depth; it costs about 1.5 µs for a cart of five articles. Nothing here can run code
-on decoding: an extension's tag picks one of the constructors in ``_DECODERS``, and there is no other.
+Two steps. ``_Walk`` goes through the value, refuses what cannot be kept (naming the path), and turns every type that
+MessagePack has no word for into an extension. ``msgspec`` then writes bytes. The walk is ours since no encoder tells
+tuple from list, keeps subclasses apart, sorts sets, or counts depth; it costs about 1.5 µs for a cart of five
+articles. Nothing here can run code on decoding: an extension's tag picks one of the constructors in ``_DECODERS``,
+and there is no other.
 
-Encoding is canonical: equal values of the same types give the same bytes in every process. That is how a change is noticed.
+Encoding is canonical: equal values of the same types give the same bytes in every process. That is how a change is
+noticed.
 """
 
 from __future__ import annotations
@@ -90,7 +92,7 @@ def convert(value: object, type: t.Any, path: str) -> t.Any:
 # -- encoding ------------------------------------------------------------------------------------------------------
 
 
-class _Refusal(Exception):  # noqa: N818  - never leaves this module
+class _Refusal(Exception):
     """A value that cannot be kept, found deep down: the path grows on the way up."""
 
     def __init__(self, type: type, why: str) -> None:
@@ -131,7 +133,7 @@ class _Walk:
                 return Ext(_STR, value.encode("utf-8", "surrogatepass"))
         return value
 
-    def dict(self, value: dict[t.Any, t.Any], depth: int) -> t.Any:
+    def dict_(self, value: dict[t.Any, t.Any], depth: int) -> t.Any:
         for key in value:
             if type(key) is not str or not key.isascii():
                 return self.pairs(value, depth)
@@ -139,7 +141,7 @@ class _Walk:
         for key, item in value.items():
             # The commonest leaves are taken here: a call for each would double the cost of a cart.
             kind = type(item)
-            if kind is str and item.isascii() or kind is bool or kind is float:
+            if (kind is str and item.isascii()) or kind is bool or kind is float:
                 plain[key] = item
                 continue
             try:
@@ -174,16 +176,16 @@ class _Walk:
             raise _Refusal(type(key), "cannot be a dictionary's key in a session")
         return plain
 
-    def list(self, value: list[t.Any], depth: int) -> t.Any:
+    def list_(self, value: list[t.Any], depth: int) -> t.Any:
         return self.items(value, depth)
 
-    def tuple(self, value: tuple[t.Any, ...], depth: int) -> t.Any:
+    def tuple_(self, value: tuple[t.Any, ...], depth: int) -> t.Any:
         return Ext(_TUPLE, _encode(self.items(value, depth)))
 
-    def set(self, value: set[t.Any], depth: int) -> t.Any:
+    def set_(self, value: set[t.Any], depth: int) -> t.Any:
         return Ext(_SET, self.members(value, depth))
 
-    def frozenset(self, value: frozenset[t.Any], depth: int) -> t.Any:
+    def frozenset_(self, value: frozenset[t.Any], depth: int) -> t.Any:
         return Ext(_FROZENSET, self.members(value, depth))
 
     def items(self, value: t.Iterable[t.Any], depth: int) -> list[t.Any]:
@@ -204,10 +206,10 @@ class _Walk:
     # datetime and time carry an offset, not a zone: a zone's name means another offset after the next reform of its
     # rules. The value read is the one that will be read next time, so a zone is a plain form's business (see faithful).
 
-    def datetime(self, value: datetime, depth: int) -> t.Any:
+    def datetime_(self, value: datetime, depth: int) -> t.Any:
         return Ext(_DATETIME, self.moment(value))
 
-    def time(self, value: time, depth: int) -> t.Any:
+    def time_(self, value: time, depth: int) -> t.Any:
         return Ext(_TIME, self.moment(value))
 
     def moment(self, value: t.Any) -> bytes:
@@ -217,7 +219,7 @@ class _Walk:
         self.faithful = self.faithful and bool(fold) == bool(value.fold)
         return fold + t.cast("str", value.isoformat()).encode("ascii")
 
-    def timedelta(self, value: timedelta, depth: int) -> t.Any:
+    def timedelta_(self, value: timedelta, depth: int) -> t.Any:
         return Ext(_TIMEDELTA, _encode([value.days, value.seconds, value.microseconds]))
 
 
@@ -241,11 +243,11 @@ def _plain_form(value: t.Any) -> t.Any:
 
 def _is_lazy_string(value: t.Any) -> bool:
     """Flask-Babel's and its like: no str, but equal to what str() makes of it, and with text's own methods."""
-    if isinstance(value, type) or type(value).__str__ is object.__str__:
+    if isinstance(value, type):
         return False
     try:
         return callable(getattr(value, "casefold", None)) and bool(value == str(value))
-    except Exception:  # an object that cannot be asked is no string
+    except Exception:  # noqa: BLE001  - an object that cannot be asked is no string
         return False
 
 
@@ -261,14 +263,14 @@ _NATIVE = frozenset({type(None), bool, int, float, str, bytes})
 _CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
 
 _HANDLERS: dict[type, t.Callable[[_Walk, t.Any, int], t.Any]] = {
-    dict: _Walk.dict,
-    list: _Walk.list,
-    tuple: _Walk.tuple,
-    set: _Walk.set,
-    frozenset: _Walk.frozenset,
-    datetime: _Walk.datetime,
-    time: _Walk.time,
-    timedelta: _Walk.timedelta,
+    dict: _Walk.dict_,
+    list: _Walk.list_,
+    tuple: _Walk.tuple_,
+    set: _Walk.set_,
+    frozenset: _Walk.frozenset_,
+    datetime: _Walk.datetime_,
+    time: _Walk.time_,
+    timedelta: _Walk.timedelta_,
     date: lambda walk, value, depth: Ext(_DATE, value.isoformat().encode("ascii")),
     UUID: lambda walk, value, depth: Ext(_UUID, value.bytes),
     Decimal: lambda walk, value, depth: Ext(_DECIMAL, str(value).encode("ascii")),

@@ -1,7 +1,7 @@
 """The settings: read once from ``app.config`` when the application is set up, checked, and turned into a policy.
 
-A wrong one is an error at start that names the setting, what it is, and what to write. Flask's own settings keep their meaning
-and are read by Flask's own attributes and methods at every request.
+A wrong one is an error at start that names the setting, what it is, and what to write. Flask's own settings keep
+their meaning and are read by Flask's own attributes and methods at every request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from .errors import ConfigurationError
 from .lifecycle import Policy
 from .sessions import Rules
 
-#: Where the store comes from: a URL, a SessionStore, or a function of the application. Default: files in the instance folder.
+#: Where the store comes from: a URL, a SessionStore, or a function of the application. Default: files in the instance
+#: folder.
 SESSION_STORE = "SESSION_STORE"
 #: Keyword arguments for the store that a URL names.
 SESSION_STORE_OPTIONS = "SESSION_STORE_OPTIONS"

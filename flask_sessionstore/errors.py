@@ -40,9 +40,7 @@ class SessionError(Exception):
 class SessionInsertError(SessionError, TypeError):
     """A value that cannot be kept in a session."""
 
-    def __init__(
-        self, message: str | None = None, *, path: str | None = None, type: type | None = None
-    ) -> None:
+    def __init__(self, message: str | None = None, *, path: str | None = None, type: type | None = None) -> None:
         super().__init__(message)
         #: Where in the session, such as ``cart[3].price``.
         self.path = path

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 import msgspec
 from flask import Flask
-from flask.signals import got_request_exception
 from flask.sessions import SessionInterface
+from flask.signals import got_request_exception
 from flask.wrappers import Request, Response
 
 from . import config
@@ -25,7 +25,8 @@ logger = logging.getLogger("flask_sessionstore")
 
 #: How many cookies of the same name are looked at.
 MAX_COOKIES = 3
-#: What every browser keeps of one Set-Cookie header, in bytes (RFC 6265, section 6.1, asks for 4096 at least; some count more).
+#: What every browser keeps of one Set-Cookie header, in bytes (RFC 6265, section 6.1, asks for 4096 at least; some
+#: count more).
 MAX_COOKIE_SIZE = 4093
 
 ImportSession = t.Callable[[Flask, Request], t.Mapping[str, object] | None]
@@ -36,8 +37,8 @@ class StoreSessionInterface(SessionInterface):
 
     :param store: where sessions are kept.
     :param policy: the application's settings.
-    :param import_session: called with the application and the request where no cookie of ours came; returns the data of a
-        new session, or None.
+    :param import_session: called with the application and the request where no cookie of ours came; returns the data
+        of a new session, or None.
     """
 
     session_class = Session
@@ -60,8 +61,8 @@ class StoreSessionInterface(SessionInterface):
     def save_session(self, app: Flask, session: t.Any, response: Response) -> None:
         """Store what changed, and send the cookie if there is something to tell the browser.
 
-        :raises SessionError: what the lifecycle raises; a :exc:`StoreUnavailable` becomes a 503 in ``response`` instead, unless
-            the application propagates exceptions.
+        :raises SessionError: what the lifecycle raises; a :exc:`StoreUnavailable` becomes a 503 in ``response``
+            instead, unless the application propagates exceptions.
         """
         if not isinstance(session, Session):
             return
@@ -74,7 +75,7 @@ class StoreSessionInterface(SessionInterface):
             if _propagates(app):
                 self._send(app, name, lifecycle.outcome, session, response)
                 raise
-            _turn_into_503(app, error, response)
+            _turn_into_503(error, response)
             self._send(app, name, lifecycle.outcome, session, response)
             got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
         except Exception as error:
@@ -118,7 +119,7 @@ class StoreSessionInterface(SessionInterface):
             "samesite": self.get_cookie_samesite(app),
             "partitioned": self.get_cookie_partitioned(app),
         }
-        _check_cookie(name, *attributes.values())
+        _check_cookie(name, **{key: value for key, value in attributes.items() if key != "httponly"})
         return attributes
 
     def _set_cookie(
@@ -223,7 +224,7 @@ def _keep_private(response: Response) -> None:
 
 @lru_cache(maxsize=64)
 def _check_cookie(
-    name: str, domain: str | None, path: str, secure: bool, httponly: bool, samesite: str | None, partitioned: bool
+    name: str, domain: str | None, path: str, secure: bool, samesite: str | None, partitioned: bool
 ) -> None:
     """Refuse what browsers would drop without a word (RFC 6265bis, sections 4.1.3 and 5.6)."""
     if name.lower().startswith(("__host-", "__secure-")) and not secure:
@@ -267,7 +268,7 @@ def _propagates(app: Flask) -> bool:
     return bool(app.testing or app.debug if propagate is None else propagate)
 
 
-def _turn_into_503(app: Flask, error: StoreUnavailable, response: Response) -> None:
+def _turn_into_503(error: StoreUnavailable, response: Response) -> None:
     """Flask would make it a 500. The response is in our hands already, so it is changed in place."""
     logger.error("the session could not be stored: the response becomes a 503 (%s)", error)
     response.close()
@@ -284,4 +285,3 @@ def _warn_of_unsaved(session: Session) -> None:
         logger.warning(
             "the session was changed while the response was streamed, and nobody saved it: call session.save()"
         )
-

@@ -19,8 +19,8 @@ _HANDLE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 class SessionKey:
     """The secret of one session: 32 random bytes as 43 characters of base64url.
 
-    ``str(key)`` is the secret, for the cookie alone; ``repr`` shows the first digits of the handle. Two keys are equal if
-    they name the same session.
+    ``str(key)`` is the secret, for the cookie alone; ``repr`` shows the first digits of the handle. Two keys are
+    equal if they name the same session.
 
     :param text: the 43 characters.
     :raises ValueError: if ``text`` is no session key.

@@ -5,7 +5,7 @@ A commit's outcome is a value: what is to happen to the cookie, under which key,
 * No write without a load of the same key, and none upserts: what ended stays ended.
 * A write that lost against another is merged with it: this request's changes are applied to the newest record.
 * A sign-in (a renewal, another owner) is never dropped; any other write to a session that is gone is.
-* The cookie is set only if the last call to the store found its key alive, and deleted only for what is known to be dead.
+* The cookie is set only if the last call to the store found its key alive, and deleted only for what is known dead.
 """
 
 from __future__ import annotations

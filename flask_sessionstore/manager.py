@@ -32,10 +32,11 @@ class SessionManager:
             return app
 
     :param app: an application to set up at once.
-    :param store: where sessions are kept, for applications whose SESSION_STORE is not set: a store, a URL, or a function of the
-        application that returns one. Default: files in the instance folder.
-    :param import_session: a function of the application and the request that returns the data of a session kept elsewhere, or
-        None; called where the browser has no session of ours, to move from another kind of session without logging anybody out.
+    :param store: where sessions are kept, for applications whose SESSION_STORE is not set: a store, a URL, or a
+        function of the application that returns one. Default: files in the instance folder.
+    :param import_session: a function of the application and the request that returns the data of a session kept
+        elsewhere, or None; called where the browser has no session of ours, to move from another kind of session
+        without logging anybody out.
     """
 
     #: What becomes the application's ``session_interface``: a subclass may stand here.
@@ -54,7 +55,7 @@ class SessionManager:
             self.init_app(app)
 
     def init_app(self, app: Flask, *, store: StoreSetting | None = None) -> None:
-        """Set up ``app``: read and check its settings, make its store, set its ``session_interface``. Connects to nothing.
+        """Set up ``app``: check its settings, make its store, set its ``session_interface``. Connects to nothing.
 
         :param store: as for the class, for this application alone.
         :raises ConfigurationError: if a setting cannot work, or the application is set up already.

@@ -17,9 +17,9 @@
     83      2      length of the owner in bytes
     85      ...    owner (UTF-8), then the state: a MessagePack map of key to encoded value
 
-All numbers are big-endian and unsigned, all times milliseconds since 1970 UTC. ``revision``, ``extended`` and ``expires``
-have fixed places so that an engine can compare the one and move the others without reading the rest. In a tombstone the
-rest is zeros; a *renewed* one ends in the 32 bytes of its successor's handle.
+All numbers are big-endian and unsigned, all times milliseconds since 1970 UTC. ``revision``, ``extended`` and
+``expires`` have fixed places so that an engine can compare the one and move the others without reading the rest. In a
+tombstone the rest is zeros; a *renewed* one ends in the 32 bytes of its successor's handle.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ REVISION = slice(2, 10)
 TIMES = slice(34, 50)
 
 _HEADER = struct.Struct(">BB8s24sQQQQQQBH")
+#: The bytes before the owner: all that an engine needs to compare and to move.
+HEADER_SIZE = _HEADER.size
 _TIMES = struct.Struct(">QQ")
 _KINDS = (None, "ended", "emptied", "renewed")
 _PERMANENT, _OWNED, _OWN_LIFETIME = 1, 2, 4
@@ -184,9 +186,7 @@ def pack(record: Record) -> bytes:
 def pack_tombstone(tombstone: Tombstone) -> bytes:
     """The bytes of a tombstone."""
     kind = _KINDS.index(tombstone.kind)
-    header = _HEADER.pack(
-        FORMAT, kind, tombstone.revision, b"", 0, tombstone.expires_ms, 0, 0, 0, 0, 0, 0
-    )
+    header = _HEADER.pack(FORMAT, kind, tombstone.revision, b"", 0, tombstone.expires_ms, 0, 0, 0, 0, 0, 0)
     return header + bytes.fromhex(tombstone.successor or "")
 
 

@@ -1,7 +1,8 @@
 """Session: what views touch. A mapping that loads at the first touch and remembers what was done to it.
 
-Values stay encoded until they are read; each that was read and can change in place is encoded again at the end and compared
-with the bytes it came from. Everything that needs the store is asked of the session's source (see ``lifecycle``).
+Values stay encoded until they are read; each that was read and can change in place is encoded again at the end and
+compared with the bytes it came from. Everything that needs the store is asked of the session's source (see
+``lifecycle``).
 """
 
 from __future__ import annotations
@@ -98,6 +99,14 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def _is_lifetime(value: object) -> bool:
+    return value is None or (isinstance(value, timedelta) and value >= timedelta(seconds=1))
+
+
+def _is_moment(value: object) -> bool:
+    return value is None or (isinstance(value, datetime) and value.utcoffset() is not None)
+
+
 class Session(SessionMixin):
     """A server-side session, as ``flask.session`` gives it to views.
 
@@ -108,12 +117,13 @@ class Session(SessionMixin):
     """
 
     accessed = False
+    # The owner as this request has it, and as it was loaded.
+    _owner: str | None
+    _loaded_owner: str | None
 
     def __init__(self, initial: t.Mapping[str, t.Any] | None = None) -> None:
         if initial is not None and not isinstance(initial, t.Mapping):
-            raise TypeError(
-                "Session(...) takes a mapping. To give an application sessions, write SessionManager(app)."
-            )
+            raise TypeError("Session(...) takes a mapping. To give an application sessions, write SessionManager(app).")
         self._start(_FreeStanding())
         for key, value in (initial or {}).items():
             self[key] = value
@@ -140,8 +150,7 @@ class Session(SessionMixin):
         self._forced = False
         self._purged = False
         self._warned = False
-        self._owner: str | None = None
-        self._loaded_owner: str | None = None
+        self._owner = self._loaded_owner = None
 
     # -- loading ---------------------------------------------------------------------------------------------------
 
@@ -214,7 +223,7 @@ class Session(SessionMixin):
             return len(self._state)
 
     def get_as(self, key: str, type: t.Callable[..., T] | t.Any, default: t.Any = None) -> t.Any:
-        """The value of ``key``, checked and converted as ``type``: int, a dataclass, TypedDict or Struct, ``list[int]`` ...
+        """The value of ``key``, checked and converted as ``type``: int, a dataclass, ``list[int]`` ...
 
         :param default: returned if the key is absent, and only then.
         :raises SessionGetError: if the value does not fit.
@@ -233,10 +242,10 @@ class Session(SessionMixin):
             return {key: self[key] for key in self}
 
     def __or__(self, other: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-        return self.copy() | dict(other) if isinstance(other, t.Mapping) else NotImplemented
+        return self.copy() | dict(other)
 
     def __ror__(self, other: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-        return dict(other) | self.copy() if isinstance(other, t.Mapping) else NotImplemented
+        return dict(other) | self.copy()
 
     def __ior__(self, other: t.Mapping[str, t.Any]) -> t.Self:
         self.update(other)
@@ -326,13 +335,11 @@ class Session(SessionMixin):
         with self._lock:
             return codec.convert(self.pop(key), type, key) if key in self else None
 
-    def update_or(
-        self, key: str, default: t.Any, updater: t.Callable[[t.Any], t.Any], *, type: t.Any = None
-    ) -> None:
+    def update_or(self, key: str, default: t.Any, updater: t.Callable[[t.Any], t.Any], *, type: t.Any = None) -> None:
         """Set ``key`` to ``updater(old)``, or to ``default`` if it is absent.
 
-        If another request writes meanwhile, the updater is called again with that request's value: a counter loses nothing. It
-        must have no side effects. Each call gets a freshly decoded value.
+        If another request writes meanwhile, the updater is called again with that request's value: a counter loses
+        nothing. It must have no side effects. Each call gets a freshly decoded value.
 
         :param type: what the old value is checked and converted as.
         :raises SessionInsertError: if the result cannot be kept.
@@ -368,7 +375,7 @@ class Session(SessionMixin):
             self._values.clear()
 
     def purge(self) -> None:
-        """End the session, here and in the browser. Final for this request: later writes are dropped, with a warning."""
+        """End the session, here and in the browser. Final for this request: later writes are dropped."""
         with self._lock:
             self.accessed = True
             self._purged = True
@@ -380,8 +387,8 @@ class Session(SessionMixin):
     def renew(self) -> None:
         """Go on with the same data under a new session key; the old key is dead.
 
-        Needed by hand only where rights rise without a change of owner (OWASP Session Management, "Renew the Session ID After
-        Any Privilege Level Change"); signing in and out renews by itself.
+        Needed by hand only where rights rise without a change of owner (OWASP, Session Management
+        Cheat Sheet); signing in and out renews by itself.
         """
         with self._lock:
             if not self._is_final():
@@ -405,7 +412,9 @@ class Session(SessionMixin):
     def _is_final(self) -> bool:
         if self._purged and not self._warned:
             self._warned = True
-            logger.warning("a write after session.purge() was dropped; to go on with a new session, use session.clear()")
+            logger.warning(
+                "a write after session.purge() was dropped; to go on with a new session, use session.clear()"
+            )
         return self._purged
 
     # -- metadata --------------------------------------------------------------------------------------------------
@@ -427,7 +436,7 @@ class Session(SessionMixin):
 
     @property
     def permanent(self) -> bool:
-        """As in Flask: whether the cookie outlives the browser. Metadata: alone it makes no new session. Never loads."""
+        """As in Flask: whether the cookie outlives the browser. It alone makes no new session. Never loads."""
         with self._lock:
             default = self._source.rules.permanent
             if not self._loaded and "permanent" not in self._changes.metadata:
@@ -443,14 +452,14 @@ class Session(SessionMixin):
 
     @property
     def lifetime(self) -> timedelta | None:
-        """The session's own idle lifetime, with a cookie that outlives the browser ("remember me"); None: as configured."""
+        """The session's own idle lifetime, with a cookie that outlives the browser; None: as configured."""
         with self._lock:
             self._touch()
             return t.cast("timedelta | None", self._meta("lifetime"))
 
     @lifetime.setter
     def lifetime(self, value: timedelta | None) -> None:
-        if value is not None and (not isinstance(value, timedelta) or value < timedelta(seconds=1)):
+        if not _is_lifetime(value):
             raise SessionInsertError(
                 "session.lifetime is a timedelta of at least a second, or None", path="lifetime", type=type(value)
             )
@@ -465,7 +474,7 @@ class Session(SessionMixin):
 
     @deadline.setter
     def deadline(self, value: datetime | None) -> None:
-        if value is not None and (not isinstance(value, datetime) or value.utcoffset() is None):
+        if not _is_moment(value):
             raise SessionInsertError(
                 "session.deadline is an aware datetime, or None", path="deadline", type=type(value)
             )

@@ -12,7 +12,7 @@ import struct
 from functools import lru_cache
 
 from itsdangerous import BadSignature, Signer
-from itsdangerous.encoding import base64_decode, base64_encode
+from itsdangerous.encoding import base64_decode, base64_encode, want_bytes
 
 from .key import SessionKey, Token
 
@@ -26,7 +26,7 @@ _SEPARATOR = "."
 class _Signer(Signer):
     """itsdangerous' Signer with each secret's key derived once, not at every call."""
 
-    def __init__(self, secret_keys: list[str | bytes], salt: str) -> None:
+    def __init__(self, secret_keys: list[bytes], salt: str) -> None:
         self._derived: dict[bytes | None, bytes] = {}
         super().__init__(secret_keys, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
         self._derived = {secret: super(_Signer, self).derive_key(secret) for secret in (*self.secret_keys, None)}
@@ -45,7 +45,8 @@ class TokenSigner:
     """Writes and reads tokens."""
 
     def __init__(self, secrets: tuple[str | bytes, ...], cookie_name: str) -> None:
-        self._signer = _Signer(list(reversed(secrets)), _SALT + cookie_name)
+        # itsdangerous signs with the last.
+        self._signer = _Signer([want_bytes(secret) for secret in reversed(secrets)], _SALT + cookie_name)
 
     def dumps(self, token: Token) -> str:
         """The cookie's value for ``token``."""
@@ -74,5 +75,3 @@ def parse(text: str, key_class: type[SessionKey]) -> Token | None:
         return Token(key_class(key), issued, lifetime & ~_PERMANENT, bool(lifetime & _PERMANENT), seen)
     except (ValueError, struct.error, BadSignature):
         return None
-
-

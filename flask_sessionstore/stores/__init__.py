@@ -53,6 +53,7 @@ def _store_class(scheme: str) -> type[SessionStore]:
         return t.cast("type[SessionStore]", entry_point.load())
     known = ", ".join(sorted(_BUILT_IN))
     raise ConfigurationError(
-        f"SESSION_STORE: no store is known for the URL scheme {scheme!r}; there are {known}, and what installed packages add",
+        f"SESSION_STORE: no store is known for the URL scheme {scheme!r}; there are {known},"
+        " and what installed packages add",
         key="SESSION_STORE",
     )

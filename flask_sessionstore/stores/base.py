@@ -100,7 +100,8 @@ class SessionStore(ABC):
     def delete(self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False) -> None:
         """End a session, and leave a tombstone.
 
-        Without ``replaces`` whatever is there ends, the successors of a renewed session too, and nothing there is no error.
+        Without ``replaces`` whatever is there ends, the successors of a renewed session too, and nothing there is no
+        error.
 
         :param replaces: end exactly this revision; follows no successor.
         :param emptied: it went because its last key was removed.
@@ -111,9 +112,10 @@ class SessionStore(ABC):
     def renew(
         self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes, ended: bool = False
     ) -> SessionKey:
-        """Keep ``record`` under a new key in the place of revision ``replaces`` under ``key``, which is dead from then on.
+        """Keep ``record`` under a new key, in the place of revision ``replaces`` under ``key``, which dies.
 
-        :param ended: the old session ended with this (its owner was removed or replaced): its tombstone names no successor.
+        :param ended: the old session ended with this (its owner was removed or replaced): its tombstone names no
+            successor.
         :raises SessionConflict, SessionGone: as :meth:`update` does; then nothing was stored.
         """
 
@@ -121,8 +123,8 @@ class SessionStore(ABC):
 class ServerSideStore(SessionStore):
     """A store whose engine supplies four atomic operations on one name.
 
-    A subclass writes :meth:`read`, :meth:`add`, :meth:`swap` and :meth:`drop`. It sees handles and bytes, never a session
-    key, a value, or Flask. An engine that can do a whole verb in one call overrides that verb.
+    A subclass writes :meth:`read`, :meth:`add`, :meth:`swap` and :meth:`drop`. It sees handles and bytes, never a
+    session key, a value, or Flask. An engine that can do a whole verb in one call overrides that verb.
 
     :param prefix: put before every handle, to share an engine with others.
     """
@@ -154,7 +156,7 @@ class ServerSideStore(SessionStore):
     def drop(self, handle: str) -> None:
         """Remove what is under ``handle``; nothing there is no error. Needs no room."""
 
-    def after_fork(self) -> None:  # noqa: B027  - nothing to do is the usual case
+    def after_fork(self) -> None:
         """Called in a child process: leave the parent's connections and locks alone, and make new ones."""
 
     # -- the six verbs ---------------------------------------------------------------------------------------------
@@ -180,7 +182,7 @@ class ServerSideStore(SessionStore):
             data = self.read(handle)
             found = self._open(data)
             if data is None or not isinstance(found, Record):
-                raise SessionGone("the session ended", kind=found.kind if found else None)
+                raise SessionGone("the session ended", kind=getattr(found, "kind", None))
             record = found.extended(self._now_ms(), ttl)
             data = move_times(data, record.extended_ms, record.expires_ms)
             if self.swap(handle, data, self._left(record), replaces=record.revision):
@@ -312,7 +314,7 @@ class ServerSideStore(SessionStore):
         return False
 
     def _endable(self, handle: str) -> tuple[Record | Tombstone | None, bytes | None]:
-        """What stands under ``handle``, and the revision to replace in ending it; bytes that are no record end as any."""
+        """What stands under ``handle``, and the revision to replace in ending it; what is no record ends as any."""
         try:
             found = self._find(handle)
         except SessionCorrupt:

@@ -45,8 +45,9 @@ class _StateKey(SessionKey):
 class CookieStore(SessionStore):
     """The whole session in the cookie, signed: readable by the user, 4093 bytes at most with all attributes.
 
-    The server keeps nothing. So nothing can be revoked or listed, concurrent requests do not merge, and a log-out only asks the
-    browser to forget: an old cookie that was copied lives until its end. For that, take a server-side store.
+    The server keeps nothing. So nothing can be revoked or listed, concurrent requests do not merge, and a log-out
+    only asks the browser to forget: an old cookie that was copied lives until its end. For that, take a server-side
+    store.
     """
 
     key_class = _StateKey

@@ -1,0 +1,589 @@
+"""For store authors and for applications: the contract as a pytest class, and a store that fails on demand.
+
+A store author writes::
+
+    from flask_sessionstore.testing import StoreContract
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        def store(self):
+            return MyStore(...)
+
+and runs pytest. Hooks that are left alone leave out the tests which need them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import typing as t
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from .errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable
+from .key import SessionKey
+from .record import FORMAT, TOMBSTONE_MS, Record, new_revision, pack, revision_of
+from .stores.base import ServerSideStore, SessionStore, Sweeps
+
+__all__ = ["FaultyStore", "SessionStoreContract", "StoreContract"]
+
+_generate = SessionKey.generate
+_DAY = timedelta(days=1)
+_TOMBSTONE = TOMBSTONE_MS / 1000
+_UNKNOWN = "0" * 64
+# Enough for every engine's atomicity to be tried, few enough for a slow one.
+_WRITERS, _WRITES = 4, 25
+
+
+def later(record: Record, state: t.Mapping[str, bytes]) -> Record:
+    """What a request writes that had loaded ``record`` and leaves ``state``."""
+    return Record(
+        state=dict(state),
+        revisions=(new_revision(), *record.revisions)[:4],
+        owner=record.owner,
+        permanent=record.permanent,
+        created_ms=record.created_ms,
+        end_ms=record.end_ms,
+    )
+
+
+class SessionStoreContract:
+    """What holds for every store, those without a server's side included."""
+
+    @pytest.fixture
+    def store(self) -> SessionStore:
+        """The store under test, empty. To be overridden."""
+        raise NotImplementedError("a StoreContract needs a fixture named store")
+
+    def pass_time(self, store: SessionStore, seconds: float) -> None:
+        """Let time pass for ``store``, without sleeping. Default: its clock is set."""
+        now = store.now()
+        store.clock = lambda: now + seconds
+
+    def test_a_saved_record_is_loaded_as_it_was(self, store: SessionStore) -> None:
+        record = Record(
+            state={"a": b"\x00\xff", "ünï": b"", "": b"x"},
+            revisions=(new_revision(), new_revision()),
+            owner="Łukasz",
+            permanent=True,
+            lifetime=timedelta(hours=2),
+            deadline=datetime(2100, 1, 1, tzinfo=UTC),
+        )
+        loaded = _alive(store, store.save(record, timedelta(hours=2)))
+        names = ("state", "revisions", "owner", "permanent", "lifetime", "deadline")
+        assert {n: getattr(loaded, n) for n in names} == {n: getattr(record, n) for n in names}
+        assert list(loaded.state) == list(record.state)
+
+    def test_times_are_those_of_the_write(self, store: SessionStore) -> None:
+        before = int(store.now() * 1000)
+        record = _alive(store, store.save(Record(state={"a": b"1"}), _DAY))
+        assert before <= record.created_ms == record.extended_ms <= store.now() * 1000
+        assert record.expires_at - record.extended_at == _DAY
+
+    def test_a_record_of_fifty_kilobytes_is_kept_whole(self, store: SessionStore) -> None:
+        state = {f"key{n}": bytes([n]) * 250 for n in range(200)}
+        assert _alive(store, store.save(Record(state=state), _DAY)).state == state
+
+    def test_every_save_has_a_key_of_its_own(self, store: SessionStore) -> None:
+        keys = [store.save(Record(state={"n": bytes([n])}), _DAY) for n in range(10)]
+        assert len(set(map(str, keys))) == 10
+        assert [_alive(store, key).state["n"] for key in keys] == [bytes([n]) for n in range(10)]
+
+    def test_an_expired_record_is_not_there(self, store: SessionStore) -> None:
+        key = store.save(Record(state={"a": b"1"}), timedelta(seconds=60))
+        self.pass_time(store, 59)
+        assert store.load(key) is not None
+        self.pass_time(store, 2)
+        assert store.load(key) is None
+
+    def test_a_hard_end_is_not_passed(self, store: SessionStore) -> None:
+        end_ms = int(store.now() * 1000) + 30_000
+        key = store.save(Record(state={"a": b"1"}, end_ms=end_ms), timedelta(seconds=60))
+        assert _alive(store, key).expires_ms == end_ms
+        key, record = store.update_ttl(key, _DAY)
+        assert record.expires_ms == end_ms
+
+    def test_an_update_is_what_the_next_load_reads(self, store: SessionStore) -> None:
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        first = _alive(store, key)
+        key = store.update(key, later(first, {"b": b"2"}), _DAY, replaces=first.revision)
+        second = _alive(store, key)
+        assert second.state == {"b": b"2"}
+        assert second.created_ms == first.created_ms
+
+    @pytest.mark.parametrize("ttl", [timedelta(hours=3), None], ids=["given", "its own"])
+    def test_an_extension_moves_the_end_and_nothing_else(self, store: SessionStore, ttl: timedelta | None) -> None:
+        key = store.save(Record(state={"a": b"1"}, owner="ann"), timedelta(hours=2))
+        before = _alive(store, key)
+        self.pass_time(store, 3600)
+        key, extended = store.update_ttl(key, ttl)
+        after = _alive(store, key)
+        assert after == extended
+        assert after.expires_at - after.extended_at == (ttl or timedelta(hours=2))
+        assert (after.state, after.revisions, after.owner) == (before.state, before.revisions, before.owner)
+        assert after.extended_ms - before.extended_ms >= 3_599_000
+
+
+class StoreContract(SessionStoreContract):
+    """What holds for every server-side store. Subclass it, and give it a ``store`` fixture."""
+
+    @pytest.fixture
+    def store(self) -> ServerSideStore:
+        """The store under test, empty. To be overridden."""
+        raise NotImplementedError("a StoreContract needs a fixture named store")
+
+    # -- hooks, to be overridden where the engine allows it --------------------------------------------------------
+
+    def peek(self, store: ServerSideStore, handle: str) -> bytes | None:
+        """The bytes under ``handle``, read past the store. Default: by its own ``read``."""
+        return store.read(handle)
+
+    def poke(self, store: ServerSideStore, handle: str, data: bytes) -> None:
+        """Put any bytes under ``handle``, past the store."""
+        pytest.skip("this store's contract has no poke()")
+
+    def reopen(self, store: ServerSideStore) -> t.Callable[[], ServerSideStore]:
+        """A function, to be pickled, that opens the same data as a second client: here, or in another process."""
+        pytest.skip("this store's contract has no reopen()")
+
+    # -- the four primitives ---------------------------------------------------------------------------------------
+
+    def test_add_takes_a_free_name_only(self, store: ServerSideStore) -> None:
+        data = _packed(store, b"1")
+        assert store.add(_UNKNOWN, data, _DAY)
+        assert not store.add(_UNKNOWN, _packed(store, b"2"), _DAY)
+        assert store.read(_UNKNOWN) == data
+
+    def test_add_takes_the_name_of_what_has_expired(self, store: ServerSideStore) -> None:
+        assert store.add(_UNKNOWN, _packed(store, b"1", timedelta(seconds=5)), timedelta(seconds=5))
+        self.pass_time(store, 6)
+        if store.read(_UNKNOWN) is not None:
+            # An engine with an expiry of its own counts in real time: it may refuse until then, but not overwrite.
+            pytest.skip("this engine's own expiry cannot be moved by the clock")
+        data = _packed(store, b"2")
+        assert store.add(_UNKNOWN, data, _DAY)
+        assert store.read(_UNKNOWN) == data
+
+    def test_swap_replaces_exactly_the_revision_named(self, store: ServerSideStore) -> None:
+        first, second = _packed(store, b"1"), _packed(store, b"2")
+        store.add(_UNKNOWN, first, _DAY)
+        assert not store.swap(_UNKNOWN, second, _DAY, replaces=new_revision())
+        assert store.read(_UNKNOWN) == first
+        assert store.swap(_UNKNOWN, second, _DAY, replaces=revision_of(first))
+        assert store.read(_UNKNOWN) == second
+        assert not store.swap(_UNKNOWN, first, _DAY, replaces=revision_of(first))
+
+    def test_swap_of_any_revision(self, store: ServerSideStore) -> None:
+        store.add(_UNKNOWN, _packed(store, b"1"), _DAY)
+        data = _packed(store, b"2")
+        assert store.swap(_UNKNOWN, data, _DAY, replaces=None)
+        assert store.read(_UNKNOWN) == data
+
+    @pytest.mark.parametrize("replaces", [None, bytes(8)], ids=["any", "a revision"])
+    def test_swap_makes_nothing_where_nothing_is(self, store: ServerSideStore, replaces: bytes | None) -> None:
+        assert not store.swap(_UNKNOWN, _packed(store, b"1"), _DAY, replaces=replaces)
+        assert store.read(_UNKNOWN) is None
+
+    def test_swap_does_not_revive_what_has_expired(self, store: ServerSideStore) -> None:
+        data = _packed(store, b"1", timedelta(seconds=5))
+        store.add(_UNKNOWN, data, timedelta(seconds=5))
+        self.pass_time(store, 6)
+        assert not store.swap(_UNKNOWN, _packed(store, b"2"), _DAY, replaces=revision_of(data))
+
+    def test_drop_removes_and_may_be_repeated(self, store: ServerSideStore) -> None:
+        store.add(_UNKNOWN, _packed(store, b"1"), _DAY)
+        store.drop(_UNKNOWN)
+        store.drop(_UNKNOWN)
+        assert store.read(_UNKNOWN) is None
+
+    # -- what is kept ----------------------------------------------------------------------------------------------
+
+    def test_a_record_lies_under_its_handle_and_the_key_is_nowhere(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        data = self.peek(store, key.handle)
+        assert data is not None
+        assert str(key).encode() not in data
+        assert self.peek(store, str(key)) is None if _is_free_text(store) else True
+
+    def test_an_unknown_key_is_nothing(self, store: ServerSideStore) -> None:
+        assert store.load(SessionKey.generate()) is None
+        assert store.info(_UNKNOWN) is None
+        assert store.end(_UNKNOWN) is False
+
+    def test_info_shows_what_may_be_shown(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}, owner="ann"), _DAY)
+        info, record = store.info(key.handle), _alive(store, key)
+        assert info is not None
+        assert (info.handle, info.owner) == (key.handle, "ann")
+        assert (info.created_at, info.expires_at) == (record.created_at, record.expires_at)
+
+    @pytest.mark.parametrize(
+        ("data", "newer"),
+        [
+            (b"", False),
+            (b"\x80\x04N.", False),
+            (b'{"a": 1}', False),
+            (bytes([FORMAT]) + b"\xff" * 20, False),
+            (bytes([FORMAT + 1]) + bytes(200), True),
+        ],
+        ids=["empty", "a pickle", "JSON", "cut off", "newer"],
+    )
+    def test_foreign_bytes_are_corrupt_and_can_be_ended(self, store: ServerSideStore, data: bytes, newer: bool) -> None:
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        self.poke(store, key.handle, data)
+        with pytest.raises(SessionCorrupt) as caught:
+            store.load(key)
+        assert caught.value.newer is newer
+        store.delete(key)
+        assert _fate(store, key) in ("ended", None)
+
+    # -- update ----------------------------------------------------------------------------------------------------
+
+    def test_a_second_writer_is_told_and_given_the_newest(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        first = _alive(store, key)
+        store.update(key, later(first, {"a": b"2"}), _DAY, replaces=first.revision)
+        with pytest.raises(SessionConflict) as caught:
+            store.update(key, later(first, {"a": b"3"}), _DAY, replaces=first.revision)
+        assert caught.value.record is not None
+        assert caught.value.record.state == {"a": b"2"}
+        assert first.revision in caught.value.record.revisions
+        assert _alive(store, key).state == {"a": b"2"}
+
+    def test_an_extension_is_no_conflict(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        first = _alive(store, key)
+        store.update_ttl(key, _DAY)
+        store.update(key, later(first, {"a": b"2"}), _DAY, replaces=first.revision)
+        assert _alive(store, key).state == {"a": b"2"}
+
+    def test_nothing_is_written_where_nothing_is(self, store: ServerSideStore) -> None:
+        key, record = SessionKey.generate(), Record(state={"a": b"1"}, revisions=(new_revision(),))
+        for write in _writes(store, key, record):
+            with pytest.raises(SessionGone) as caught:
+                write()
+            assert caught.value.kind is None
+        store.delete(key)
+        assert self.peek(store, key.handle) is None
+
+    def test_nothing_is_written_to_what_has_expired(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}), timedelta(seconds=5))
+        record = _alive(store, key)
+        self.pass_time(store, 6)
+        for write in _writes(store, key, record):
+            with pytest.raises(SessionGone):
+                write()
+        assert store.load(key) is None
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("emptied", [False, True])
+    @pytest.mark.parametrize("exactly", [False, True])
+    def test_a_deleted_session_leaves_a_tombstone(self, store: ServerSideStore, emptied: bool, exactly: bool) -> None:
+        key = store.save(Record(state={"secret": b"\xa6secret"}), _DAY)
+        store.delete(key, replaces=_alive(store, key).revision if exactly else None, emptied=emptied)
+        assert _fate(store, key) == ("emptied" if emptied else "ended")
+        data = self.peek(store, key.handle)
+        assert data is not None
+        assert b"secret" not in data
+
+    def test_delete_of_another_revision_is_a_conflict(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        with pytest.raises(SessionConflict):
+            store.delete(key, replaces=new_revision())
+        assert store.load(key) is not None
+
+    def test_delete_may_be_repeated(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        store.delete(key)
+        store.delete(key)
+        assert _fate(store, key) == "ended"
+
+    @pytest.mark.parametrize("end", ["delete", "emptied", "renew", "end"])
+    def test_what_ended_stays_ended(self, store: ServerSideStore, end: str) -> None:
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        record = _alive(store, key)
+        _END[end](store, key, record)
+        kind = _fate(store, key)
+        before = self.peek(store, key.handle)
+        for write in _writes(store, key, record):
+            with pytest.raises(SessionGone) as caught:
+                write()
+            assert caught.value.kind == kind
+        assert self.peek(store, key.handle) == before
+        self.pass_time(store, _TOMBSTONE + 1)
+        assert store.load(key) is None
+        for write in _writes(store, key, record):
+            with pytest.raises(SessionGone):
+                write()
+        assert store.load(key) is None
+
+    def test_end_by_handle(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}, owner="ann"), _DAY)
+        assert store.end(key.handle, owner="bob") is False
+        assert store.load(key) is not None
+        assert store.end(key.handle, owner="ann") is True
+        assert store.end(key.handle) is False
+        assert _fate(store, key) == "ended"
+
+    # -- renewal ---------------------------------------------------------------------------------------------------
+
+    def test_a_renewed_session_lives_under_its_new_key_only(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        record = _alive(store, key)
+        new = store.renew(key, later(record, {"a": b"2"}), _DAY, replaces=record.revision)
+        assert new.handle != key.handle
+        assert _alive(store, new).state == {"a": b"2"}
+        assert _fate(store, key) == "renewed"
+
+    def test_a_renewal_that_ends_the_old_session_names_no_successor(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}, owner="ann"), _DAY)
+        record = _alive(store, key)
+        new = store.renew(key, later(record, {}), _DAY, replaces=record.revision, ended=True)
+        assert _fate(store, key) == "ended"
+        store.delete(key)
+        assert store.load(new) is not None
+
+    def test_a_renewal_that_lost_leaves_nothing(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        record = _alive(store, key)
+        made: list[SessionKey] = []
+
+        def generate() -> SessionKey:
+            made.append(_generate())
+            return made[-1]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SessionKey, "generate", generate)
+            with pytest.raises(SessionConflict):
+                store.renew(key, later(record, {"a": b"2"}), _DAY, replaces=new_revision())
+        assert store.load(key) == record
+        assert [store.load(new) for new in made] == [None] * len(made)
+
+    def test_ending_a_renewed_session_ends_its_successors(self, store: ServerSideStore) -> None:
+        keys = [store.save(Record(state={"a": b"1"}), _DAY)]
+        for _ in range(4):
+            record = _alive(store, keys[-1])
+            keys.append(store.renew(keys[-1], later(record, {"a": b"1"}), _DAY, replaces=record.revision))
+        store.delete(keys[0])
+        assert _fate(store, keys[-1]) == "ended"
+
+    def test_revoking_a_renewed_session_by_its_old_handle(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}, owner="ann"), _DAY)
+        record = _alive(store, key)
+        new = store.renew(key, later(record, {"a": b"1"}), _DAY, replaces=record.revision)
+        assert store.end(key.handle, owner="bob") is False
+        assert store.end(key.handle, owner="ann") is True
+        assert _fate(store, new) == "ended"
+
+    # -- races -----------------------------------------------------------------------------------------------------
+
+    def test_threads_that_write_at_once_lose_nothing(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"n": b"0"}), _DAY)
+        start = threading.Barrier(_WRITERS)
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                start.wait()
+                _count(store, str(key), _WRITES)
+            except BaseException as error:  # noqa: BLE001  - a thread's failure is the test's
+                failures.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(_WRITERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert _alive(store, key).state == {"n": str(_WRITERS * _WRITES).encode()}
+
+    def test_a_second_client_sees_the_same_sessions(self, store: ServerSideStore) -> None:
+        other = self.reopen(store)()
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        record = _alive(other, key)
+        other.update(key, later(record, {"a": b"2"}), _DAY, replaces=record.revision)
+        assert _alive(store, key).state == {"a": b"2"}
+        with pytest.raises(SessionConflict):
+            store.update(key, later(record, {"a": b"3"}), _DAY, replaces=record.revision)
+        store.delete(key)
+        assert _fate(other, key) == "ended"
+
+    def test_processes_that_write_at_once_lose_nothing(self, store: ServerSideStore) -> None:
+        reopen = self.reopen(store)
+        key = store.save(Record(state={"n": b"0"}), _DAY)
+        context = multiprocessing.get_context("spawn")
+        start = context.Barrier(2)
+        processes = [context.Process(target=_count_elsewhere, args=(reopen, str(key), start)) for _ in range(2)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0, 0]
+        assert _alive(store, key).state == {"n": str(2 * _WRITES).encode()}
+
+    # -- abilities -------------------------------------------------------------------------------------------------
+
+    def test_a_sweep_removes_what_has_expired_and_nothing_else(self, store: ServerSideStore) -> None:
+        if not isinstance(store, Sweeps):
+            pytest.skip("this store does not sweep: its engine does")
+        short = [store.save(Record(state={"a": b"1"}), timedelta(seconds=5)) for _ in range(5)]
+        long = store.save(Record(state={"a": b"1"}), _DAY)
+        assert store.delete_expired() == 0
+        self.pass_time(store, 6)
+        assert store.delete_expired(2) == 2
+        assert store.delete_expired() == 3
+        assert store.delete_expired() == 0
+        assert [self.peek(store, key.handle) for key in short] == [None] * 5
+        assert store.load(long) is not None
+
+
+class FaultyStore(ServerSideStore):
+    """A store that passes everything on to another, and fails when told to.
+
+    ::
+
+        store = FaultyStore(MemoryStore())
+        app.config["SESSION_STORE"] = store
+        store.fail("swap")          # the next write to a known session fails, and does not arrive
+        store.lose_reply("swap")    # ... arrives, but nobody is told
+        store.hang("read")          # ... waits until heal(), then fails as a time-out would
+        store.fail(times=None)      # everything fails, until heal()
+
+    :param store: where everything goes.
+    """
+
+    def __init__(self, store: ServerSideStore) -> None:
+        super().__init__(prefix=store.prefix)
+        self.store = store
+        self.clock = store.now
+        #: The primitives called so far, in order.
+        self.calls: list[str] = []
+        self._plans: list[_Plan] = []
+        self._healed = threading.Event()
+
+    def fail(self, operation: str | None = None, *, times: int | None = 1) -> None:
+        """Let the next calls raise :exc:`StoreUnavailable` without reaching the store.
+
+        :param operation: "read", "add", "swap" or "drop"; None: any.
+        :param times: how many; None: all until :meth:`heal`.
+        """
+        self._plans.append(_Plan("fail", operation, times))
+
+    def lose_reply(self, operation: str | None = None, *, times: int | None = 1) -> None:
+        """Let the next calls reach the store, and raise :exc:`StoreUnavailable` all the same."""
+        self._plans.append(_Plan("lose", operation, times))
+
+    def hang(self, operation: str | None = None, *, times: int | None = 1) -> None:
+        """Let the next calls wait until :meth:`heal`, then raise :exc:`StoreUnavailable`."""
+        self._healed.clear()
+        self._plans.append(_Plan("hang", operation, times))
+
+    def heal(self) -> None:
+        """Everything works again, and what hangs goes on."""
+        self._plans.clear()
+        self._healed.set()
+
+    def read(self, handle: str) -> bytes | None:
+        return self._pass_on("read", lambda: self.store.read(handle))
+
+    def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
+        return self._pass_on("add", lambda: self.store.add(handle, data, ttl))
+
+    def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
+        return self._pass_on("swap", lambda: self.store.swap(handle, data, ttl, replaces=replaces))
+
+    def drop(self, handle: str) -> None:
+        self._pass_on("drop", lambda: self.store.drop(handle))
+
+    _R = t.TypeVar("_R")
+
+    def _pass_on(self, operation: str, call: t.Callable[[], _R]) -> _R:
+        self.calls.append(operation)
+        plan = next((plan for plan in self._plans if plan.takes(operation)), None)
+        if plan is None:
+            return call()
+        if plan.fault == "lose":
+            call()
+        elif plan.fault == "hang":
+            self._healed.wait()
+        raise StoreUnavailable(f"FaultyStore was told to {plan.fault} ({operation})")
+
+
+class _Plan:
+    def __init__(self, fault: str, operation: str | None, times: int | None) -> None:
+        self.fault, self._operation, self._times = fault, operation, times
+
+    def takes(self, operation: str) -> bool:
+        if self._operation not in (None, operation) or self._times == 0:
+            return False
+        if self._times is not None:
+            self._times -= 1
+        return True
+
+
+def _alive(store: SessionStore, key: SessionKey) -> Record:
+    record = store.load(key)
+    assert record is not None
+    return record
+
+
+def _fate(store: SessionStore, key: SessionKey) -> str | None:
+    """How a session went."""
+    with pytest.raises(SessionGone) as caught:
+        store.load(key)
+    return caught.value.kind
+
+
+def _packed(store: ServerSideStore, value: bytes, ttl: timedelta = _DAY) -> bytes:
+    return pack(Record(state={"a": value}).written(int(store.now() * 1000), ttl))
+
+
+def _writes(store: SessionStore, key: SessionKey, record: Record) -> list[t.Callable[[], object]]:
+    """Every way to write to a known session."""
+    new, replaces = later(record, {"a": b"2"}), record.revision
+    return [
+        lambda: store.update(key, new, _DAY, replaces=replaces),
+        lambda: store.update_ttl(key, _DAY),
+        lambda: store.update_ttl(key),
+        lambda: store.renew(key, new, _DAY, replaces=replaces),
+        lambda: store.delete(key, replaces=replaces),
+    ]
+
+
+_END: dict[str, t.Callable[[ServerSideStore, SessionKey, Record], object]] = {
+    "delete": lambda store, key, record: store.delete(key),
+    "emptied": lambda store, key, record: store.delete(key, replaces=record.revision, emptied=True),
+    "renew": lambda store, key, record: store.renew(key, record, _DAY, replaces=record.revision),
+    "end": lambda store, key, record: store.end(key.handle),
+}
+
+
+def _count(store: SessionStore, text: str, times: int) -> None:
+    """Count up ``times`` times, by compare-and-set."""
+    key = SessionKey(text)
+    for _ in range(times):
+        record = _alive(store, key)
+        while True:
+            try:
+                state = {"n": str(int(record.state["n"]) + 1).encode()}
+                store.update(key, later(record, state), _DAY, replaces=record.revision)
+                break
+            except SessionConflict as conflict:
+                record = t.cast("Record", conflict.record)
+
+
+def _count_elsewhere(reopen: t.Callable[[], SessionStore], text: str, start: t.Any) -> None:
+    store = reopen()
+    start.wait(30)
+    _count(store, text, _WRITES)
+
+
+def _is_free_text(store: ServerSideStore) -> bool:
+    """Whether the engine takes names that are no handles."""
+    try:
+        store.read("x" * 43)
+    except Exception:  # noqa: BLE001  - whatever an engine says to a foreign name
+        return False
+    return True

@@ -1,0 +1,70 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import typing as t
+
+import pytest
+import servers
+from hypothesis import settings
+
+# A time limit for each example would fail by chance on a busy machine. What Hypothesis sets up for CI stays.
+settings.register_profile("project", settings.default, deadline=None)
+settings.load_profile("project")
+
+StartServer = t.Callable[..., servers.RedisServer]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not {"shared_redis", "start_redis"}.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("redis")
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> t.Iterator[t.Callable[[str], servers.RedisServer]]:
+    """The running server of a program, by its name; tests share it, so take a key prefix of your own."""
+    with contextlib.ExitStack() as stack:
+        yield functools.cache(lambda name: stack.enter_context(servers.RedisServer(servers.program(name))))
+
+
+@pytest.fixture(scope="session", params=servers.PROGRAMS)
+def redis_server(request: pytest.FixtureRequest, shared_redis: StartServer) -> servers.RedisServer:
+    """A shared server of every program in turn."""
+    return shared_redis(request.param)
+
+
+@pytest.fixture(scope="session")
+def valkey(shared_redis: StartServer) -> servers.RedisServer:
+    """The shared server of the newest program, for what need not be tried on all of them."""
+    return shared_redis("valkey9")
+
+
+@pytest.fixture
+def start_redis() -> t.Iterator[StartServer]:
+    """Start servers for this test alone, to be filled, paused or killed: ``start_redis(maxmemory="2mb")``."""
+    with contextlib.ExitStack() as stack:
+        yield lambda name="valkey9", **options: stack.enter_context(
+            servers.RedisServer(servers.program(name), **options)
+        )
+
+
+class Clock:
+    """Time as the test wants it: called, it gives seconds since the epoch."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands at 2026-01-01, 00:00 UTC, until the test moves it."""
+    return Clock(1_767_225_600.0)
