@@ -5,10 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import typing as t
+import uuid
 
 import pytest
 import servers
 from hypothesis import settings
+
+from flask_sessionstore.stores import ServerSideStore, SessionStore, from_url
+from flask_sessionstore.stores.cookie import CookieStore
+from flask_sessionstore.stores.filesystem import FileSystemStore
+from flask_sessionstore.stores.memory import MemoryStore
 
 # A time limit for each example would fail by chance on a busy machine. What Hypothesis sets up for CI stays.
 settings.register_profile("project", settings.default, deadline=None)
@@ -68,3 +74,24 @@ class Clock:
 def clock() -> Clock:
     """A clock that stands at 2026-01-01, 00:00 UTC, until the test moves it."""
     return Clock(1_767_225_600.0)
+
+
+#: Every store that needs no more than this machine: its name, and how to make it for a folder of its own.
+STORES: dict[str, t.Callable[[pytest.FixtureRequest], SessionStore]] = {
+    "cookie": lambda request: CookieStore(),
+    "memory": lambda request: MemoryStore(),
+    "file": lambda request: FileSystemStore(request.getfixturevalue("tmp_path") / "sessions"),
+    "redis": lambda request: from_url(request.getfixturevalue("valkey").url, prefix=f"{uuid.uuid4()}:"),
+}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> SessionStore:
+    """Every kind of store in turn, empty."""
+    return STORES[request.param](request)
+
+
+@pytest.fixture(params=[name for name in STORES if name != "cookie"])
+def server_store(request: pytest.FixtureRequest) -> ServerSideStore:
+    """Every kind of server-side store in turn, empty."""
+    return t.cast("ServerSideStore", STORES[request.param](request))

@@ -180,15 +180,17 @@ class FileSystemStore(ServerSideStore, Sweeps):
     def _expired(self) -> t.Iterator[str]:
         """Handles of files whose end has come; leftovers of killed writers count by the handle they belong to."""
         try:
-            for folder in os.scandir(self._root):
-                if len(folder.name) != 2 or not folder.is_dir(follow_symlinks=False):
-                    continue
-                for entry in os.scandir(folder.path):
-                    handle = entry.name.removeprefix(self._name).rstrip(_NEW + _OLD)
-                    if entry.name.startswith(self._name) and _is_handle(handle) and self._is_over(entry):
-                        yield handle
+            for folder in os.listdir(self._root):
+                if len(folder) == 2:
+                    yield from self._expired_in(f"{self._root}/{folder}")
         except OSError as error:
             raise _translated(error) from error
+
+    def _expired_in(self, folder: str) -> list[str]:
+        with os.scandir(folder) as entries:
+            over = [entry.name for entry in entries if entry.name.startswith(self._name) and self._is_over(entry)]
+        handles = (name.removeprefix(self._name).rstrip(_NEW + _OLD) for name in over)
+        return sorted({handle for handle in handles if _is_handle(handle)})
 
     def _is_over(self, entry: os.DirEntry[str]) -> bool:
         try:

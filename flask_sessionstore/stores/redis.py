@@ -32,7 +32,7 @@ _EXPIRED = f"string.byte(head) == {FORMAT} and #head >= {HEADER_SIZE} and struct
 #: KEYS: name. ARGV: revision to replace or '', data, time to live in ms, now in ms.
 _SWAP = f"""
 local head, now = redis.call('GETRANGE', KEYS[1], 0, {HEADER_SIZE - 1}), tonumber(ARGV[4])
-if #head == 0 or ({_EXPIRED}) then return 0 end
+if redis.call('EXISTS', KEYS[1]) == 0 or ({_EXPIRED}) then return 0 end
 if ARGV[1] ~= '' and string.sub(head, 3, 10) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
@@ -54,8 +54,9 @@ return head
 #: KEYS: name. ARGV: tombstone, its time to live in ms, now in ms. Returns the tombstone that stood there, if any.
 _END = f"""
 local head, now = redis.call('GETRANGE', KEYS[1], 0, {HEADER_SIZE + 31}), tonumber(ARGV[3])
-if #head == 0 or ({_EXPIRED}) then return false end
-if string.byte(head) == {FORMAT} and string.byte(head, 2) ~= 0 then return head end
+if redis.call('EXISTS', KEYS[1]) == 0 or ({_EXPIRED}) then return false end
+local kind = #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and string.byte(head, 2) or 0
+if kind >= 1 and kind <= 3 then return head end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return false
 """
@@ -98,11 +99,10 @@ class RedisStore(ServerSideStore):
         """
         scheme, _, rest = url.partition("://")
         scheme = {"redis+unix": "unix", "valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
-        if not (urlsplit(url).path if scheme == "unix" else urlsplit(url).hostname):
-            raise ConfigurationError(
-                "SESSION_STORE names no Redis server: write redis://localhost:6379/0", key="SESSION_STORE"
-            )
         try:
+            parts = urlsplit(url)
+            if not (parts.path if scheme == "unix" else parts.hostname):
+                raise ValueError("it names no server: write redis://localhost:6379/0")
             pool = redis.ConnectionPool.from_url(
                 f"{scheme}://{rest}",
                 **{"socket_connect_timeout": CONNECT_TIMEOUT} if scheme != "unix" else {},
@@ -110,12 +110,9 @@ class RedisStore(ServerSideStore):
                 max_connections=2**31,  # as many as there are threads
                 retry=Retry(NoBackoff(), 0),
             )
-            connection = pool.make_connection()  # connects to nothing, but refuses arguments it does not know
-            del connection
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(
-                f"SESSION_STORE: redis-py refuses the URL ({error})", key="SESSION_STORE"
-            ) from None
+            pool.make_connection()  # connects to nothing, but refuses arguments that it does not know
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ConfigurationError(f"SESSION_STORE: the URL cannot be used ({error})", key="SESSION_STORE") from None
         return cls(_ConnectionPerThread(pool), **options)
 
     # -- the four primitives ---------------------------------------------------------------------------------------
