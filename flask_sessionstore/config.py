@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import typing as t
+from collections.abc import Iterable
 from datetime import timedelta
 
 import msgspec
@@ -131,8 +132,10 @@ def secrets(app: Flask) -> tuple[str | bytes, ...]:
     """
     if not app.secret_key:
         return ()
-    fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or ()
-    if isinstance(fallbacks, (str, bytes)) or not isinstance(fallbacks, t.Iterable):
+    fallbacks = app.config.get("SECRET_KEY_FALLBACKS")
+    if not fallbacks:
+        return (app.secret_key,)
+    if isinstance(fallbacks, (str, bytes)) or not isinstance(fallbacks, Iterable):
         raise ConfigurationError(
             "SECRET_KEY_FALLBACKS is a list of former secrets: write [former_secret]", key="SECRET_KEY_FALLBACKS"
         )

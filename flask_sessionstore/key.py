@@ -82,6 +82,14 @@ class SessionKey:
         return hash(self.handle)
 
 
+class Claim(t.NamedTuple):
+    """What a cookie says before its signature is looked at: enough to know that nothing is to be done."""
+
+    #: As in :class:`Token`.
+    issued: int
+    lifetime: int
+
+
 class Token(t.NamedTuple):
     """What a cookie says: a session key, and what the browser was told when it got it."""
 

@@ -15,7 +15,7 @@ import logging
 import random
 import time
 import typing as t
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -29,7 +29,7 @@ from .errors import (
     StoreError,
     StoreUnavailable,
 )
-from .key import SessionKey, Token
+from .key import Claim, SessionKey, Token
 from .record import TOMBSTONE_MS, Record, new_revision, to_datetime, to_ms
 from .sessions import Rules, Session
 
@@ -91,13 +91,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             return self.lifetime
         return self.browser_lifetime
 
-    def end_ms(self, record: Record, now_ms: int) -> int:
+    def end_ms(self, deadline: datetime | None, created_ms: int) -> int:
         """The fixed end in force, in milliseconds since 1970; 0 for none."""
         ends = []
-        if record.deadline is not None:
-            ends.append(int(record.deadline.timestamp() * 1000))
+        if deadline is not None:
+            ends.append(int(deadline.timestamp() * 1000))
         if self.absolute_lifetime is not None:
-            ends.append((record.created_ms or now_ms) + to_ms(self.absolute_lifetime))
+            ends.append(created_ms + to_ms(self.absolute_lifetime))
         return max(min(ends), 1) if ends else 0
 
     def interval(self, lifetime: timedelta) -> float:
@@ -108,8 +108,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 class Presented(t.Protocol):
     """What the browser presented."""
 
-    def claims(self) -> list[Token]:
-        """Tokens as they read, unverified; good for nothing but not wasting time."""
+    def claims(self) -> list[Claim]:
+        """Tokens as they read, unverified."""
 
     def tokens(self) -> list[Token]:
         """Tokens whose signature holds, under different keys."""
@@ -212,7 +212,7 @@ class Lifecycle:
         except SessionCorrupt as error:
             logger.warning("session %s: %s; a new one replaces it at the next write", _short(key), error)
             return None, "corrupt"
-        if record is not None and not 0 < self.policy.end_ms(record, now_ms) <= now_ms:
+        if record is not None and not 0 < self.policy.end_ms(record.deadline, record.created_ms) <= now_ms:
             return record, None
         return None, "late" if now_ms - int(self._born * 1000) > TOMBSTONE_MS else "unknown"
 
@@ -453,30 +453,47 @@ class Lifecycle:
 
         :param fresh: it starts a life of its own, and is no later revision of ``base``.
         """
+        self._check_size(state)
         changes, now_ms = session._changes, self._now_ms()
         kept = None if base is None or changes.cleared else base
-        meta = changes.metadata
         owner = session._owner_in(state)
-        signs_in = base is None or owner != base.owner
-        record = Record(
-            state=dict(state),
-            revisions=(new_revision(), *(() if fresh or base is None else base.revisions))[:4],
-            owner=owner,
-            permanent=meta.get("permanent", kept.permanent if kept else self.rules.permanent),
-            lifetime=meta.get("lifetime", kept and kept.lifetime),
-            deadline=meta.get("deadline", kept and kept.deadline),
-            created_ms=now_ms if kept is None or signs_in else kept.created_ms,
-        )
-        self._check_size(record)
-        end_ms = self.policy.end_ms(record, now_ms)
+        same_owner = base is not None and owner == base.owner
+        permanent, lifetime, deadline = self._metadata(changes.metadata, kept)
+        created_ms = kept.created_ms if kept is not None and same_owner else now_ms
+        end_ms = self.policy.end_ms(deadline, created_ms)
         if 0 < end_ms <= now_ms:
             return None
-        return msgspec.structs.replace(record, end_ms=end_ms).written(now_ms, self.policy.idle(record))
+        record = Record(
+            state=dict(state),
+            revisions=(new_revision(), *(() if fresh or base is None else base.revisions[:3])),
+            owner=owner,
+            permanent=permanent,
+            lifetime=lifetime,
+            deadline=deadline,
+            created_ms=created_ms,
+            end_ms=end_ms,
+        )
+        return record.written(now_ms, self.policy.idle(record))
 
-    def _check_size(self, record: Record) -> None:
-        size = sum(map(len, record.state.values())) + sum(map(len, record.state))
+    def _metadata(self, assigned: t.Mapping[str, t.Any], kept: Record | None) -> tuple[t.Any, t.Any, t.Any]:
+        """``permanent``, ``lifetime`` and ``deadline``: as assigned, as they were, or as in a new session."""
+        if kept is None:
+            before: tuple[t.Any, t.Any, t.Any] = (self.rules.permanent, None, None)
+        else:
+            before = (kept.permanent, kept.lifetime, kept.deadline)
+        if not assigned:
+            return before
+        permanent, lifetime, deadline = before
+        return (
+            assigned.get("permanent", permanent),
+            assigned.get("lifetime", lifetime),
+            assigned.get("deadline", deadline),
+        )
+
+    def _check_size(self, state: t.Mapping[str, bytes]) -> None:
+        size = sum(map(len, state.values())) + sum(map(len, state))
         if size > self.policy.max_size:
-            largest = largest_keys(record)
+            largest = largest_keys(state)
             raise SessionTooLarge(
                 f"the session is {size} bytes, over SESSION_MAX_SIZE ({self.policy.max_size}); its largest keys are"
                 f" {', '.join(map(repr, largest))}",
@@ -505,9 +522,9 @@ class Lifecycle:
         return int(self.store.now() * 1000)
 
 
-def largest_keys(record: Record) -> list[str]:
+def largest_keys(state: t.Mapping[str, bytes]) -> list[str]:
     """The keys that take most room, largest first."""
-    return sorted(record.state, key=lambda key: len(record.state[key]), reverse=True)[:_LARGEST]
+    return sorted(state, key=lambda key: len(state[key]), reverse=True)[:_LARGEST]
 
 
 def _differs(record: Record, newest: Record) -> bool:

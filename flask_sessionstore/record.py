@@ -42,6 +42,8 @@ REVISION = slice(2, 10)
 #: Where ``extended`` and ``expires`` stand in a record's bytes.
 TIMES = slice(34, 50)
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _HEADER = struct.Struct(">BB8s24sQQQQQQBH")
 #: The bytes before the owner: all that an engine needs to compare and to move.
 HEADER_SIZE = _HEADER.size
@@ -64,7 +66,7 @@ def new_revision() -> bytes:
 
 def to_ms(span: timedelta) -> int:
     """A span of time in whole milliseconds."""
-    return span // timedelta(milliseconds=1)
+    return span // _MILLISECOND
 
 
 def to_datetime(ms: int) -> datetime:
@@ -116,13 +118,18 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def written(self, now_ms: int, ttl: timedelta) -> Record:
         """This record as it is written now, to be idle for ``ttl`` at most."""
         idle = to_ms(ttl)
-        return msgspec.structs.replace(
-            self,
+        return Record(
+            state=self.state,
             revisions=self.revisions or (new_revision(),),
+            owner=self.owner,
+            permanent=self.permanent,
+            lifetime=self.lifetime,
+            deadline=self.deadline,
             created_ms=self.created_ms or now_ms,
             extended_ms=now_ms,
             expires_ms=self._clamp(now_ms + idle),
             idle_ms=idle,
+            end_ms=self.end_ms,
         )
 
     def extended(self, now_ms: int, ttl: timedelta | None = None) -> Record:
@@ -231,6 +238,11 @@ def _unpack(data: bytes) -> Record | Tombstone:
     )
 
 
+def is_tombstone(data: bytes) -> bool:
+    """Whether packed bytes are a tombstone's."""
+    return data[:1] == _FORMAT_BYTE and data[1:2] != b"\0"
+
+
 def revision_of(data: bytes) -> bytes:
     """The revision of a packed record or tombstone: what ``replaces`` is compared with."""
     return data[REVISION]
@@ -246,6 +258,3 @@ def expires_ms_of(data: bytes) -> int | None:
 def move_times(data: bytes, extended_ms: int, expires_ms: int) -> bytes:
     """A packed record with its two times moved, all else as it was."""
     return data[: TIMES.start] + _TIMES.pack(extended_ms, expires_ms) + data[TIMES.stop :]
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

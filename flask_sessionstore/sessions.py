@@ -160,8 +160,15 @@ class Session(SessionMixin):
         if not self._loaded and not self._purged:
             self._adopt(self._source.load())
             if self._record is None:
-                for key, value in (self._source.seed() or {}).items():
-                    self.insert(key, value)
+                self._sow(self._source.seed() or {})
+
+    def _sow(self, seed: t.Mapping[str, object]) -> None:
+        """Start with data from elsewhere. Flask's own session keeps ``permanent`` among its data."""
+        for key, value in seed.items():
+            if key == "_permanent":
+                self.permanent = bool(value)
+            else:
+                self.insert(key, value)
 
     def _adopt(self, record: Record | None) -> None:
         self._loaded = True

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from functools import lru_cache
 
 from itsdangerous import BadSignature, Signer
-from itsdangerous.encoding import base64_decode, base64_encode, want_bytes
+from itsdangerous.encoding import want_bytes
 
-from .key import SessionKey, Token
+from .key import Claim, SessionKey, Token
 
 _SALT = "flask_sessionstore.cookie."
 # time and lifetime in seconds (the lifetime's highest bit: permanent), four bytes of revision
@@ -51,27 +52,34 @@ class TokenSigner:
     def dumps(self, token: Token) -> str:
         """The cookie's value for ``token``."""
         lifetime = min(token.lifetime, _PERMANENT - 1) | (_PERMANENT if token.permanent else 0)
-        rest = base64_encode(_REST.pack(token.issued, lifetime, token.seen)).decode()
+        rest = urlsafe_b64encode(_REST.pack(token.issued, lifetime, token.seen)).decode()  # 16 bytes: no padding
         return self._signer.sign(f"{token.key}{_SEPARATOR}{rest}").decode()
 
     def loads(self, text: str, key_class: type[SessionKey]) -> Token | None:
         """The token of a cookie's value; None if it is not one that we signed."""
         try:
-            return parse(self._signer.unsign(text).decode("ascii"), key_class)
+            return _parse(self._signer.unsign(text).decode("ascii"), key_class)
         except (BadSignature, ValueError):
             return None
 
 
-def claim(text: str, key_class: type[SessionKey]) -> Token | None:
-    """What a cookie's value says, before its signature is looked at."""
-    return parse(text.rpartition(_SEPARATOR)[0], key_class)
+def claim(text: str) -> Claim | None:
+    """What a cookie's value says before its signature is looked at; None if it is no token."""
+    try:
+        issued, lifetime, _ = _REST.unpack(urlsafe_b64decode(text.rsplit(_SEPARATOR, 2)[1]))
+    except (ValueError, IndexError, struct.error):
+        return None
+    return Claim(issued, lifetime & ~_PERMANENT)
 
 
-def parse(text: str, key_class: type[SessionKey]) -> Token | None:
-    """A token without its signature; None if it is none."""
+def _parse(text: str, key_class: type[SessionKey]) -> Token:
+    """A token without its signature.
+
+    :raises ValueError: if it is none.
+    """
     key, _, rest = text.rpartition(_SEPARATOR)
     try:
-        issued, lifetime, seen = _REST.unpack(base64_decode(rest))
-        return Token(key_class(key), issued, lifetime & ~_PERMANENT, bool(lifetime & _PERMANENT), seen)
-    except (ValueError, struct.error, BadSignature):
-        return None
+        issued, lifetime, seen = _REST.unpack(urlsafe_b64decode(rest))
+    except struct.error as error:
+        raise ValueError("not a token") from error
+    return Token(key_class(key), issued, lifetime & ~_PERMANENT, bool(lifetime & _PERMANENT), seen)

@@ -26,7 +26,7 @@ from .key import SessionKey
 from .record import FORMAT, TOMBSTONE_MS, Record, new_revision, pack, revision_of
 from .stores.base import ServerSideStore, SessionStore, Sweeps
 
-__all__ = ["FaultyStore", "SessionStoreContract", "StoreContract"]
+__all__ = ["FaultyStore", "SessionStoreContract", "StoreContract", "later"]
 
 _generate = SessionKey.generate
 _DAY = timedelta(days=1)
@@ -427,7 +427,7 @@ class StoreContract(SessionStoreContract):
 
     def test_a_sweep_removes_what_has_expired_and_nothing_else(self, store: ServerSideStore) -> None:
         if not isinstance(store, Sweeps):
-            pytest.skip("this store does not sweep: its engine does")
+            pytest.skip("this store has no Sweeps")
         short = [store.save(Record(state={"a": b"1"}), timedelta(seconds=5)) for _ in range(5)]
         long = store.save(Record(state={"a": b"1"}), _DAY)
         assert store.delete_expired() == 0

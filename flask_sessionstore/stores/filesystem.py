@@ -6,13 +6,14 @@
       .locks/00 ... 3f      a fixed set, locked around every write
       a7/                   fan-out by the first two digits of the handle
         session%3Aa7...     the record, 0600; its modification time is the session's end
-        session%3Aa7...+    being written
-        session%3Aa7...~    the one before, for the moment of the exchange
+        session%3Aa7...+    the spare: the next record is written into it
+        session%3Aa7...~    the record before, for the moment of the exchange
 
-A record is exchanged by three steps under its lock: the new one is written aside, the old one renamed away, the new
-one renamed in. Renaming *over* a file would be one step, but makes ext4 flush to the disk (``auto_da_alloc``), which
-takes three times as long as the whole exchange. A reader that finds nothing looks again under the lock, where a
-writer that was killed half-way is also mended.
+A record is exchanged under its lock: the new one is written into the spare, the old one renamed away, the new one
+renamed in, and the old one becomes the spare. Renaming a temporary file over the record would be simpler. But ext4 then
+flushes the file to the disk (``auto_da_alloc``), and every write takes and frees an inode; since ext4 does not take a
+freed one again for minutes, each write on a busy folder would search through thousands of them. A reader that finds
+nothing looks again under the lock, where what a killed writer left is mended too.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
 from ..errors import ConfigurationError, StoreUnavailable
-from ..record import HEADER_SIZE, expires_ms_of, revision_of
+from ..record import HEADER_SIZE, expires_ms_of, is_tombstone, revision_of
 from .base import ServerSideStore, StoreFull, Sweeps, has_expired
 
 if sys.platform == "win32":
@@ -38,8 +39,10 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-_NEW, _OLD = "+", "~"
+_SPARE, _OLD = "+", "~"
 _LOCKS = 64
+_TAKEN = b"\0"  # in the place of the first byte of a file that is being written
+_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # os.read asks for this much at first: nearly every session fits.
 _CHUNK = 64 * 1024
@@ -78,7 +81,9 @@ class FileSystemStore(ServerSideStore, Sweeps):
     def read(self, handle: str) -> bytes | None:
         path = self._path(handle)
         try:
-            return _read(path)
+            data = _read_unlocked(path)
+            if data is not None:
+                return data
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -94,13 +99,13 @@ class FileSystemStore(ServerSideStore, Sweeps):
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         path = self._path(handle)
         with self._locked(handle):
-            _mend(path)
-            if self._current(path) is not None:
-                return False
-            with contextlib.suppress(FileNotFoundError):
+            if os.path.exists(path) or os.path.exists(path + _OLD):
+                _mend(path)
+                if self._current(path) is not None:
+                    return False
                 os.unlink(path)
-            _write(path, data)
-            os.rename(path + _NEW, path)
+            _write(path + _SPARE, data)
+            os.rename(path + _SPARE, path)
             return True
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
@@ -112,10 +117,17 @@ class FileSystemStore(ServerSideStore, Sweeps):
             head = self._current(path)
             if head is None or (replaces is not None and revision_of(head) != replaces):
                 return False
-            _write(path, data)
+            if is_tombstone(data):
+                _remove(
+                    path + _SPARE
+                )  # what ended leaves no copy behind, and its tombstone goes into a file of its own
+            _write(path + _SPARE, data)
             os.rename(path, path + _OLD)
-            os.rename(path + _NEW, path)
-            os.unlink(path + _OLD)
+            os.rename(path + _SPARE, path)
+            if is_tombstone(data):
+                os.unlink(path + _OLD)
+            else:
+                os.rename(path + _OLD, path + _SPARE)
             return True
 
     def drop(self, handle: str) -> None:
@@ -123,10 +135,7 @@ class FileSystemStore(ServerSideStore, Sweeps):
         if not self._exists():
             return
         with self._locked(handle):
-            # The old one first: were it left alone, it would be taken for the record of a writer that was killed.
-            for name in (path + _OLD, path + _NEW, path):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name)
+            _remove_all(path)
 
     def delete_expired(self, limit: int | None = None) -> int:
         removed = 0
@@ -189,7 +198,7 @@ class FileSystemStore(ServerSideStore, Sweeps):
     def _expired_in(self, folder: str) -> list[str]:
         with os.scandir(folder) as entries:
             over = [entry.name for entry in entries if entry.name.startswith(self._name) and self._is_over(entry)]
-        handles = (name.removeprefix(self._name).rstrip(_NEW + _OLD) for name in over)
+        handles = (name.removeprefix(self._name).rstrip(_SPARE + _OLD) for name in over)
         return sorted({handle for handle in handles if _is_handle(handle)})
 
     def _is_over(self, entry: os.DirEntry[str]) -> bool:
@@ -202,14 +211,13 @@ class FileSystemStore(ServerSideStore, Sweeps):
         path = self._path(handle)
         with self._locked(handle):
             _mend(path)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path + _NEW)
             try:
                 if os.stat(path).st_mtime > self.now():
                     return 0
-                os.unlink(path)
             except FileNotFoundError:
+                _remove_all(path)
                 return 0
+            _remove_all(path)
             return 1
 
 
@@ -229,7 +237,7 @@ class _Locks:
         with self._threads[number]:
             descriptor = self._files.get(number)
             if descriptor is None:
-                flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+                flags = os.O_RDWR | os.O_CREAT | _CLOEXEC
                 descriptor = self._files[number] = os.open(f"{self._root}/.locks/{number:02x}", flags, 0o600)
             _lock(descriptor)
             try:
@@ -261,42 +269,73 @@ else:
 
 
 def _read(path: str, size: int | None = None) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    descriptor = os.open(path, os.O_RDONLY | _CLOEXEC)
     try:
-        data = os.read(descriptor, size or _CHUNK)
-        while size is None and len(data) % _CHUNK == 0 and (more := os.read(descriptor, _CHUNK)):
-            data += more
-        return data
+        return os.read(descriptor, size) if size else _read_all(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _write(path: str, data: bytes) -> None:
-    """Write ``data`` beside ``path``, dated to its end."""
-    name = path + _NEW
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
+def _read_unlocked(path: str) -> bytes | None:
+    """The bytes of a record, or None if the file may have been written to meanwhile.
+
+    Two exchanges after it was opened here, a file may be the spare that the third is writing into. A writer takes the
+    first byte away before it touches the rest, and puts it there when it is done: if the head is the same before and
+    after, nothing was written between.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _CLOEXEC)
     try:
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
-        finally:
-            os.close(descriptor)
-        end = (expires_ms_of(data) or 0) / 1000
-        os.utime(name, (end, end))
+        data = _read_all(descriptor)
+        unchanged = data[:1] != _TAKEN and os.pread(descriptor, HEADER_SIZE, 0) == data[:HEADER_SIZE]
+        return data if unchanged else None
+    finally:
+        os.close(descriptor)
+
+
+def _read_all(descriptor: int) -> bytes:
+    data = os.read(descriptor, _CHUNK)
+    while len(data) % _CHUNK == 0 and (more := os.read(descriptor, _CHUNK)):
+        data += more
+    return data
+
+
+def _write(path: str, data: bytes) -> None:
+    """Fill a file, new or not, and date it to the record's end."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | _CLOEXEC, 0o600)
+    try:
+        os.pwrite(descriptor, _TAKEN, 0)
+        view, written = memoryview(data), 1
+        while written < len(data):
+            written += os.pwrite(descriptor, view[written:], written)
+        os.ftruncate(descriptor, written)
+        os.pwrite(descriptor, data[:1], 0)
     except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
+        _remove(path)  # half a record takes room, and there may be none
         raise
+    finally:
+        os.close(descriptor)
+    end = (expires_ms_of(data) or 0) / 1000
+    os.utime(path, (end, end))
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _remove_all(path: str) -> None:
+    # The old one first: left alone, it would be taken for the record of a writer that was killed.
+    for name in (path + _OLD, path + _SPARE, path):
+        _remove(name)
 
 
 def _mend(path: str) -> None:
-    """Finish what a killed writer left: its record did not arrive, so the one before stands."""
-    with contextlib.suppress(FileNotFoundError):
-        if os.path.exists(path):
-            os.unlink(path + _OLD)
-        else:
+    """Finish what a killed writer left: if its record was not renamed in, the one before stands."""
+    if not os.path.exists(path):
+        with contextlib.suppress(FileNotFoundError):
             os.rename(path + _OLD, path)
+    elif os.path.exists(path + _OLD):
+        os.unlink(path + _OLD)
 
 
 def _check_folder(root: str) -> None:

@@ -32,7 +32,7 @@ _EXPIRED = f"string.byte(head) == {FORMAT} and #head >= {HEADER_SIZE} and struct
 #: KEYS: name. ARGV: revision to replace or '', data, time to live in ms, now in ms.
 _SWAP = f"""
 local head, now = redis.call('GETRANGE', KEYS[1], 0, {HEADER_SIZE - 1}), tonumber(ARGV[4])
-if redis.call('EXISTS', KEYS[1]) == 0 or ({_EXPIRED}) then return 0 end
+if (#head == 0 and redis.call('EXISTS', KEYS[1]) == 0) or ({_EXPIRED}) then return 0 end
 if ARGV[1] ~= '' and string.sub(head, 3, 10) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
@@ -54,7 +54,7 @@ return head
 #: KEYS: name. ARGV: tombstone, its time to live in ms, now in ms. Returns the tombstone that stood there, if any.
 _END = f"""
 local head, now = redis.call('GETRANGE', KEYS[1], 0, {HEADER_SIZE + 31}), tonumber(ARGV[3])
-if redis.call('EXISTS', KEYS[1]) == 0 or ({_EXPIRED}) then return false end
+if (#head == 0 and redis.call('EXISTS', KEYS[1]) == 0) or ({_EXPIRED}) then return false end
 local kind = #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and string.byte(head, 2) or 0
 if kind >= 1 and kind <= 3 then return head end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -100,9 +100,7 @@ class RedisStore(ServerSideStore):
         scheme, _, rest = url.partition("://")
         scheme = {"redis+unix": "unix", "valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
         try:
-            parts = urlsplit(url)
-            if not (parts.path if scheme == "unix" else parts.hostname):
-                raise ValueError("it names no server: write redis://localhost:6379/0")
+            _check_server(url, scheme)
             pool = redis.ConnectionPool.from_url(
                 f"{scheme}://{rest}",
                 **{"socket_connect_timeout": CONNECT_TIMEOUT} if scheme != "unix" else {},
@@ -111,8 +109,12 @@ class RedisStore(ServerSideStore):
                 retry=Retry(NoBackoff(), 0),
             )
             pool.make_connection()  # connects to nothing, but refuses arguments that it does not know
+        except ConfigurationError:
+            raise
         except (ValueError, TypeError, AttributeError) as error:
-            raise ConfigurationError(f"SESSION_STORE: the URL cannot be used ({error})", key="SESSION_STORE") from None
+            # A ValueError may quote the part of the URL that it is about, and that may be the password.
+            why = str(error) if isinstance(error, TypeError) else "percent-encode what is special in a password"
+            raise ConfigurationError(f"SESSION_STORE: redis-py refuses the URL ({why})", key="SESSION_STORE") from None
         return cls(_ConnectionPerThread(pool), **options)
 
     # -- the four primitives ---------------------------------------------------------------------------------------
@@ -182,6 +184,15 @@ class RedisStore(ServerSideStore):
             raise StoreUnavailable("Redis did not answer in time") from error
         except (redis.exceptions.RedisError, OSError) as error:
             raise StoreUnavailable("Redis cannot be reached") from error
+
+
+def _check_server(url: str, scheme: str) -> None:
+    """redis-py would go to localhost without a word."""
+    parts = urlsplit(url)
+    if not (parts.path if scheme == "unix" else parts.hostname):
+        raise ConfigurationError(
+            "SESSION_STORE names no Redis server: write redis://localhost:6379/0", key="SESSION_STORE"
+        )
 
 
 class _ConnectionPerThread:
