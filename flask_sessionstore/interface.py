@@ -11,6 +11,7 @@ from flask import Flask
 from flask.sessions import SessionInterface
 from flask.signals import got_request_exception
 from flask.wrappers import Request, Response
+from werkzeug.http import dump_cookie
 
 from . import config
 from .errors import ConfigurationError, SessionTooLarge, StoreUnavailable
@@ -19,7 +20,7 @@ from .lifecycle import Cookie, Lifecycle, Outcome, Policy, cookie_lifetime, larg
 from .record import Record, to_datetime
 from .sessions import Session
 from .signing import claim, signer
-from .stores.base import ServerSideStore, SessionStore
+from .stores.base import SessionStore
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -69,7 +70,7 @@ class StoreSessionInterface(SessionInterface):
         lifecycle = t.cast("Lifecycle", session._source)
         name = t.cast("_Browser", lifecycle.presented).cookie_name
         try:
-            outcome = lifecycle.commit(session, extend=not _is_public(response))
+            outcome = lifecycle.commit(session, may_extend=lambda: not _is_public(response))
             self._send(app, name, outcome, session, response)
         except StoreUnavailable as error:
             if _propagates(app):
@@ -137,16 +138,16 @@ class StoreSessionInterface(SessionInterface):
             permanent=record.permanent,
             seen=record.revision[:4],
         )
-        value = signer(config.secrets(app), name).dumps(token)
-        response.set_cookie(
+        header = dump_cookie(
             name,
-            value,
+            signer(config.secrets(app), name).dumps(token),
             max_age=seconds or None,
             expires=to_datetime(record.expires_ms) if seconds else None,
+            max_size=0,  # ours is an error, Werkzeug's a warning
             **attributes,
         )
-        if len(value) > MAX_COOKIE_SIZE // 2 and not isinstance(self.store, ServerSideStore):
-            _check_cookie_size(response, record)
+        _check_cookie_size(header, record)
+        response.headers.add("Set-Cookie", header)
 
 
 class _Browser:
@@ -257,12 +258,10 @@ def _browsers_refuse(what: str, instead: str) -> ConfigurationError:
     return ConfigurationError(f"browsers refuse a cookie of {what}; set {instead}", key=instead.partition(" ")[0])
 
 
-def _check_cookie_size(response: Response, record: Record) -> None:
-    """Browsers drop an over-long cookie without a word; what they had stays."""
-    headers = response.headers.getlist("Set-Cookie")
-    size = len(headers[-1].encode("latin-1", "replace"))
+def _check_cookie_size(header: str, record: Record) -> None:
+    """Browsers drop an over-long cookie without a word, and what they had stays."""
+    size = len(header)
     if size > MAX_COOKIE_SIZE:
-        response.headers.setlist("Set-Cookie", headers[:-1])
         largest = largest_keys(record.state)
         raise SessionTooLarge(
             f"the session's cookie is {size} bytes, and browsers keep {MAX_COOKIE_SIZE}; its largest keys are"

@@ -218,12 +218,12 @@ class Lifecycle:
 
     # -- committing ------------------------------------------------------------------------------------------------
 
-    def commit(self, session: Session, *, extend: bool = True) -> Outcome:
+    def commit(self, session: Session, *, may_extend: t.Callable[[], bool] = lambda: True) -> Outcome:
         """Store what the session changed, and decide about the cookie.
 
         Called again, it stores nothing twice and decides the same; after a failure it leaves the store alone.
 
-        :param extend: whether a mere extension may be sent with this response.
+        :param may_extend: asked whether a mere extension may be sent with this response, when one is due.
         :raises StoreError: if the store cannot do it; :attr:`outcome` holds what must be sent all the same.
         :raises SessionInsertError: if a kept value was changed into one that cannot be kept.
         :raises SessionTooLarge: if the state is over the limit.
@@ -232,7 +232,7 @@ class Lifecycle:
             if self._failure is not None and not self._purge_is_due(session):
                 return self.outcome
             try:
-                self.outcome = self._commit(session, extend)
+                self.outcome = self._commit(session, may_extend)
             except Exception as error:
                 self.fail(error)
                 raise
@@ -249,7 +249,7 @@ class Lifecycle:
         if isinstance(error, StoreUnavailable):
             logger.error("%s", error, exc_info=error.__cause__)
 
-    def _commit(self, session: Session, extend: bool) -> Outcome:
+    def _commit(self, session: Session, may_extend: t.Callable[[], bool]) -> Outcome:
         if session._purged:
             return self._purge()
         session._notice_all()
@@ -258,32 +258,32 @@ class Lifecycle:
             return self.outcome
         if not session._loaded:
             if not dirty:
-                return self._extend_unseen() if extend else KEEP
+                return self._extend_unseen(may_extend)
             session._touch()  # metadata alone was assigned
         if self._base is None:
             return self._commit_new(session)
         if dirty:
             return self._commit_changes(session, self._base)
-        return self._extend_seen(self._base) if extend else KEEP
+        return self._extend_seen(self._base, may_extend)
 
     # -- nothing changed -------------------------------------------------------------------------------------------
 
-    def _extend_unseen(self) -> Outcome:
+    def _extend_unseen(self, may_extend: t.Callable[[], bool]) -> Outcome:
         """A request that did not touch its session costs nothing, unless a permanent one is due."""
         if not self.policy.refresh or self._extended:
             return KEEP
         claims = self.presented.claims()
         if len(claims) != 1 or not claims[0].lifetime:
             return KEEP
-        if not self._due(claims[0].issued, timedelta(seconds=claims[0].lifetime)):
+        if not self._due(claims[0].issued, timedelta(seconds=claims[0].lifetime)) or not may_extend():
             return KEEP
         tokens = self.presented.tokens()
         return self._extend(tokens[0].key, None) if tokens else KEEP
 
-    def _extend_seen(self, base: Record) -> Outcome:
+    def _extend_seen(self, base: Record, may_extend: t.Callable[[], bool]) -> Outcome:
         if not self.policy.refresh or self._extended or not self._due(base.extended_ms / 1000, self.policy.idle(base)):
             return KEEP
-        return self._extend(self._known_key(), self.policy.idle(base))
+        return self._extend(self._known_key(), self.policy.idle(base)) if may_extend() else KEEP
 
     def _due(self, extended: float, lifetime: timedelta) -> bool:
         return self.store.now() - extended >= self.policy.interval(lifetime)
@@ -345,7 +345,7 @@ class Lifecycle:
             return self._save(session, session._state, None)
         return DELETE if absence == "unknown" else KEEP
 
-    def _save(self, session: Session, state: t.Mapping[str, bytes], base: Record | None) -> Outcome:
+    def _save(self, session: Session, state: dict[str, bytes], base: Record | None) -> Outcome:
         """Store ``state`` under a new key. ``base`` lends what this request did not assign itself, or is None."""
         record = self._record(session, state, base, fresh=True) if state else None
         if record is None:
@@ -380,9 +380,7 @@ class Lifecycle:
                 state = session._changes.apply(newest.state)
                 self.sleep(random.uniform(0, 0.002 * 2 ** min(len(attempts), 5)))
 
-    def _attempt(
-        self, session: Session, newest: Record, state: t.Mapping[str, bytes], attempts: list[bytes]
-    ) -> Outcome:
+    def _attempt(self, session: Session, newest: Record, state: dict[str, bytes], attempts: list[bytes]) -> Outcome:
         """One try: which of the store's verbs these changes come to, against ``newest``."""
         key = self._known_key()
         record = self._record(session, state, newest) if state else None
@@ -445,7 +443,7 @@ class Lifecycle:
     # -- shared -----------------------------------------------------------------------------------------------------
 
     def _record(
-        self, session: Session, state: t.Mapping[str, bytes], base: Record | None, *, fresh: bool = False
+        self, session: Session, state: dict[str, bytes], base: Record | None, *, fresh: bool = False
     ) -> Record | None:
         """The record to write: ``state``, with the metadata of ``base`` where this request assigned none.
 
@@ -464,7 +462,7 @@ class Lifecycle:
         if 0 < end_ms <= now_ms:
             return None
         record = Record(
-            state=dict(state),
+            state=state,
             revisions=(new_revision(), *(() if fresh or base is None else base.revisions[:3])),
             owner=owner,
             permanent=permanent,
@@ -490,7 +488,7 @@ class Lifecycle:
             assigned.get("deadline", deadline),
         )
 
-    def _check_size(self, state: t.Mapping[str, bytes]) -> None:
+    def _check_size(self, state: dict[str, bytes]) -> None:
         size = sum(map(len, state.values())) + sum(map(len, state))
         if size > self.policy.max_size:
             largest = largest_keys(state)
@@ -522,7 +520,7 @@ class Lifecycle:
         return int(self.store.now() * 1000)
 
 
-def largest_keys(state: t.Mapping[str, bytes]) -> list[str]:
+def largest_keys(state: dict[str, bytes]) -> list[str]:
     """The keys that take most room, largest first."""
     return sorted(state, key=lambda key: len(state[key]), reverse=True)[:_LARGEST]
 

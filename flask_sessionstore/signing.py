@@ -8,12 +8,14 @@ another cookie, or by another extension with the same secret, does not verify.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from functools import lru_cache
 
 from itsdangerous import BadSignature, Signer
 from itsdangerous.encoding import want_bytes
+from itsdangerous.signer import SigningAlgorithm
 
 from .key import Claim, SessionKey, Token
 
@@ -24,12 +26,21 @@ _PERMANENT = 1 << 31
 _SEPARATOR = "."
 
 
+class _OneShotHMAC(SigningAlgorithm):
+    """HMAC-SHA-256 in one call: half the time of itsdangerous' own, which makes an object first."""
+
+    def get_signature(self, key: bytes, value: bytes) -> bytes:
+        return hmac.digest(key, value, "sha256")
+
+
 class _Signer(Signer):
     """itsdangerous' Signer with each secret's key derived once, not at every call."""
 
     def __init__(self, secret_keys: list[bytes], salt: str) -> None:
         self._derived: dict[bytes | None, bytes] = {}
-        super().__init__(secret_keys, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
+        super().__init__(
+            secret_keys, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256, algorithm=_OneShotHMAC()
+        )
         self._derived = {secret: super(_Signer, self).derive_key(secret) for secret in (*self.secret_keys, None)}
 
     def derive_key(self, secret_key: str | bytes | None = None) -> bytes:
