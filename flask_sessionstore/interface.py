@@ -107,7 +107,8 @@ class StoreSessionInterface(SessionInterface):
             else:
                 response.delete_cookie(name, **attributes)
             _keep_private(response)
-        if session.accessed or outcome.cookie is not Cookie.KEEP:
+            _vary_by_cookie(response)
+        elif session.accessed:
             _vary_by_cookie(response)
 
     def _attributes(self, app: Flask, name: str) -> dict[str, t.Any]:
@@ -180,8 +181,8 @@ class _Browser:
         if not cookies:
             return []
         loads = signer(config.secrets(self._app), self.cookie_name).loads
-        tokens = (loads(text, self._interface.store.key_class) for text in cookies)
-        return list({token.key: token for token in tokens if token is not None}.values())
+        tokens = [token for text in cookies if (token := loads(text, self._interface.store.key_class)) is not None]
+        return tokens if len(tokens) < 2 else list({token.key: token for token in tokens}.values())
 
     def _cookies(self) -> list[str]:
         """The values of our cookies: what we write needs no unquoting, so this need not wait for all to be parsed."""
@@ -230,7 +231,8 @@ def _keep_private(response: Response) -> None:
     control.s_maxage = None
     control.private = True
     if not control.no_store and not control.no_cache:
-        control.no_cache = "Set-Cookie"
+        # Werkzeug would leave out the quotes, which RFC 9111 asks for (section 5.2.2.4).
+        response.headers["Cache-Control"] = f'{control.to_header()}, no-cache="Set-Cookie"'
 
 
 # -- what browsers demand of a cookie ------------------------------------------------------------------------------
@@ -282,7 +284,6 @@ def _propagates(app: Flask) -> bool:
 
 def _turn_into_503(error: StoreUnavailable, response: Response) -> None:
     """Flask would make it a 500. The response is in our hands already, so it is changed in place."""
-    logger.error("the session could not be stored: the response becomes a 503 (%s)", error)
     response.close()
     response.headers.clear()
     unavailable = error.get_response()

@@ -30,7 +30,7 @@ from .errors import (
     StoreUnavailable,
 )
 from .key import Claim, SessionKey, Token
-from .record import TOMBSTONE_MS, Record, new_revision, to_datetime, to_ms
+from .record import TOMBSTONE_TIME, Record, new_revision, to_ms
 from .sessions import Rules, Session
 
 if t.TYPE_CHECKING:
@@ -147,6 +147,8 @@ class Lifecycle:
         self._failure: Exception | None = None
         self._committed = False
         self._extended = False
+        # Whether the browser holds a session of another kind, which has to go when this one ends.
+        self._seeded = False
 
     # -- what a session asks ---------------------------------------------------------------------------------------
 
@@ -163,7 +165,9 @@ class Lifecycle:
 
     def seed(self) -> t.Mapping[str, object] | None:
         """Data to start a new session with, where no token of ours was presented."""
-        return self.presented.seed() if self._key is None and self._absence is None else None
+        found = self.presented.seed() if self._key is None and self._absence is None else None
+        self._seeded = self._seeded or found is not None
+        return found
 
     def known_permanent(self) -> bool | None:
         """``permanent`` as the token has it; None without one."""
@@ -214,7 +218,7 @@ class Lifecycle:
             return None, "corrupt"
         if record is not None and not 0 < self.policy.end_ms(record.deadline, record.created_ms) <= now_ms:
             return record, None
-        return None, "late" if now_ms - int(self._born * 1000) > TOMBSTONE_MS else "unknown"
+        return None, "late" if self.store.now() - self._born > TOMBSTONE_TIME.total_seconds() else "unknown"
 
     # -- committing ------------------------------------------------------------------------------------------------
 
@@ -312,8 +316,8 @@ class Lifecycle:
         if self.outcome.cookie is Cookie.DELETE:
             return self.outcome
         key = self._key or self._only_key()
-        if key is None or self._absence == "ambiguous":
-            return KEEP
+        if key is None:
+            return DELETE if self._seeded or self.seed() is not None else KEEP
         self.outcome = DELETE  # even when the store fails
         self.store.delete(key)
         self._forget()
@@ -343,7 +347,7 @@ class Lifecycle:
             return self._drop(session, absence) if session._state else self._gone(session, absence)
         if session._state:
             return self._save(session, session._state, None)
-        return DELETE if absence == "unknown" else KEEP
+        return DELETE if absence == "unknown" or self._seeded else KEEP
 
     def _save(self, session: Session, state: dict[str, bytes], base: Record | None) -> Outcome:
         """Store ``state`` under a new key. ``base`` lends what this request did not assign itself, or is None."""
@@ -363,7 +367,7 @@ class Lifecycle:
         """Write, and where another request wrote first, apply the changes to its record and write again."""
         newest, state = base, session._state
         attempts: list[bytes] = []
-        until = time.monotonic() + self.policy.conflict_timeout.total_seconds()
+        until = 0.0
         while True:
             try:
                 return self._attempt(session, newest, state, attempts)
@@ -372,6 +376,7 @@ class Lifecycle:
             except SessionCorrupt:
                 return self._commit_gone(session, base, None)
             except SessionConflict as conflict:
+                until = until or time.monotonic() + self.policy.conflict_timeout.total_seconds()
                 if conflict.record is None or time.monotonic() >= until:
                     raise
                 newest = conflict.record
@@ -540,9 +545,9 @@ def _is_persistent(record: Record) -> bool:
 
 def cookie_lifetime(record: Record) -> timedelta | None:
     """How long the cookie of ``record`` lives; None for a browser-session cookie."""
-    return to_datetime(record.expires_ms) - to_datetime(record.extended_ms) if _is_persistent(record) else None
+    return record.left if _is_persistent(record) else None
 
 
 def _short(key: SessionKey | None) -> str:
     handle = getattr(key, "handle", None)
-    return handle[:8] if handle else "in a cookie"
+    return handle[:8] if handle else "without a handle"

@@ -35,8 +35,8 @@ from .errors import SessionCorrupt
 
 #: The format byte that this version writes and reads.
 FORMAT = 1
-#: How long a tombstone stands, in milliseconds: longer than a request should take.
-TOMBSTONE_MS = 10_000
+#: How long a tombstone stands: longer than a request should take.
+TOMBSTONE_TIME = timedelta(seconds=10)
 #: Where the newest revision stands in a record's bytes.
 REVISION = slice(2, 10)
 #: Where ``extended`` and ``expires`` stand in a record's bytes.
@@ -114,6 +114,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def expires_at(self) -> datetime:
         """When the session expires if nothing extends it (aware, UTC)."""
         return to_datetime(self.expires_ms)
+
+    @property
+    def left(self) -> timedelta:
+        """How long the record lives if nothing extends it again, counted from the last extension."""
+        return timedelta(milliseconds=max(self.expires_ms - self.extended_ms, 1))
 
     def written(self, now_ms: int, ttl: timedelta) -> Record:
         """This record as it is written now, to be idle for ``ttl`` at most."""

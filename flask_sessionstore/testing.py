@@ -23,14 +23,13 @@ import pytest
 
 from .errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable
 from .key import SessionKey
-from .record import FORMAT, TOMBSTONE_MS, Record, new_revision, pack, revision_of
+from .record import FORMAT, TOMBSTONE_TIME, Record, new_revision, pack, revision_of
 from .stores.base import ServerSideStore, SessionStore, Sweeps
 
 __all__ = ["FaultyStore", "SessionStoreContract", "StoreContract", "later"]
 
 _generate = SessionKey.generate
 _DAY = timedelta(days=1)
-_TOMBSTONE = TOMBSTONE_MS / 1000
 _UNKNOWN = "0" * 64
 # Enough for every engine's atomicity to be tried, few enough for a slow one.
 _WRITERS, _WRITES = 4, 25
@@ -312,7 +311,7 @@ class StoreContract(SessionStoreContract):
                 write()
             assert caught.value.kind == kind
         assert self.peek(store, key.handle) == before
-        self.pass_time(store, _TOMBSTONE + 1)
+        self.pass_time(store, TOMBSTONE_TIME.total_seconds() + 1)
         assert store.load(key) is None
         for write in _writes(store, key, record):
             with pytest.raises(SessionGone):
@@ -464,7 +463,7 @@ class FaultyStore(ServerSideStore):
         self._healed = threading.Event()
 
     def fail(self, operation: str | None = None, *, times: int | None = 1) -> None:
-        """Let the next calls raise :exc:`StoreUnavailable` without reaching the store.
+        """Let the next calls raise :exc:`~flask_sessionstore.StoreUnavailable` without reaching the store.
 
         :param operation: "read", "add", "swap" or "drop"; None: any.
         :param times: how many; None: all until :meth:`heal`.
@@ -472,11 +471,11 @@ class FaultyStore(ServerSideStore):
         self._plans.append(_Plan("fail", operation, times))
 
     def lose_reply(self, operation: str | None = None, *, times: int | None = 1) -> None:
-        """Let the next calls reach the store, and raise :exc:`StoreUnavailable` all the same."""
+        """Let the next calls reach the store, and raise :exc:`~flask_sessionstore.StoreUnavailable` all the same."""
         self._plans.append(_Plan("lose", operation, times))
 
     def hang(self, operation: str | None = None, *, times: int | None = 1) -> None:
-        """Let the next calls wait until :meth:`heal`, then raise :exc:`StoreUnavailable`."""
+        """Let the next calls wait until :meth:`heal`, then raise :exc:`~flask_sessionstore.StoreUnavailable`."""
         self._healed.clear()
         self._plans.append(_Plan("hang", operation, times))
 

@@ -25,7 +25,7 @@ from flask_sessionstore import (
     SessionTooLarge,
     StoreUnavailable,
 )
-from flask_sessionstore.record import TOMBSTONE_MS
+from flask_sessionstore.record import TOMBSTONE_TIME
 from flask_sessionstore.stores import ServerSideStore, from_url
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
@@ -228,7 +228,7 @@ def test_what_a_killed_writer_left_is_mended(folder: Path, left: set[str]) -> No
     store.delete(key)
     with pytest.raises(SessionGone):
         FileSystemStore(folder).load(key)
-    pass_time(store, TOMBSTONE_MS / 1000 + 1)
+    pass_time(store, TOMBSTONE_TIME.total_seconds() + 1)
     store.delete_expired()
     assert list(folder.glob("??/*")) == []
 
@@ -374,7 +374,7 @@ def test_the_engines_expiry_is_what_is_left(valkey: servers.RedisServer) -> None
     store.update_ttl(key)
     assert left(key) == pytest.approx(200, abs=5)
     store.delete(key)
-    assert left(key) == pytest.approx(TOMBSTONE_MS / 1000, abs=2)
+    assert left(key) == pytest.approx(TOMBSTONE_TIME.total_seconds(), abs=2)
 
 
 def test_every_operation_is_as_many_round_trips_as_promised(valkey: servers.RedisServer) -> None:

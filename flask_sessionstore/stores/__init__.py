@@ -7,9 +7,10 @@ import typing as t
 from importlib.metadata import entry_points
 
 from ..errors import ConfigurationError
-from .base import ServerSideStore, SessionStore, StoreFull, Sweeps
+from ..record import revision_of
+from .base import ServerSideStore, SessionStore, StoreFull, Sweeps, has_expired
 
-__all__ = ["ServerSideStore", "SessionStore", "StoreFull", "Sweeps", "from_url"]
+__all__ = ["ServerSideStore", "SessionStore", "StoreFull", "Sweeps", "from_url", "has_expired", "revision_of"]
 
 #: Where third parties announce their stores: ``scheme = "package.module:Class"``.
 ENTRY_POINTS = "flask_sessionstore.stores"
@@ -22,8 +23,6 @@ _BUILT_IN = {
     "redis": _REDIS,
     "rediss": _REDIS,
     "redis+unix": _REDIS,
-    "redis+sentinel": _REDIS,
-    "redis+cluster": _REDIS,
     "valkey": _REDIS,
     "valkeys": _REDIS,
 }

@@ -21,7 +21,7 @@ from datetime import timedelta
 from ..errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable
 from ..key import SessionKey
 from ..record import (
-    TOMBSTONE_MS,
+    TOMBSTONE_TIME,
     Record,
     SessionInfo,
     Tombstone,
@@ -30,6 +30,7 @@ from ..record import (
     new_revision,
     pack,
     pack_tombstone,
+    to_ms,
     unpack,
 )
 
@@ -172,7 +173,7 @@ class ServerSideStore(SessionStore):
 
     def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
         record = record.written(self._now_ms(), ttl)
-        if not self.swap(key.handle, pack(record), self._left(record), replaces=replaces):
+        if not self.swap(key.handle, pack(record), record.left, replaces=replaces):
             raise self._lost(key.handle)
         return key
 
@@ -185,7 +186,7 @@ class ServerSideStore(SessionStore):
                 raise SessionGone("the session ended", kind=getattr(found, "kind", None))
             record = found.extended(self._now_ms(), ttl)
             data = move_times(data, record.extended_ms, record.expires_ms)
-            if self.swap(handle, data, self._left(record), replaces=record.revision):
+            if self.swap(handle, data, record.left, replaces=record.revision):
                 return key, record
         raise _too_busy()
 
@@ -244,9 +245,6 @@ class ServerSideStore(SessionStore):
     def _now_ms(self) -> int:
         return int(self.now() * 1000)
 
-    def _left(self, what: Record | Tombstone) -> timedelta:
-        return timedelta(milliseconds=max(what.expires_ms - self._now_ms(), 1))
-
     def _open(self, data: bytes | None) -> Record | Tombstone | None:
         """What the bytes say; None if they have expired."""
         if data is None:
@@ -259,10 +257,10 @@ class ServerSideStore(SessionStore):
 
     def _add(self, record: Record) -> SessionKey:
         """Keep a stamped record under a new key."""
-        data, left = pack(record), self._left(record)
+        data = pack(record)
         for _ in range(_MAX_LOSSES):
             key = SessionKey.generate()
-            if self.add(key.handle, data, left):
+            if self.add(key.handle, data, record.left):
                 return key
             taken = self._find(key.handle)
             if isinstance(taken, Record) and taken.revision == record.revision:
@@ -272,13 +270,13 @@ class ServerSideStore(SessionStore):
         raise _too_busy()
 
     def _tombstone(self, kind: str, successor: str | None = None) -> Tombstone:
-        expires_ms = self._now_ms() + TOMBSTONE_MS
+        expires_ms = self._now_ms() + to_ms(TOMBSTONE_TIME)
         return Tombstone(kind=kind, revision=new_revision(), expires_ms=expires_ms, successor=successor)
 
     def _bury(self, handle: str, tombstone: Tombstone, replaces: bytes | None) -> bool:
         """Leave a tombstone in the place of a record. An end never waits for room."""
         try:
-            return self.swap(handle, pack_tombstone(tombstone), self._left(tombstone), replaces=replaces)
+            return self.swap(handle, pack_tombstone(tombstone), TOMBSTONE_TIME, replaces=replaces)
         except StoreFull:
             self.drop(handle)
             return True

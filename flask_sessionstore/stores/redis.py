@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from ..errors import ConfigurationError, SessionGone, StoreUnavailable
 from ..key import SessionKey
-from ..record import FORMAT, HEADER_SIZE, Record, Tombstone, pack_tombstone, to_ms, unpack
+from ..record import FORMAT, HEADER_SIZE, TOMBSTONE_TIME, Record, Tombstone, pack_tombstone, to_ms, unpack
 from .base import ServerSideStore, StoreFull
 
 #: Seconds to wait for a connection, and for an answer, where the URL says nothing else.
@@ -150,7 +150,7 @@ class RedisStore(ServerSideStore):
 
     def _end_at_once(self, handle: str, kind: str) -> None:
         tombstone = self._tombstone(kind)
-        data = self._run(_END, handle, pack_tombstone(tombstone), to_ms(self._left(tombstone)), self._now_ms())
+        data = self._run(_END, handle, pack_tombstone(tombstone), to_ms(TOMBSTONE_TIME), self._now_ms())
         found = None if data is None else unpack(data)
         if isinstance(found, Tombstone) and found.successor is not None:
             self._end(found.successor, kind=kind)

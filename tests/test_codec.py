@@ -1,0 +1,590 @@
+"""Values to bytes and back: which types survive, what becomes of the others, and what bytes may do."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import os
+import random
+import subprocess
+import sys
+import tracemalloc
+import typing as t
+from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from markupsafe import Markup
+from werkzeug.datastructures import ImmutableDict, ImmutableMultiDict, MultiDict
+
+from flask_sessionstore import SessionCorrupt, SessionGetError, SessionInsertError, codec
+
+# -- every type that comes back, nested in every way ---------------------------------------------------------------
+
+# Offsets are whole seconds: Python reads those of less than a second, which no country has, as UTC.
+zones = st.integers(-86_399, 86_399).map(lambda seconds: timezone(timedelta(seconds=seconds)))
+texts = st.text() | st.text(st.characters(categories=["Cs", "Ll"]))  # "Cs": lone surrogates
+
+
+def _folded(moment: t.Any, fold: int) -> t.Any:
+    return moment.replace(fold=fold if moment.tzinfo is None else 0)  # at a fixed offset no hour comes twice
+
+
+moments = st.builds(
+    _folded, st.datetimes(timezones=st.none() | zones) | st.times(timezones=st.none() | zones), st.integers(0, 1)
+)
+hashable_scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(2**600), 2**600),
+    st.floats(),
+    texts,
+    st.binary(),
+    moments,
+    st.dates(),
+    st.timedeltas(),
+    st.uuids(),
+    st.decimals(allow_nan=False),
+    texts.map(Markup),
+)
+# A signalling NaN has no hash, and two quiet ones are two keys to Python but one to anybody else.
+scalars = hashable_scalars | st.sampled_from([Decimal(text) for text in ("NaN", "sNaN", "-sNaN12", "-Infinity")])
+members = st.recursive(hashable_scalars, lambda inner: st.tuples(inner, inner) | st.frozensets(inner), max_leaves=5)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner),
+        st.tuples(inner, inner),
+        st.dictionaries(texts, inner),
+        st.dictionaries(hashable_scalars, inner),
+        st.sets(members),
+        st.frozensets(members),
+    ),
+    max_leaves=12,
+)
+
+
+few = settings(max_examples=settings().max_examples // 4)  # of what takes long to make up
+
+
+def look(value: t.Any) -> t.Any:
+    """All that there is to see of a value: its types throughout, order of dicts, sign of zero, kind of NaN."""
+    kind = type(value)
+    if kind is float:
+        return kind, value.hex()
+    if kind is dict:
+        return kind, [(look(key), look(item)) for key, item in value.items()]
+    if kind in (list, tuple):
+        return kind, [look(item) for item in value]
+    if kind in (set, frozenset):
+        return kind, sorted((look(item) for item in value), key=repr)
+    return kind, repr(value)
+
+
+@given(values)
+@example(2**64)
+@example(-(2**63) - 1)
+@example(datetime(2026, 10, 25, 2, 30, 0, 1, fold=1))  # noqa: DTZ001  - naive
+@example(Decimal("1E+999999"))
+@example([float("nan"), float("-inf"), -0.0])
+@example({"\ud800": 1, "é": 2, b"a": 3, "a": 4, None: 5, 1.5: 6, Markup("m"): 7})
+def test_every_type_comes_back_equal_and_with_the_same_type_throughout(value: t.Any) -> None:
+    data, faithful = codec.encode_plain(value, "key")
+    assert look(codec.decode(data)) == look(value)
+    assert faithful
+
+
+@few
+@given(st.lists(members, unique=True), st.randoms(use_true_random=False))
+def test_a_set_gives_the_same_bytes_whatever_its_order(items: list[t.Any], shuffle: random.Random) -> None:
+    before = codec.encode(set(items), "key")
+    shuffle.shuffle(items)
+    assert codec.encode(set(items), "key") == before
+    assert codec.encode(codec.decode(before), "key") == before
+
+
+@few
+@given(values)
+def test_what_was_read_gives_the_bytes_that_it_was_read_from(value: t.Any) -> None:
+    data = codec.encode(value, "key")
+    assert codec.encode(codec.decode(data), "key") == data
+
+
+def test_a_value_gives_the_same_bytes_in_every_process() -> None:
+    source = "{frozenset({'a', 'b', ('c', 1.5), None, b'd', frozenset({'e', 'f'})}): 1}.popitem()[0]"
+    script = f"from flask_sessionstore import codec; print(codec.encode({source}, 'key').hex())"
+    outputs = set()
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": seed}
+        run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True)
+        outputs.add(run.stdout.decode().strip())
+    assert outputs == {codec.encode(eval(source), "key").hex()}
+
+
+def test_a_timezone_comes_back_as_its_offset() -> None:
+    moment = datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1, seconds=2, microseconds=3)))
+    back = codec.decode(codec.encode(moment, "key"))
+    assert (back, back.utcoffset(), type(back.tzinfo)) == (moment, moment.utcoffset(), timezone)
+
+
+# -- plain forms ---------------------------------------------------------------------------------------------------
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Mode(enum.StrEnum):
+    DARK = "dark"
+
+
+class Flags(enum.IntFlag):
+    A = 1
+    B = 2
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Number(int):
+    pass
+
+
+class Real(float):
+    pass
+
+
+class Raw(bytes):
+    pass
+
+
+class Mapping(dict[str, int]):
+    pass
+
+
+class Items(list[int]):
+    pass
+
+
+class Members(set[int]):
+    pass
+
+
+class Frozen(frozenset[int]):
+    pass
+
+
+class Moment(datetime):
+    pass
+
+
+class Day(date):
+    pass
+
+
+class Hour(time):
+    pass
+
+
+class Span(timedelta):
+    pass
+
+
+class Money(Decimal):
+    pass
+
+
+class Id(UUID):
+    pass
+
+
+class Point(t.NamedTuple):
+    x: int
+    y: int
+
+
+@dataclasses.dataclass
+class Article:
+    name: str
+    price: Decimal
+    tags: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(slots=True, frozen=True)
+class Slotted:
+    n: int
+
+
+class Row(msgspec.Struct):
+    n: int
+    point: t.Any = None
+
+
+class Widget:
+    def __html__(self) -> str:
+        return "<b>"
+
+
+class Lazy:
+    """As Flask-Babel's and Django's lazy strings are: no str, but all of its methods, and equal to its text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return self._text == other
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __getattr__(self, name: str) -> t.Any:
+        return getattr(self._text, name)
+
+
+PLAIN_FORMS: list[tuple[t.Any, t.Any]] = [
+    (Colour.RED, "red"),
+    (Level.HIGH, 3),
+    (Mode.DARK, "dark"),
+    (Flags.A | Flags.B, 3),
+    (Text("a"), "a"),
+    (Number(5), 5),
+    (Real(0.5), 0.5),
+    (Raw(b"a"), b"a"),
+    (Mapping(a=1), {"a": 1}),
+    (Items([1]), [1]),
+    (Members({1}), {1}),
+    (Frozen({1}), frozenset({1})),
+    (Moment(2026, 1, 2, 3, 4, 5, 6, UTC), datetime(2026, 1, 2, 3, 4, 5, 6, UTC)),
+    (Moment(2026, 1, 2, fold=1), datetime(2026, 1, 2, fold=1)),  # noqa: DTZ001  - naive
+    (Day(2026, 1, 2), date(2026, 1, 2)),
+    (Hour(1, 2, 3, 4, fold=1), time(1, 2, 3, 4, fold=1)),
+    (Span(1, 2, 3), timedelta(1, 2, 3)),
+    (Money("1.50"), Decimal("1.50")),
+    (Id(int=5), UUID(int=5)),
+    (Point(1, 2), (1, 2)),
+    (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+    (defaultdict(list, a=[1]), {"a": [1]}),
+    (Counter("aab"), {"a": 2, "b": 1}),
+    (MultiDict([("a", 1), ("a", 2), ("b", 3)]), {"a": 1, "b": 3}),
+    (ImmutableMultiDict([("a", 1), ("a", 2)]), {"a": 1}),
+    (ImmutableDict(a=1), {"a": 1}),
+    (Article("tea", Decimal("2.5"), ["x"]), {"name": "tea", "price": Decimal("2.5"), "tags": ["x"]}),
+    (Slotted(1), {"n": 1}),
+    (Row(1, Point(1, 2)), {"n": 1, "point": (1, 2)}),
+    (Widget(), Markup("<b>")),
+    (Lazy("später"), "später"),
+    (bytearray(b"a"), b"a"),
+    (memoryview(b"a"), b"a"),
+    (
+        datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")),
+        datetime(2026, 10, 25, 2, 30, tzinfo=timezone(timedelta(hours=1))),
+    ),
+    (datetime(2026, 1, 1, tzinfo=ZoneInfo("UTC")), datetime(2026, 1, 1, tzinfo=UTC)),
+]
+
+
+@pytest.mark.parametrize(("value", "plain"), PLAIN_FORMS, ids=lambda value: type(value).__name__)
+def test_what_has_a_plain_form_is_stored_in_it(value: t.Any, plain: t.Any) -> None:
+    for outer, inner in ((value, plain), ([{"k": value}], [{"k": plain}]), ((value,), (plain,))):
+        data, faithful = codec.encode_plain(outer, "key")
+        assert look(codec.decode(data)) == look(inner)
+        assert not faithful
+
+
+@pytest.mark.parametrize(("key", "plain"), [(Colour.RED, "red"), (Level.HIGH, 3), (Text("a"), "a"), (Number(1), 1)])
+def test_a_dictionarys_key_is_stored_in_its_plain_form(key: t.Any, plain: t.Any) -> None:
+    assert look(codec.decode(codec.encode({key: None}, "key"))) == look({plain: None})
+
+
+def test_two_keys_that_would_become_one_are_refused() -> None:
+    with pytest.raises(SessionInsertError, match="two keys that are stored alike"):
+        codec.encode({Colour.RED: 1, "red": 2}, "key")
+
+
+# -- what is refused -----------------------------------------------------------------------------------------------
+
+SECRET = "tops3cret"
+
+
+class Opaque:
+    def __repr__(self) -> str:
+        return SECRET
+
+    __str__ = __repr__
+
+
+def unkeepable(path: str, type: type, value: t.Any) -> t.Any:
+    return pytest.param(value, path, type, id=f"{path} {type.__name__}")
+
+
+REFUSED = [
+    unkeepable("cart", Opaque, Opaque()),
+    unkeepable("cart[1]", Opaque, [SECRET, Opaque()]),
+    unkeepable("cart[3].price", Opaque, [{}, {}, {}, {"name": SECRET, "price": Opaque()}]),
+    unkeepable("cart.a[0].b", complex, {"a": ({"b": 1j},)}),
+    unkeepable("cart['an item']", deque, {"an item": deque([SECRET])}),
+    unkeepable("cart[7]", ChainMap, {7: ChainMap({SECRET: 1})}),
+    unkeepable("cart", type, Opaque),
+    unkeepable("cart", range, range(3)),
+    unkeepable("cart.point", Opaque, Row(1, Opaque())),
+    unkeepable("cart.tags[0]", Opaque, Article(SECRET, Decimal(1), [Opaque()])),  # type: ignore[list-item]
+    unkeepable("cart[0]", ZoneInfo, [ZoneInfo("UTC")]),
+    unkeepable("cart", Opaque, {Opaque()}),
+    unkeepable("cart", tuple, {(1, SECRET): 1}),
+    unkeepable("cart", frozenset, {frozenset({SECRET}): 1}),
+    unkeepable("cart", Opaque, {Opaque(): 1}),
+]
+
+
+@pytest.mark.parametrize(("value", "path", "type"), REFUSED)
+def test_what_cannot_be_kept_is_refused_by_path_and_type_without_its_value(value: t.Any, path: str, type: type) -> None:
+    with pytest.raises(SessionInsertError) as caught:
+        codec.encode(value, "cart")
+    assert (caught.value.path, caught.value.type) == (path, type)
+    assert type.__qualname__ in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="_step: repr() of an int over 4300 digits raises")
+def test_a_huge_number_as_a_key_is_named_in_the_path_like_any_other() -> None:
+    with pytest.raises(SessionInsertError) as caught:
+        codec.encode({10**5000: Opaque()}, "cart")
+    assert caught.value.type is Opaque
+
+
+NESTINGS = [
+    lambda inner: [inner],
+    lambda inner: (inner,),
+    lambda inner: {"k": inner},
+    lambda inner: {1: inner},
+    lambda inner: frozenset({inner}),
+]
+
+
+def nested(depth: int, nestings: t.Sequence[t.Callable[[t.Any], t.Any]]) -> t.Any:
+    value: t.Any = 1
+    for level in range(depth):
+        value = nestings[level % len(nestings)](value)
+    return value
+
+
+@pytest.mark.parametrize("nestings", [*([n] for n in NESTINGS), NESTINGS[:4]])
+def test_a_hundred_containers_in_one_another_are_the_limit(nestings: t.Any) -> None:
+    deepest = nested(codec.MAX_DEPTH, nestings)
+    assert look(codec.decode(codec.encode(deepest, "key"))) == look(deepest)
+    with pytest.raises(SessionInsertError, match="deeper than 100 containers"):
+        codec.encode(nested(codec.MAX_DEPTH + 1, nestings), "key")
+
+
+def test_a_list_that_contains_itself_is_refused() -> None:
+    endless: list[t.Any] = []
+    endless.append(endless)
+    with pytest.raises(SessionInsertError, match="deeper than 100 containers"):
+        codec.encode(endless, "key")
+
+
+# -- bytes that are not ours ---------------------------------------------------------------------------------------
+
+
+def decodes_or_is_corrupt(data: bytes) -> None:
+    with contextlib.suppress(SessionCorrupt):
+        codec.decode(data)
+
+
+@given(st.binary())
+def test_any_bytes_decode_or_are_corrupt(data: bytes) -> None:
+    decodes_or_is_corrupt(data)
+
+
+@few
+@given(values, st.data())
+def test_damaged_bytes_decode_or_are_corrupt(value: t.Any, draw: st.DataObject) -> None:
+    data = bytearray(codec.encode(value, "key"))
+    for _ in range(draw.draw(st.integers(1, 3))):
+        data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
+    decodes_or_is_corrupt(bytes(data))
+
+
+@few
+@given(values, st.data())
+def test_bytes_cut_off_or_with_more_behind_them_are_corrupt(value: t.Any, draw: st.DataObject) -> None:
+    data = codec.encode(value, "key")
+    for wrong in (data[: draw.draw(st.integers(0, len(data) - 1))], data + b"\x00"):
+        with pytest.raises(SessionCorrupt):
+            codec.decode(wrong)
+
+
+def test_an_extension_with_any_tag_and_content_decodes_or_is_corrupt() -> None:
+    contents = (b"", b"\xff", b"~", b"\x91\x91\x01", b"sNaN", b"9" * 400, b"\x93\x01\x01\xcf" + b"\xff" * 8)
+    for tag in range(-128, 128):
+        for content in contents:
+            decodes_or_is_corrupt(msgspec.msgpack.encode(msgspec.msgpack.Ext(tag, content)))
+
+
+@pytest.mark.parametrize("kind", ["dd", "df", "db", "c6", "c9"], ids=["array", "map", "str", "bin", "ext"])
+def test_a_length_that_lies_takes_no_memory(kind: str) -> None:
+    lie = bytes.fromhex(f"{kind}ffffffff01")
+    tracemalloc.start()
+    try:
+        for data in (lie, msgspec.msgpack.encode(msgspec.msgpack.Ext(1, lie))):
+            with pytest.raises(SessionCorrupt):
+                codec.decode(data)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_containers_without_end_are_corrupt() -> None:
+    within = b"\x01"
+    for _ in range(5000):
+        within = msgspec.msgpack.encode(msgspec.msgpack.Ext(1, b"\x91" + within))
+    for data in (b"\x91" * 100_000, within):
+        with pytest.raises(SessionCorrupt):
+            codec.decode(data)
+
+
+# -- typed reads ---------------------------------------------------------------------------------------------------
+
+
+class Line(t.TypedDict):
+    name: str
+    price: Decimal
+
+
+class Item(msgspec.Struct):
+    n: int
+    at: datetime | None = None
+
+
+@dataclasses.dataclass
+class Cart:
+    lines: list[Item]
+
+
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
+
+FITTING: list[tuple[t.Any, t.Any, t.Any]] = [
+    (5, int, 5),
+    (True, bool, True),
+    (2**70, int, 2**70),
+    (0.5, float, 0.5),
+    ("a", str, "a"),
+    (b"a", bytes, b"a"),
+    ([1, 2], list[int], [1, 2]),
+    ((1, "a"), tuple[int, str], (1, "a")),
+    ({1, 2}, set[int], {1, 2}),
+    (frozenset({1}), frozenset[int], frozenset({1})),
+    ({1: "a"}, dict[int, str], {1: "a"}),
+    ({"a": 1}, dict[str, int], {"a": 1}),
+    (MOMENT, datetime, MOMENT),
+    (MOMENT.replace(tzinfo=None), datetime, MOMENT.replace(tzinfo=None)),
+    (date(2026, 1, 2), date, date(2026, 1, 2)),
+    (time(1, 2, 3), time, time(1, 2, 3)),
+    (timedelta(1, 2, 3), timedelta, timedelta(1, 2, 3)),
+    (UUID(int=5), UUID, UUID(int=5)),
+    (Decimal("1.50"), Decimal, Decimal("1.50")),
+    (None, int | None, None),
+    (5, t.Optional[int], 5),  # noqa: UP045
+    ("red", Colour, Colour.RED),
+    (3, Level, Level.HIGH),
+    ({"name": "tea", "price": Decimal(2)}, Line, {"name": "tea", "price": Decimal(2)}),
+    ({"n": 1, "at": MOMENT}, Item, Item(1, MOMENT)),
+    ({"lines": [{"n": 1}, {"n": 2}]}, Cart, Cart([Item(1), Item(2)])),
+    ((1, 2), Point, Point(1, 2)),
+    (5, t.Any, 5),
+    ({"a": {1}}, dict[str, t.Any], {"a": {1}}),
+    (Markup("<b>"), str, Markup("<b>")),
+    (Markup("<b>"), Markup, Markup("<b>")),
+]
+
+
+@pytest.mark.parametrize(("value", "type", "expected"), FITTING, ids=lambda part: str(part)[:30])
+def test_a_value_is_read_as_the_type_asked_for(value: t.Any, type: t.Any, expected: t.Any) -> None:
+    stored = codec.decode(codec.encode(value, "key"))
+    converted = codec.convert(stored, type, "key")
+    assert converted == expected
+    assert converted.__class__ is expected.__class__
+
+
+class Strict(msgspec.Struct, forbid_unknown_fields=True):
+    n: int = 0
+
+
+@dataclasses.dataclass
+class Checked:
+    word: str
+
+    def __post_init__(self) -> None:
+        raise ValueError(f"{self.word} is no word")
+
+
+MISFITS: list[tuple[t.Any, t.Any, str]] = [
+    (SECRET, int, "key"),
+    (7654321, str, "key"),
+    (0.7654321, int, "key"),
+    ([1, SECRET], list[int], "key[1]"),
+    ([{}, {}, {}, {"price": SECRET}], list[dict[str, int]], "key[3][...]"),
+    ({"lines": [{"n": 1}, {"n": SECRET}]}, Cart, "key.lines[1].n"),
+    ({"name": SECRET}, Line, "key"),
+    (SECRET, Colour, "key"),
+    (7654321, Level, "key"),
+    (SECRET, t.Literal["a", "b"], "key"),
+    ({SECRET}, set[int], "key[0]"),
+    ((1, 2), tuple[int, str], "key[1]"),
+    ((SECRET,), tuple[int, int], "key"),
+    (SECRET, datetime, "key"),
+    (SECRET, UUID, "key"),
+    (None, int, "key"),
+    (SECRET, int | None, "key"),
+    (True, int, "key"),
+    (SECRET, t.Annotated[str, msgspec.Meta(max_length=3)], "key"),
+]
+
+
+@pytest.mark.parametrize(("value", "type", "path"), MISFITS, ids=lambda part: str(part)[:30])
+def test_a_value_of_another_type_is_an_error_that_names_the_place_and_never_the_value(
+    value: t.Any, type: t.Any, path: str
+) -> None:
+    with pytest.raises(SessionGetError) as caught:
+        codec.convert(value, type, "key")
+    error = caught.value
+    assert (error.path, error.expected, error.value) == (path, type, value)
+    assert "'key'" in str(error)
+    assert SECRET not in str(error)
+    assert "7654321" not in str(error)
+
+
+OWN_WORDS = pytest.mark.xfail(strict=True, reason="_without_value: only texts that start with 'Invalid' are left out")
+
+
+@pytest.mark.parametrize(
+    ("value", "type"),
+    [
+        pytest.param({"word": SECRET}, Checked, marks=OWN_WORDS),
+        pytest.param({SECRET: 1}, Strict, marks=OWN_WORDS),
+        ({SECRET: 1}, dict[int, int]),
+    ],
+)
+def test_a_check_of_the_types_own_and_its_unknown_fields_do_not_quote_the_value_either(
+    value: t.Any, type: t.Any
+) -> None:
+    with pytest.raises(SessionGetError) as caught:
+        codec.convert(value, type, "key")
+    assert SECRET not in str(caught.value)
+    assert SECRET not in str(caught.value.path)

@@ -1,0 +1,500 @@
+"""What Flask expects of any session interface, over every store, with Flask's own test client."""
+
+from __future__ import annotations
+
+import typing as t
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import flask
+import pytest
+from flask import Flask, Response, redirect, request
+from flask.wrappers import Request
+from http_support import set_cookies, watch
+from markupsafe import Markup
+from werkzeug.http import parse_date
+
+import flask_sessionstore
+from flask_sessionstore import Session, SessionManager, SessionStore, StoreSessionInterface, session
+from flask_sessionstore.stores.memory import MemoryStore
+
+
+def an_app(store: object, **config: object) -> Flask:
+    """An application with secret and sessions, and no routes yet."""
+    app = Flask("contract")
+    app.config.update(SECRET_KEY="a secret", SESSION_STORE=store, TESTING=True)
+    app.config.update(config)
+    SessionManager(app)
+    return app
+
+
+def write(permanent: bool = False) -> str:
+    session["a"] = 1
+    session.permanent = permanent
+    return ""
+
+
+def write_permanent() -> str:
+    return write(permanent=True)
+
+
+def clear() -> str:
+    session.clear()
+    return ""
+
+
+def purge() -> None:
+    session.purge()
+
+
+def route(app: Flask, path: str, view: t.Callable[..., t.Any]) -> None:
+    app.add_url_rule(path, endpoint=path, view_func=view)
+
+
+@pytest.fixture
+def app(store: SessionStore) -> Flask:
+    """An application on every store in turn."""
+    return an_app(store)
+
+
+def test_the_package_s_session_is_flask_s() -> None:
+    assert flask_sessionstore.session is flask.session
+
+
+# -- accessed and modified -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("view", "accessed", "modified"),
+    [
+        (lambda: "", False, False),
+        (lambda: str(session.get("a")), True, False),
+        (lambda: str("a" in session), True, False),
+        (lambda: str(session.update(a=1)), True, True),
+        (clear, True, True),
+    ],
+    ids=["untouched", "get", "in", "write", "clear"],
+)
+def test_the_session_knows_whether_it_was_accessed_and_modified(
+    view: t.Callable[[], str], accessed: bool, modified: bool, app: Flask
+) -> None:
+    found: list[tuple[bool, bool]] = []
+
+    def note(response: Response) -> Response:
+        opened = t.cast("Session", flask.globals.request_ctx._session)  # past the proxy, whose use is an access
+        found.append((opened.accessed, opened.modified))
+        return response
+
+    app.after_request(note)
+    route(app, "/", view)
+    app.test_client().get("/")
+    assert found == [(accessed, modified)]
+
+
+def test_asking_whether_it_was_modified_loads_nothing(store: SessionStore) -> None:
+    app = an_app(store)
+    route(app, "/write", lambda: str(session.update(a=1)))
+    route(app, "/ask", lambda: f"{session.modified} {session.accessed}")
+    client = app.test_client()
+    client.get("/write")
+    calls = watch(store)
+    assert client.get("/ask").text == "False True"
+    assert calls == []
+
+
+# -- Vary ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("touch", "vary"),
+    [
+        (lambda: session.get("a"), "Cookie"),
+        (lambda: session["b"], "Cookie"),
+        (lambda: session.setdefault("a", 1), "Cookie"),
+        (lambda: session.update(a=1), "Cookie"),
+        (clear, "Cookie"),
+        (purge, "Cookie"),
+        (lambda: len(session), "Cookie"),
+        (lambda: bool(session), "Cookie"),
+        (lambda: list(session), "Cookie"),
+        (lambda: session == {}, "Cookie"),
+        (lambda: dict(session.items()), "Cookie"),
+        (lambda: None, None),
+    ],
+)
+@pytest.mark.parametrize("others", ["", "Accept-Encoding", "Accept-Encoding, Accept-Language", "Cookie", "cookie"])
+def test_a_response_that_depends_on_the_session_varies_by_cookie_once(
+    others: str, touch: t.Callable[[], object], vary: str | None
+) -> None:
+    app = an_app(MemoryStore())
+
+    def view() -> Response:
+        touch()
+        response = Response("")
+        response.vary.update(filter(None, others.split(", ")))
+        return response
+
+    route(app, "/write", lambda: str(session.update(b=1)))
+    route(app, "/", view)
+    client = app.test_client()
+    client.get("/write")
+    headers = client.get("/").headers.getlist("Vary")
+    assert len(headers) == (1 if others or vary else 0)
+    found = [value.lower() for header in headers for value in header.split(", ")]
+    expected = {value.lower() for value in [*others.split(", "), vary or ""] if value}
+    assert sorted(found) == sorted(expected)
+
+
+def test_a_permanent_session_refreshed_on_an_untouched_route_varies(store: SessionStore) -> None:
+    app = an_app(store, SESSION_REFRESH_INTERVAL=0)
+    route(app, "/write", write_permanent)
+    route(app, "/", lambda: "")
+    client = app.test_client()
+    client.get("/write")
+    response = client.get("/")
+    assert response.headers["Vary"] == "Cookie"
+    assert len(set_cookies(response)) == 1
+
+
+# -- which requests send the cookie --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("permanent", [True, False])
+@pytest.mark.parametrize("refresh", [True, False])
+def test_only_a_permanent_session_is_sent_again_on_a_read(permanent: bool, refresh: bool, store: SessionStore) -> None:
+    if type(store).__name__ == "CookieStore":
+        pytest.skip("an extension of a session in a cookie is another cookie")
+    app = an_app(store, SESSION_REFRESH_EACH_REQUEST=refresh, SESSION_REFRESH_INTERVAL=0)
+    route(app, "/write", lambda: write(permanent))
+    route(app, "/read", lambda: str(session["a"]))
+    client = app.test_client()
+    client.get("/write")
+    assert bool(set_cookies(client.get("/read"))) is (permanent and refresh)
+
+
+def test_a_view_s_own_vary_and_cookies_are_kept(app: Flask) -> None:
+    def view() -> Response:
+        session["a"] = 1
+        response = Response("")
+        response.set_cookie("theirs", "x")
+        return response
+
+    route(app, "/", view)
+    assert [cookie.name for cookie in set_cookies(app.test_client().get("/"))] == ["theirs", "session"]
+
+
+def test_changes_made_after_the_view_are_stored(app: Flask) -> None:
+    def change(response: Response) -> Response:
+        session["a"] = session.get("a", 0) + 1
+        return response
+
+    app.after_request(change)
+    route(app, "/", lambda: str(session.get("a")))
+    client = app.test_client()
+    assert [client.get("/").text for _ in range(3)] == ["None", "1", "2"]
+
+
+def test_what_a_failing_view_changed_is_stored(app: Flask) -> None:
+    def fail() -> str:
+        session["a"] = 1
+        raise LookupError
+
+    app.register_error_handler(LookupError, lambda error: "handled")
+    route(app, "/fail", fail)
+    route(app, "/", lambda: str(session.get("a")))
+    client = app.test_client()
+    assert client.get("/fail").text == "handled"
+    assert client.get("/").text == "1"
+
+
+# -- expiry --------------------------------------------------------------------------------------------------------
+
+
+def test_a_permanent_session_s_cookie_expires_after_the_lifetime(store: SessionStore) -> None:
+    app = an_app(store, PERMANENT_SESSION_LIFETIME=timedelta(days=3))
+    route(
+        app,
+        "/<int:permanent>",
+        lambda permanent: (session.update(a=1), setattr(session, "permanent", permanent), "")[2],
+    )
+    before = datetime.now(UTC).replace(microsecond=0)
+    cookie = set_cookies(app.test_client().get("/1"))[0]
+    expires = parse_date(cookie.attributes["expires"])
+    assert expires is not None
+    assert before <= expires - timedelta(days=3) <= datetime.now(UTC)
+    assert cookie.attributes["max-age"] == str(3 * 86400)
+    assert not {"expires", "max-age"} & set(set_cookies(app.test_client().get("/0"))[0].attributes)
+
+
+def test_permanent_is_remembered(app: Flask) -> None:
+    route(app, "/write", write_permanent)
+    route(app, "/", lambda: f"{session.permanent} {session.get('a')} {session.permanent} {dict(session)}")
+    client = app.test_client()
+    client.get("/write")
+    assert client.get("/").text == "True 1 True {'a': 1}"
+
+
+# -- secrets -------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_secret_reads_work_and_writes_say_why(store: SessionStore) -> None:
+    app = an_app(store, SECRET_KEY=None)
+    calls = watch(store)
+
+    def write() -> str:
+        assert session.get("a") is None
+        for action in (
+            lambda: session.__setitem__("a", 1),
+            clear,
+            lambda: session.pop("a", None),
+            lambda: session.setdefault("a", 1),
+            lambda: session.update(a=1),
+        ):
+            with pytest.raises(RuntimeError, match="session is unavailable"):
+                action()
+        return "done"
+
+    route(app, "/", write)
+    response = app.test_client().get("/")
+    assert response.text == "done"
+    assert "Set-Cookie" not in response.headers
+    assert calls == []
+
+
+def test_a_secret_set_after_init_app_is_the_one_in_use(store: SessionStore) -> None:
+    app = an_app(store, SECRET_KEY=None)
+    app.secret_key = b"late"
+    route(app, "/", lambda: str(session.setdefault("a", 1)))
+    assert set_cookies(app.test_client().get("/"))
+
+
+def test_former_secrets_still_open_sessions(store: SessionStore) -> None:
+    def counter(**config: object) -> Flask:
+        app = an_app(store, **config)
+        route(app, "/", lambda: (session.update(n=session.get("n", 0) + 1), str(session["n"]))[1])
+        return app
+
+    def visit(app: Flask, cookie: str | None) -> tuple[str, str]:
+        client = app.test_client()
+        if cookie:
+            client.set_cookie("session", cookie)
+        text = client.get("/").text
+        kept = client.get_cookie("session")
+        assert kept is not None
+        return text, kept.value
+
+    _, old = visit(counter(SECRET_KEY="old"), None)
+    both = counter(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["older", "old"])
+    text, new = visit(both, old)
+    assert text == "2"
+    assert visit(counter(SECRET_KEY="new"), new)[0] == "3"
+    assert visit(counter(SECRET_KEY="new"), old)[0] == "1"
+
+
+# -- types ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_types_that_flask_s_session_keeps_are_kept(app: Flask) -> None:
+    values = {
+        "tuple": (1, 2, (3,)),
+        "bytes": b"\xff",
+        "markup": Markup("<b>hi</b>"),
+        "uuid": uuid.uuid4(),
+        "datetime": datetime.now(UTC).replace(microsecond=0),
+        "list": [1, {"a": [Markup("x")]}],
+        "looks like a tag": {" t": "not-a-tuple"},
+        "looks like two tags": {" t__": ["a"], " b": "x", "di": {" di": " di"}},
+        " t": "a key that looks like a tag",
+    }
+    found: list[dict[str, t.Any]] = []
+    route(app, "/write", lambda: str(session.update(values)))
+    route(app, "/read", lambda: found.extend([dict(session)]) or "")
+    client = app.test_client()
+    client.get("/write")
+    client.get("/read")
+    assert found == [values]
+    assert {key: type(value) for key, value in found[0].items()} == {k: type(v) for k, v in values.items()}
+
+
+# -- test clients --------------------------------------------------------------------------------------------------
+
+
+def test_session_transaction_sees_and_leaves_what_views_do(app: Flask) -> None:
+    app.testing = True
+    route(app, "/", lambda: str(session["a"]))
+    route(app, "/write", lambda: str(session.update(b=2)))
+    with app.test_client() as client:
+        with client.session_transaction() as opened:
+            opened["a"] = [1]
+            assert len(opened) == 1
+        assert client.get("/").text == "[1]"
+        assert flask.session["a"] == [1]  # the context is kept
+        client.get("/write")
+        with client.session_transaction() as opened:
+            assert dict(opened) == {"a": [1], "b": 2}
+
+
+def test_session_transaction_needs_cookies_and_a_secret(store: SessionStore) -> None:
+    app = an_app(store)
+    with pytest.raises(TypeError, match="cookies"), app.test_client(use_cookies=False).session_transaction():
+        pass
+    app.secret_key = None
+    with pytest.raises(RuntimeError, match="session"), app.test_client().session_transaction():
+        pass
+
+
+def test_session_transaction_may_name_the_path_and_stands_within_another_context(store: SessionStore) -> None:
+    app = an_app(store, APPLICATION_ROOT="/app")
+    route(app, "/read", lambda: str(session.get("a")))
+    client = app.test_client()
+    with app.test_request_context("/"), client.session_transaction(base_url="http://localhost/app") as opened:
+        opened["a"] = 1
+    assert client.get("/read", base_url="http://localhost/app").text == "1"
+
+
+def test_a_client_that_follows_redirects_ends_with_the_final_session(app: Flask) -> None:
+    def first() -> t.Any:
+        session["step"] = 1
+        return redirect("/second")
+
+    def second() -> t.Any:
+        session["step"] += 1
+        session.setdefault("seen", request.path)
+        return redirect("/third")
+
+    route(app, "/first", first)
+    route(app, "/second", second)
+    route(app, "/third", lambda: "end")
+    with app.test_client() as client:
+        client.get("/first", follow_redirects=True)
+        assert dict(flask.session) == {"step": 2, "seen": "/second"}
+
+
+def test_a_stream_keeps_the_session(store: SessionStore) -> None:
+    app = an_app(store)
+
+    def view() -> Response:
+        flask.session["a"] = "before"
+        calls.extend(watch(store))
+
+        def generate() -> t.Iterator[str]:
+            yield str(flask.session["a"])
+
+        return Response(flask.stream_with_context(generate()))
+
+    calls: list[str] = []
+    route(app, "/", view)
+    assert app.test_client().get("/").text == "before"
+    assert "load" not in calls
+
+
+# -- overriding the interface ----------------------------------------------------------------------------------------
+
+
+class Interface(StoreSessionInterface):
+    """Notes, and does what a test needs."""
+
+    open_with: t.ClassVar[t.Callable[[Flask, Request], object]] = staticmethod(lambda app, request: None)
+
+    def open_session(self, app: Flask, request: Request) -> Session | None:
+        type(self).open_with(app, request)
+        return super().open_session(app, request)
+
+
+class Manager(SessionManager):
+    interface_class = Interface
+
+
+def _overridden(open_with: t.Callable[[Flask, Request], object], **config: object) -> Flask:
+    class Own(Interface):
+        pass
+
+    class OwnManager(Manager):
+        interface_class = Own
+
+    Own.open_with = staticmethod(open_with)
+    app = Flask("overridden")
+    app.config.update(SECRET_KEY="a secret", SESSION_STORE=MemoryStore(), **config)
+    OwnManager(app)
+    return app
+
+
+def test_an_interface_that_fails_to_open_pops_the_context() -> None:
+    def fail(app: Flask, request: Request) -> None:
+        raise RuntimeError("no session today")
+
+    app = _overridden(fail)
+    app.logger.disabled = True
+    route(app, "/", lambda: "never")
+    response = app.test_client().get("/")
+    assert response.status_code == 500
+    assert not flask.has_request_context()
+    assert not flask.has_app_context()
+
+
+def test_the_endpoint_can_be_had_when_the_session_is_opened() -> None:
+    found: list[str | None] = []
+
+    def match(app: Flask, request: Request) -> None:
+        flask.globals.request_ctx.match_request()
+        found.append(request.endpoint)
+
+    app = _overridden(match)
+    app.add_url_rule("/", "home", lambda: "home")
+    assert app.test_client().get("/").text == "home"
+    assert found == ["home"]
+
+
+def test_an_interface_may_open_no_session() -> None:
+    class Own(StoreSessionInterface):
+        def open_session(self, app: Flask, request: Request) -> Session | None:
+            return None
+
+    class OwnManager(SessionManager):
+        interface_class = Own
+
+    app = Flask("without")
+    app.config.update(SECRET_KEY="a secret", SESSION_STORE="memory:")
+    OwnManager(app)
+    route(app, "/", lambda: str(session.get("a")))
+    response = app.test_client().get("/")
+    assert response.text == "None"
+    assert "Set-Cookie" not in response.headers
+
+
+def test_the_cookie_s_name_may_depend_on_the_request(store: SessionStore) -> None:
+    class PerTenant(StoreSessionInterface):
+        def get_cookie_name(self, app: Flask) -> str:
+            return f"{request.url.rpartition('/')[2]}_session"
+
+    class PerTenantManager(SessionManager):
+        interface_class = PerTenant
+
+    app = Flask("tenants")
+    app.config.update(SECRET_KEY="a secret", SESSION_STORE=store)
+    PerTenantManager(app)
+    route(app, "/set/<tenant>", lambda tenant: str(session.update(tenant=tenant)))
+    route(app, "/get/<tenant>", lambda tenant: str(session.get("tenant")))
+    route(app, "/end/<tenant>", lambda tenant: clear())
+    client = app.test_client()
+    for tenant in ("red", "blue"):
+        assert set_cookies(client.get(f"/set/{tenant}"))[0].name == f"{tenant}_session"
+    assert [client.get(f"/get/{tenant}").text for tenant in ("red", "blue", "green")] == ["red", "blue", "None"]
+    assert set_cookies(client.get("/end/red"))[0].name == "red_session"
+    assert [client.get(f"/get/{tenant}").text for tenant in ("red", "blue")] == ["None", "blue"]
+
+
+def test_flashes_are_kept_until_they_are_shown(app: Flask) -> None:
+    def view() -> str:
+        before = session.modified
+        flask.flash("Zip")
+        assert (before, session.modified) == (False, True)
+        flask.flash("Zap", "error")
+        return ""
+
+    route(app, "/flash", view)
+    route(app, "/show", lambda: str(flask.get_flashed_messages(with_categories=True)))
+    client = app.test_client()
+    client.get("/flash")
+    assert client.get("/show").text == "[('message', 'Zip'), ('error', 'Zap')]"
+    assert client.get("/show").text == "[]"

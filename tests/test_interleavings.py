@@ -1,0 +1,384 @@
+"""What holds whichever way the store operations of requests on one session are mixed (design.md, sections 1 and 5)."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import typing as t
+
+import interleaving as i
+import pytest
+from interleaving import Fault, Kind, Request, Run
+
+from flask_sessionstore.lifecycle import Cookie
+from flask_sessionstore.record import Record, Tombstone
+
+Complaints = t.Iterator[str]
+
+# -- the invariants --------------------------------------------------------------------------------------------------------
+#
+# "The session" is the one that all requests came with. A request is acknowledged if it did not fail; what failed may have
+# happened or not.
+
+
+def nothing_failed(run: Run) -> Complaints:
+    """Where the store does not fail, no request does."""
+    for request in run.requests:
+        if request.error is not None:
+            yield f"{request} failed: {request.error!r}"
+
+
+def dead_stays_dead(run: Run) -> Complaints:
+    """Nothing is done any more under a name with a tombstone; only names that nobody was told are dropped."""
+    dead = set()
+    for step in run.store.log:
+        verb, handle, _ = step.operation
+        if verb != "read" and handle in dead and step.bytes is not None:
+            yield f"{step.request} made a {verb} on what was dead"
+        if verb == "drop" and handle in (run.handle, *(request.sent for request in run.requests)):
+            yield f"{step.request} dropped what others know"
+        if verb == "add" and handle == run.handle:
+            yield f"{step.request} made a new session under the old name"
+        if verb == "swap" and isinstance(step.what, Tombstone):
+            dead.add(handle)
+
+
+def tombstones_tell_the_truth(run: Run) -> Complaints:
+    """Emptied is what lost its last key and was nobody's, renewed what goes on as the same owner's under a key that exists."""
+    owned = i.OWNER in run.start
+    for request, tombstone in run.buried.values():
+        if tombstone.kind == "emptied" and (owned or request.kind is not i.POP):
+            yield f"{request} emptied nothing, and says so"
+        if tombstone.kind == "renewed":
+            if owned and request.kind is not i.RENEW:
+                yield f"{request} calls a renewal what changed the owner"
+            if tombstone.successor is None or run.store.peek(tombstone.successor) is None:
+                yield f"{request} renewed the session to nothing"
+
+
+def no_old_key_for_new_rights(run: Run) -> Complaints:
+    """Who renewed or signed in got a key that was never sent before, and the old one is dead."""
+    for request in run.acknowledged:
+        if request.kind.signs_in and request.sent is not None:
+            if request.sent == run.handle:
+                yield f"{request} got the old key"
+            if run.handle in run.alive:
+                yield f"{request} left the old key alive"
+
+
+def no_cookie_for_a_dead_key(run: Run) -> Complaints:
+    """A key was alive at the last operation on it of the request that sent it."""
+    for request in run.requests:
+        if request.sent is not None:
+            steps = [s for s in run.store.log if s.request is request and s.operation.handle == request.sent]
+            # A write that was sent again finds itself there: the answer is no, but the key is alive.
+            if not any(isinstance(step.what, Record) for step in steps[-2:]) or steps[-1].operation.verb == "drop":
+                yield f"{request} sent a key that it had not found alive"
+            if isinstance(steps[-1].what, Tombstone):
+                yield f"{request} sent a key that it had seen dead"
+
+
+def no_cookie_deleted_in_vain(run: Run) -> Complaints:
+    """Only who ended the session deletes its cookie: another may have been set since for what came after it."""
+    for request in run.acknowledged:
+        deleted = request.outcome.cookie is Cookie.DELETE
+        if deleted and run.handle in run.alive:
+            yield f"{request} deleted the cookie of a session that is alive"
+        if deleted and request.kind is not i.PURGE and run.buried[run.handle][0] is not request:
+            yield f"{request} deleted the cookie of a session that another had ended"
+        if request.kind is i.PURGE and not deleted:
+            yield f"{request} left the cookie"
+
+
+def no_session_without_a_cookie(run: Run) -> Complaints:
+    """Who made a session that is alive told the browser."""
+    for handle in run.alive:
+        maker = run.makers.get(handle)
+        if maker is not None and maker.sent != handle:
+            yield f"{maker} made a session that nobody knows"
+
+
+def ended_stays_ended(run: Run) -> Complaints:
+    """After an end nothing is alive of the session, nor of what it went on as; but what another ending made itself is."""
+    for request in run.acknowledged:
+        if not request.ends:
+            continue
+        handle = run.handle
+        while handle in run.buried:
+            handle = run.buried[handle][1].successor or ""
+        maker = run.makers.get(handle)
+        if handle in run.alive and maker is not request:
+            yield f"{request} ended the session, and it goes on as {maker}'s" if maker else f"{request} ended nothing"
+
+
+def no_data_outlives_its_session(run: Run) -> Complaints:
+    """After an end no session holds what its maker did not write, unless it was this browser's to carry."""
+    emptied = run.grave is not None and run.grave.kind == "emptied"
+    if not emptied and not any(request.ends for request in run.acknowledged):
+        return
+    for handle in run.alive:
+        maker = run.makers.get(handle)
+        carried = _carried(run.data(handle), maker)
+        if carried and not (maker is not None and _may_carry(run, maker)):
+            yield f"{carried} lives on in the session of {maker or 'before'}"
+
+
+def _carried(data: t.Mapping[str, t.Any], maker: Request | None) -> dict[str, t.Any]:
+    own = () if maker is None else (maker.name, 1)
+    return {key: value for key, value in data.items() if value not in own}
+
+
+def _may_carry(run: Run, maker: Request) -> bool:
+    if i.OWNER in run.start:
+        # It signed the owner out of the living session, or another in, and that itself was the end of it.
+        return run.buried[run.handle][0] is maker and not maker.kind.ends and maker.kind is not i.RENEW
+    # It signed in where another had done so: what was in the anonymous session is this browser's own.
+    return maker.kind.signs_in and run.grave is not None and run.grave.kind == "renewed"
+
+
+def no_owner_after_the_end(run: Run) -> Complaints:
+    """After an end nothing alive is the old owner's."""
+    owner = run.start.get(i.OWNER)
+    if owner is not None and any(request.ends for request in run.acknowledged):
+        for handle, record in run.alive.items():
+            if owner in (record.owner, run.data(handle).get(i.OWNER)):
+                yield f"{owner} is still signed in, in the session of {run.makers.get(handle, 'before')}"
+
+
+def nothing_there_after_a_clear(run: Run) -> Complaints:
+    """What was left empty has no session and no cookie."""
+    for request in run.acknowledged:
+        if request.kind in (i.CLEAR, i.PURGE) and (request.sent or request in _living_makers(run)):
+            yield f"{request} left the session empty, and there is one"
+
+
+def _living_makers(run: Run) -> list[Request | None]:
+    return [run.makers.get(handle) for handle in run.alive]
+
+
+def only_sign_ins_revive(run: Run) -> Complaints:
+    """Whoever makes a new session signs in, or replaced the old one, or found that it had ended before or was empty."""
+    for maker in _living_makers(run):
+        if maker is None or maker.kind.signs_in or (run.grave and run.grave.kind == "emptied"):
+            continue
+        met = run.met(maker)
+        met_an_end = isinstance(met, Tombstone) and met.kind == "ended"
+        if not (met_an_end or (run.handle in run.buried and run.buried[run.handle][0] is maker)):
+            yield f"{maker} started a new session"
+
+
+def only_the_dead_lose_writes(run: Run) -> Complaints:
+    """An acknowledged request that wrote sends a cookie, unless the session ended or was renewed."""
+    for request in run.acknowledged:
+        if request.outcome.cookie is not Cookie.KEEP:
+            continue
+        if run.grave is None:
+            lost = bool(request.kind.writes or request.removed)
+        else:
+            lost = bool(request.kind.writes) and run.grave.kind == "emptied"
+        if lost:
+            yield f"{request} was dropped, but nothing had ended"
+
+
+def no_acknowledged_write_is_lost(run: Run) -> Complaints:
+    """What was written for a cookie is in the session that the cookie leads to, unless somebody removed it."""
+    for request in run.acknowledged:
+        key = request.kind.writes
+        if key is None or request.sent is None:
+            continue
+        handle = run.last(request.sent)
+        if handle not in run.alive:
+            if not _explains(run, handle, key):
+                yield f"what {request} wrote is gone"
+        elif not _removed(run, handle, key, request):
+            value = run.data(handle).get(key)
+            if key != "hits" and value not in _writers(run, request.kind):
+                yield f"instead of what {request} wrote, there is {value!r}"
+
+
+def _explains(run: Run, handle: str, key: str) -> bool:
+    """Whether the end of ``handle`` explains that ``key`` is gone."""
+    request, _ = run.buried.get(handle, (None, None))
+    if request is None:
+        return False
+    if request.kind.ends or key in request.removed:
+        return True
+    # A log-out ends what the session went on as, but of the session itself it removes no more than it saw. What failed has
+    # left the data under a key that nobody was told.
+    return (request.ends and handle != run.handle) or request.error is not None
+
+
+def _removed(run: Run, handle: str, key: str, written_by: Request) -> bool:
+    """Whether somebody removed ``key`` from what goes on as ``handle``."""
+    if any(key in request.removed for request in run.requests):
+        return True
+    maker = run.makers.get(handle)
+    return maker is not None and maker.kind is i.CLEAR_AND_WRITE and maker is not written_by
+
+
+def _writers(run: Run, kind: Kind) -> list[str]:
+    return [request.name for request in run.requests if request.kind is kind]
+
+
+def no_acknowledged_removal_is_undone(run: Run) -> Complaints:
+    """What was removed is not in the session that the cookie leads to."""
+    for request in run.acknowledged:
+        handle = run.last(request.sent or run.handle)
+        if request.outcome.cookie is not Cookie.KEEP and handle in run.alive:
+            back = [key for key in request.removed if run.data(handle).get(key, run) == run.start.get(key)]
+            if back:
+                yield f"{request} removed {back}"
+
+
+def the_cart_survives_a_sign_in(run: Run) -> Complaints:
+    """Where nothing ended, whoever signs in or renews keeps what it found in an anonymous session."""
+    if i.OWNER in run.start or any(request.ends or request.removed for request in run.requests):
+        return
+    for request in run.acknowledged:
+        found = isinstance(run.met(request), Record)
+        if found and request.kind.signs_in and "cart" not in run.data(str(request.sent)):
+            yield f"{request} lost the cart"
+
+
+def counters_are_exact(run: Run) -> Complaints:
+    """Where nobody removed it, a counter is as many as were acknowledged; those that failed count, or do not."""
+    counted = [request for request in run.acknowledged if request.kind is i.COUNTER and request.sent]
+    failed = sum(request.kind is i.COUNTER for request in run.requests if request.error is not None)
+    for handle in run.alive:
+        number = sum(run.last(str(request.sent)) == handle for request in counted)
+        hits = run.data(handle).get("hits", 0)
+        if number and not number <= hits <= number + failed and not _removed(run, handle, "hits", counted[0]):
+            yield f"{number} were counted, and {hits} is kept"
+
+
+def no_sign_in_is_dropped(run: Run) -> Complaints:
+    """Who signed in has a session of theirs, under the key that was sent, unless an end found it."""
+    for request in run.acknowledged:
+        if request.kind is not i.SIGN_IN:
+            continue
+        if request.sent is None:
+            yield f"{request} got no cookie"
+        elif request.sent in run.alive:
+            if run.alive[request.sent].owner != request.name:
+                yield f"{request} got the session of {run.alive[request.sent].owner}"
+        elif request.sent not in run.buried or not run.buried[request.sent][0].ends:
+            yield f"{request} got a session that is gone"
+
+
+INVARIANTS = (
+    dead_stays_dead,
+    tombstones_tell_the_truth,
+    no_old_key_for_new_rights,
+    no_cookie_for_a_dead_key,
+    no_cookie_deleted_in_vain,
+    no_session_without_a_cookie,
+    ended_stays_ended,
+    no_data_outlives_its_session,
+    no_owner_after_the_end,
+    nothing_there_after_a_clear,
+    only_sign_ins_revive,
+    only_the_dead_lose_writes,
+    no_acknowledged_write_is_lost,
+    no_acknowledged_removal_is_undone,
+    the_cart_survives_a_sign_in,
+    counters_are_exact,
+    no_sign_in_is_dropped,
+)
+
+
+def check(run: Run, *invariants: t.Callable[[Run], Complaints]) -> None:
+    """Fail, and say what happened, if an invariant does not hold."""
+    complaints = [f"{holds.__name__}: {complaint}" for holds in invariants for complaint in holds(run)]
+    assert not complaints, "\n".join(["", *complaints, run.story()])
+
+
+# -- the search ------------------------------------------------------------------------------------------------------------
+
+starts = pytest.mark.parametrize("start", i.STARTS.values(), ids=i.STARTS)
+kinds = pytest.mark.parametrize("kind", i.KINDS, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of dropped writes are no news."""
+    monkeypatch.setattr(logging.getLogger("flask_sessionstore"), "disabled", True)
+
+
+@starts
+@kinds
+def test_two_requests(start: dict[str, str], kind: Kind) -> None:
+    for group in i.groups(kind, 2):
+        for run in i.every_run(start, group):
+            check(run, nothing_failed, *INVARIANTS)
+
+
+@pytest.mark.search3
+@starts
+@kinds
+def test_three_requests(start: dict[str, str], kind: Kind) -> None:
+    for group in i.groups(kind, 3):
+        for run in i.every_run(start, group):
+            check(run, nothing_failed, *INVARIANTS)
+
+
+@starts
+def test_what_is_left_out_would_come_to_the_same(start: dict[str, str]) -> None:
+    for group in itertools.chain.from_iterable(i.groups(kind, 2) for kind in i.KINDS):
+        ends = {run.end() for run in i.every_run(start, group)}
+        assert ends == {run.end() for run in i.every_run(start, group, prune=False)}, group
+
+
+@starts
+@kinds
+@pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.value)
+def test_two_requests_and_one_fault(start: dict[str, str], kind: Kind, fault: Fault) -> None:
+    """A fault at any one operation of either request. What the client sends again by itself, nobody notices."""
+    invariants = (nothing_failed, *INVARIANTS) if fault is Fault.SENT_AGAIN else INVARIANTS
+    for group in i.groups(kind, 2):
+        for request in range(2):
+            for operation in itertools.count(1):
+                happened = False
+                for run in i.every_run(start, group, {(request, operation): fault}):
+                    happened |= run.requests[request].operations + 1 >= operation
+                    check(run, *invariants)
+                if not happened:
+                    break
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_many_requests_and_many_faults(seed: int) -> None:
+    """Three or four requests, in some order, on a bad wire."""
+    chance = random.Random(seed)
+    for _ in range(500):
+        group = chance.choices(i.KINDS, k=chance.choice((3, 4)))
+        places = itertools.product(range(len(group)), range(1, 13))
+        faults = {place: chance.choice(list(Fault)) for place in places if chance.random() < 0.12}
+        run = i.Run(chance.choice(list(i.STARTS.values())), group, faults)
+        while run.waiting:
+            run.step(chance.choice(list(run.waiting)))
+        check(run, *INVARIANTS)
+
+
+#: What holds even if a request takes longer than tombstones stand: it then cannot know where a session went on.
+PATIENT = (
+    dead_stays_dead,
+    no_old_key_for_new_rights,
+    no_cookie_for_a_dead_key,
+    no_cookie_deleted_in_vain,
+    no_session_without_a_cookie,
+    nothing_there_after_a_clear,
+    only_sign_ins_revive,
+    no_acknowledged_write_is_lost,
+    no_acknowledged_removal_is_undone,
+    counters_are_exact,
+    no_sign_in_is_dropped,
+)
+
+
+@starts
+@kinds
+def test_two_requests_longer_than_tombstones_stand(start: dict[str, str], kind: Kind) -> None:
+    for group in i.groups(kind, 2):
+        for run in i.every_run(start, (*group, i.PAUSE)):
+            check(run, nothing_failed, *PATIENT)

@@ -1,0 +1,310 @@
+"""Records and tombstones: one byte layout, and what becomes of bytes that do not have it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flask_sessionstore import Record, SessionCorrupt
+from flask_sessionstore.record import (
+    FORMAT,
+    REVISION,
+    TIMES,
+    TOMBSTONE_TIME,
+    Tombstone,
+    expires_ms_of,
+    move_times,
+    new_revision,
+    pack,
+    pack_tombstone,
+    revision_of,
+    to_datetime,
+    to_ms,
+    unpack,
+)
+
+NOW_MS = 1_767_225_600_123  # 2026-01-01 00:00:00.123 UTC
+
+moments_ms = st.integers(0, 4_102_444_800_000)  # to the year 2100
+revisions = st.binary(min_size=8, max_size=8).filter(any)
+handles = st.binary(min_size=32, max_size=32).map(bytes.hex)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    idle_ms = draw(st.integers(0, 10**12))
+    return Record(
+        state=draw(st.dictionaries(st.text(max_size=10), st.binary(max_size=10), max_size=5)),
+        revisions=tuple(draw(st.lists(revisions, min_size=1, max_size=4))),
+        owner=draw(st.none() | st.text(max_size=255)),
+        permanent=draw(st.booleans()),
+        lifetime=draw(st.sampled_from([None, timedelta(milliseconds=idle_ms)])),
+        deadline=draw(st.none() | moments_ms.filter(bool).map(to_datetime)),
+        created_ms=draw(moments_ms),
+        extended_ms=draw(moments_ms),
+        expires_ms=draw(moments_ms),
+        idle_ms=idle_ms,
+        end_ms=draw(moments_ms),
+    )
+
+
+def tombstones() -> st.SearchStrategy[Tombstone]:
+    return st.one_of(
+        st.builds(
+            Tombstone,
+            kind=st.sampled_from(["ended", "emptied"]),
+            revision=revisions,
+            expires_ms=moments_ms,
+            successor=st.none(),
+        ),
+        st.builds(Tombstone, kind=st.just("renewed"), revision=revisions, expires_ms=moments_ms, successor=handles),
+    )
+
+
+few = settings(max_examples=settings().max_examples // 4)  # of what takes long to make up
+packed = records().map(pack) | tombstones().map(pack_tombstone)
+
+# -- round trips ---------------------------------------------------------------------------------------------------
+
+
+@given(records())
+def test_a_record_comes_back_as_it_was(record: Record) -> None:
+    back = unpack(pack(record))
+    assert back == record
+    assert isinstance(back, Record)
+    assert list(back.state) == list(record.state)
+
+
+@given(tombstones())
+def test_a_tombstone_comes_back_as_it_was(tombstone: Tombstone) -> None:
+    assert unpack(pack_tombstone(tombstone)) == tombstone
+
+
+@few
+@given(packed)
+def test_revision_and_times_are_read_at_their_places_without_reading_the_rest(data: bytes) -> None:
+    whole = unpack(data)
+    assert revision_of(data) == data[REVISION] == whole.revision
+    assert expires_ms_of(data) == whole.expires_ms
+
+
+@few
+@given(records(), moments_ms, moments_ms)
+def test_times_are_moved_and_all_else_stays(record: Record, extended_ms: int, expires_ms: int) -> None:
+    moved = unpack(move_times(pack(record), extended_ms, expires_ms))
+    assert moved == msgspec.structs.replace(record, extended_ms=extended_ms, expires_ms=expires_ms)
+
+
+def test_an_owner_without_letters_is_an_owner_all_the_same() -> None:
+    assert unpack(pack(Record(owner="", revisions=(b"revision",)))) == Record(owner="", revisions=(b"revision",))
+
+
+# -- the layout, pinned: what was stored yesterday must be read tomorrow -------------------------------------------
+
+RECORD = Record(
+    state={"cart": b"\x91\xa3tea", "n": b"\x05"},
+    revisions=(b"AAAAAAAA", b"BBBBBBBB", b"CCCCCCCC", b"DDDDDDDD"),
+    owner="ünal",
+    permanent=True,
+    lifetime=timedelta(hours=1),
+    deadline=datetime(2026, 2, 1, tzinfo=UTC),
+    created_ms=NOW_MS - 2,
+    extended_ms=NOW_MS,
+    expires_ms=NOW_MS + 3_600_000,
+    idle_ms=3_600_000,
+    end_ms=NOW_MS + 86_400_000,
+)
+# In the order of record.py: format, kind, revision; three older ones; extended, expires, created; idle, end, deadline;
+# flags, length of the owner; what follows.
+LAYOUTS: list[tuple[Record | Tombstone, str]] = [
+    (
+        RECORD,
+        """
+        01 00 4141414141414141
+        4242424242424242 4343434343434343 4444444444444444
+        0000019b76daa87b 0000019b771196fb 0000019b76daa879
+        000000000036ee80 0000019b7c01047b 0000019c167fcc00
+        07 0005
+        c3bc6e616c 82 a463617274 c405 91a3746561 a16e c401 05
+        """,
+    ),
+    (
+        Record(revisions=(b"AAAAAAAA",), created_ms=1, extended_ms=2, expires_ms=3),
+        """
+        01 00 4141414141414141
+        0000000000000000 0000000000000000 0000000000000000
+        0000000000000002 0000000000000003 0000000000000001
+        0000000000000000 0000000000000000 0000000000000000
+        00 0000
+        80
+        """,
+    ),
+    *(
+        (
+            Tombstone(kind=kind, revision=b"AAAAAAAA", expires_ms=NOW_MS, successor=successor),
+            f"""
+            01 {code} 4141414141414141
+            0000000000000000 0000000000000000 0000000000000000
+            0000000000000000 0000019b76daa87b 0000000000000000
+            0000000000000000 0000000000000000 0000000000000000
+            00 0000
+            {successor or ""}
+            """,
+        )
+        for kind, code, successor in (
+            ("ended", "01", None),
+            ("emptied", "02", None),
+            ("renewed", "03", "0123456789abcdef" * 4),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "layout"), LAYOUTS, ids=["record", "bare record", "ended", "emptied", "renewed"])
+def test_the_layout_is_what_it_has_always_been(what: Record | Tombstone, layout: str) -> None:
+    data = pack(what) if isinstance(what, Record) else pack_tombstone(what)
+    assert data.hex() == bytes.fromhex(layout).hex()
+    assert unpack(bytes.fromhex(layout)) == what
+
+
+# -- bytes that are not ours ---------------------------------------------------------------------------------------
+
+
+@few
+@given(records().map(pack), st.data())
+def test_a_record_that_is_cut_off_is_corrupt(data: bytes, draw: st.DataObject) -> None:
+    with pytest.raises(SessionCorrupt) as caught:
+        unpack(data[: draw.draw(st.integers(0, len(data) - 1))])
+    assert caught.value.newer is False
+
+
+@pytest.mark.xfail(strict=True, reason="_unpack takes whatever follows a tombstone's header for a successor")
+@few
+@given(tombstones().map(pack_tombstone), st.data())
+def test_a_tombstone_of_any_other_length_is_corrupt(data: bytes, draw: st.DataObject) -> None:
+    for wrong in (data[: draw.draw(st.integers(0, len(data) - 1))], data + b"\x00"):
+        with pytest.raises(SessionCorrupt):
+            unpack(wrong)
+
+
+@few
+@given(records().map(pack), st.binary(min_size=1))
+def test_a_record_with_more_behind_it_is_corrupt(data: bytes, more: bytes) -> None:
+    with pytest.raises(SessionCorrupt):
+        unpack(data + more)
+
+
+@few
+@given(packed, st.data())
+def test_a_damaged_record_is_read_or_corrupt(data: bytes, draw: st.DataObject) -> None:
+    damaged = bytearray(data)
+    damaged[draw.draw(st.integers(0, len(data) - 1))] ^= draw.draw(st.integers(1, 255))
+    read_or_corrupt(bytes(damaged))
+
+
+@given(st.binary() | st.binary(max_size=200).map(lambda data: bytes([FORMAT]) + data))
+def test_any_bytes_are_read_or_corrupt(data: bytes) -> None:
+    read_or_corrupt(data)
+
+
+def read_or_corrupt(data: bytes) -> None:
+    try:
+        found: object = unpack(data)
+    except SessionCorrupt as error:
+        found = error
+    if isinstance(found, SessionCorrupt):
+        assert found.newer is (FORMAT < data[0] <= 31 if data else False)
+    else:
+        assert isinstance(found, (Record, Tombstone))
+
+
+@pytest.mark.parametrize(
+    ("data", "newer"),
+    [
+        (b"", False),
+        (bytes([0]) + pack(RECORD)[1:], False),
+        (bytes([FORMAT + 1]) + pack(RECORD)[1:], True),
+        (b"\x1f", True),
+        (json.dumps({"user": 1}).encode(), False),
+        (msgspec.msgpack.encode({"user": 1}), False),
+        *((pickle.dumps({"user": 1}, protocol), False) for protocol in range(6)),
+    ],
+)
+def test_a_later_format_is_told_from_what_is_none_of_ours(data: bytes, newer: bool) -> None:
+    with pytest.raises(SessionCorrupt) as caught:
+        unpack(data)
+    assert caught.value.newer is newer
+    assert expires_ms_of(data) is None
+
+
+def test_a_message_about_corrupt_bytes_quotes_none_of_them() -> None:
+    for data in (b'{"password": "tops3cret"}', pack(RECORD)[:-1] + b"tops3cret"):
+        with pytest.raises(SessionCorrupt) as caught:
+            unpack(data)
+        assert "tops3cret" not in str(caught.value)
+
+
+# -- a record's times ----------------------------------------------------------------------------------------------
+
+
+def test_a_record_is_stamped_as_it_is_written() -> None:
+    written = Record(state={"n": b"\x05"}).written(NOW_MS, timedelta(hours=1))
+    assert (written.created_ms, written.extended_ms, written.idle_ms) == (NOW_MS, NOW_MS, 3_600_000)
+    assert written.expires_at == to_datetime(NOW_MS) + timedelta(hours=1)
+    assert len(written.revision) == 8
+
+
+def test_a_record_written_again_keeps_its_birth_and_its_revisions() -> None:
+    first = Record(revisions=(b"AAAAAAAA",)).written(NOW_MS, timedelta(hours=1))
+    again = first.written(NOW_MS + 5000, timedelta(hours=1))
+    assert (again.created_ms, again.revisions, again.extended_ms) == (NOW_MS, (b"AAAAAAAA",), NOW_MS + 5000)
+
+
+def test_an_extension_takes_the_lifetime_it_was_written_with_unless_another_is_given() -> None:
+    record = Record().written(NOW_MS, timedelta(hours=1))
+    assert record.extended(NOW_MS + 5000).expires_ms == NOW_MS + 5000 + 3_600_000
+    assert record.extended(NOW_MS + 5000, timedelta(minutes=1)).expires_ms == NOW_MS + 5000 + 60_000
+    assert record.extended(NOW_MS + 5000, timedelta(minutes=1)).revisions == record.revisions
+
+
+@pytest.mark.parametrize("left_ms", [1, 1000, 3_599_999])
+def test_nothing_extends_a_record_past_its_fixed_end(left_ms: int) -> None:
+    record = Record(end_ms=NOW_MS + left_ms).written(NOW_MS, timedelta(hours=1))
+    assert record.expires_ms == NOW_MS + left_ms
+    assert record.extended(NOW_MS + 1, timedelta(days=1)).expires_ms == NOW_MS + left_ms
+
+
+def test_times_are_aware_and_to_the_millisecond() -> None:
+    record = Record(created_ms=NOW_MS, extended_ms=NOW_MS + 1, expires_ms=NOW_MS + 2)
+    assert record.created_at == datetime(2026, 1, 1, 0, 0, 0, 123_000, UTC)
+    assert record.extended_at - record.created_at == timedelta(milliseconds=1)
+    assert record.expires_at - record.created_at == timedelta(milliseconds=2)
+    assert to_ms(timedelta(microseconds=1999)) == 1
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="to_datetime knows no year after 9999")
+def test_a_lifetime_beyond_the_last_year_does_not_keep_the_end_from_being_read() -> None:
+    record = Record().written(NOW_MS, timedelta.max)
+    assert unpack(pack(record)) == record
+    assert record.expires_at > to_datetime(NOW_MS)
+
+
+def test_each_attempt_to_write_has_a_revision_of_its_own() -> None:
+    assert len({new_revision() for _ in range(100)}) == 100
+    assert Record().revision == bytes(8)
+
+
+def test_a_tombstone_stands_for_ten_seconds() -> None:
+    assert timedelta(seconds=10) == TOMBSTONE_TIME
+
+
+def test_revision_and_times_have_the_places_that_engines_rely_on() -> None:
+    numbers = bytes(range(100))
+    assert list(numbers[REVISION]) == list(range(2, 10))
+    assert list(numbers[TIMES]) == list(range(34, 50))

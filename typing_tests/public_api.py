@@ -1,0 +1,192 @@
+"""What type checkers are to know of the public API. Nobody runs this: mypy and pyright, both strict, must accept it."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+
+import flask
+from flask.sessions import SessionMixin
+
+from flask_sessionstore import (
+    ConfigurationError,
+    Record,
+    Session,
+    SessionConflict,
+    SessionCorrupt,
+    SessionError,
+    SessionGetError,
+    SessionGone,
+    SessionInfo,
+    SessionInsertError,
+    SessionKey,
+    SessionManager,
+    SessionStatus,
+    SessionStore,
+    SessionTooLarge,
+    StoreError,
+    StoreSessionInterface,
+    StoreUnavailable,
+    UnsupportedByStore,
+    session,
+)
+from flask_sessionstore.stores import ServerSideStore, Sweeps, from_url
+from flask_sessionstore.stores.cookie import CookieStore
+from flask_sessionstore.stores.filesystem import FileSystemStore
+from flask_sessionstore.stores.memory import MemoryStore
+
+
+@dataclasses.dataclass
+class Cart:
+    articles: list[str]
+
+
+class User(t.TypedDict):
+    name: str
+
+
+def reads() -> None:
+    t.assert_type(session, Session)
+    flasks: SessionMixin = session
+    mapping: t.MutableMapping[str, t.Any] = session
+    t.assert_type(session["n"], t.Any)
+    t.assert_type("n" in session, bool)
+    t.assert_type(len(session), int)
+    t.assert_type(iter(session), Iterator[str])
+    t.assert_type(session.entries(), Mapping[str, t.Any])
+    t.assert_type(session.copy(), dict[str, t.Any])
+    t.assert_type(session | {"a": 1}, dict[str, t.Any])
+    t.assert_type({"a": 1} | session, dict[str, t.Any])
+    del flasks, mapping
+
+
+def typed_reads() -> None:
+    number: int | None = session.get_as("n", int)
+    number_or_default: int = session.get_as("n", int, 0)
+    numbers: list[int] | None = session.get_as("ns", list[int])
+    cart: Cart | None = session.get_as("cart", Cart)
+    user: User | None = session.remove_as("user", User)
+    either: int | str | None = session.get_as("either", int | str)
+    del number, number_or_default, numbers, cart, user, either
+
+
+def writes() -> None:
+    session["cart"] = ["tea"]
+    session.insert("cart", ["tea"])
+    session.update_or("n", 1, lambda n: n + 1)
+    session.update_or("cart", {"articles": ["tea"]}, add_tea, type=Cart)
+    session.remove("cart")
+    session.clear()
+    session.purge()
+    session.renew()
+    session.save()
+    session.reload()
+
+
+def add_tea(cart: Cart) -> Cart:
+    return Cart([*cart.articles, "tea"])
+
+
+def metadata() -> None:
+    t.assert_type(session.status, SessionStatus)
+    t.assert_type(session.status is SessionStatus.PURGED, bool)
+    t.assert_type(session.new, bool)
+    t.assert_type(session.modified, bool)
+    t.assert_type(session.accessed, bool)
+    t.assert_type(session.permanent, bool)
+    t.assert_type(session.handle, str | None)
+    t.assert_type(session.created_at, datetime | None)
+    t.assert_type(session.expires_at, datetime | None)
+    t.assert_type(session.lifetime, timedelta | None)
+    t.assert_type(session.deadline, datetime | None)
+    session.permanent = session.modified = True
+    session.lifetime = timedelta(days=90)
+    session.deadline = datetime(2030, 1, 1, tzinfo=UTC)
+    session.lifetime = session.deadline = None
+
+
+def free_standing() -> Session:
+    return Session({"n": 1}) or Session()
+
+
+def manager(app: flask.Flask, store: SessionStore) -> None:
+    sessions = SessionManager()
+    sessions.init_app(app)
+    sessions.init_app(app, store="redis://localhost")
+    sessions.init_app(app, store=store)
+    sessions.init_app(app, store=make_store)
+    SessionManager(app, store=lambda app: MemoryStore(prefix=app.name), import_session=import_session)
+    t.assert_type(sessions.interface_class, type[StoreSessionInterface])
+    interface = app.session_interface
+    if isinstance(interface, StoreSessionInterface):
+        t.assert_type(interface.store, SessionStore)
+
+
+def make_store(app: flask.Flask) -> MemoryStore:
+    return MemoryStore(prefix=f"{app.name}:")
+
+
+def import_session(app: flask.Flask, request: flask.Request) -> dict[str, object] | None:
+    return {"legacy": request.cookies["legacy"], "app": app.name} if "legacy" in request.cookies else None
+
+
+class Interface(StoreSessionInterface):
+    def open_session(self, app: flask.Flask, request: flask.Request) -> Session | None:
+        return None if request.path == "/health" else super().open_session(app, request)
+
+
+class Manager(SessionManager):
+    interface_class = Interface
+
+
+def stores(store: SessionStore, key: SessionKey, record: Record) -> None:
+    t.assert_type(store.load(key), Record | None)
+    t.assert_type(store.save(record, timedelta(hours=1)), SessionKey)
+    t.assert_type(store.update(key, record, timedelta(hours=1), replaces=record.revision), SessionKey)
+    t.assert_type(store.update_ttl(key), tuple[SessionKey, Record])
+    t.assert_type(store.renew(key, record, timedelta(hours=1), replaces=record.revision), SessionKey)
+    store.delete(key, replaces=record.revision, emptied=True)
+    if isinstance(store, ServerSideStore):
+        t.assert_type(store.end(key.handle), bool)
+        t.assert_type(store.info(key.handle), SessionInfo | None)
+    if isinstance(store, Sweeps):
+        t.assert_type(store.delete_expired(100), int)
+    t.assert_type(from_url("memory:"), SessionStore)
+    t.assert_type(MemoryStore.from_url("memory:"), MemoryStore)
+    t.assert_type(CookieStore.from_url("cookie:"), CookieStore)
+    t.assert_type(FileSystemStore("folder"), FileSystemStore)
+
+
+def records(record: Record) -> None:
+    t.assert_type(record.revision, bytes)
+    t.assert_type(record.revisions, tuple[bytes, ...])
+    t.assert_type(record.owner, str | None)
+    t.assert_type(record.created_at, datetime)
+    t.assert_type(record.extended_at, datetime)
+    t.assert_type(record.expires_at, datetime)
+    t.assert_type(record.permanent, bool)
+    t.assert_type(record.lifetime, timedelta | None)
+    t.assert_type(record.deadline, datetime | None)
+
+
+def errors() -> None:
+    try:
+        session["a"] = 1
+    except SessionInsertError as error:
+        t.assert_type(error.path, str | None)
+    except SessionGetError as error:
+        t.assert_type(error.expected, object)
+    except SessionTooLarge as error:
+        t.assert_type(error.size, int | None)
+    except ConfigurationError as error:
+        t.assert_type(error.key, str | None)
+    except SessionConflict as error:
+        t.assert_type(error.record, Record | None)
+    except SessionGone as error:
+        t.assert_type(error.kind, str | None)
+    except SessionCorrupt as error:
+        t.assert_type(error.newer, bool | None)
+    except (StoreUnavailable, StoreError, UnsupportedByStore, SessionError) as error:
+        t.assert_type(error.message, str | None)
