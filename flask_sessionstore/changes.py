@@ -94,8 +94,7 @@ class Changes:
 
     def set(self, key: str, data: bytes) -> None:
         """Log a plain set. What came before it on this key no longer matters, but a removal (for its place)."""
-        before = self._log.pop(key, [])
-        removed = [change for change in before if type(change) is Remove]
+        removed = [change for change in self._changes_after_removal(key) if isinstance(change, Remove)]
         self._log[key] = [*removed[-1:], Set(data)]
 
     def remove(self, key: str) -> None:
@@ -105,7 +104,14 @@ class Changes:
 
     def update(self, key: str, update: Update) -> None:
         """Log a call of an updater."""
-        self._log.setdefault(key, []).append(update)
+        self._log[key] = [*self._changes_after_removal(key), update]
+
+    def _changes_after_removal(self, key: str) -> list[Change]:
+        """What was logged on ``key``. If it was removed last, what follows adds it anew, at the end."""
+        changes = self._log.get(key, [])
+        if changes and isinstance(changes[-1], Remove):
+            del self._log[key]
+        return changes
 
     def nested(self, key: str, data: bytes) -> None:
         """Log a change within the value of ``key``. Within a value that this request set, it is part of that set."""

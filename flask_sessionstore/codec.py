@@ -69,7 +69,7 @@ def decode(data: bytes) -> t.Any:
     """
     try:
         return _decode(data)
-    except (ValueError, TypeError, ArithmeticError, RecursionError, KeyError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError, RecursionError, KeyError) as error:
         raise SessionCorrupt("a stored value cannot be decoded", newer=False) from error
 
 
@@ -256,7 +256,12 @@ def _hashable(plain: t.Any) -> t.Any:
 
 
 def _step(key: t.Any) -> str:
-    return f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r:.40}]"
+    if isinstance(key, str) and key.isidentifier():
+        return f".{key}"
+    try:
+        return f"[{key!r:.40}]"
+    except ValueError:  # Python refuses to spell out very large integers
+        return "[...]"
 
 
 _NATIVE = frozenset({type(None), bool, int, float, str, bytes})
@@ -354,6 +359,6 @@ def _error_path(error: msgspec.ValidationError) -> str:
 
 
 def _without_value(error: msgspec.ValidationError) -> str:
-    # msgspec names types and places; only an invalid enum member or tag is quoted
+    # These name types and places. Others may quote: an enum's value, an unknown field, what a type's own check says.
     text = str(error)
-    return "invalid value" if text.startswith("Invalid") else text
+    return text if text.startswith(("Expected `", "Object missing required")) else "invalid value"

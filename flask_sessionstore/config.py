@@ -86,7 +86,11 @@ _FLASK_SESSIONS = {
     "SESSION_MONGODB_COLLECT": "SESSION_STORE_OPTIONS",
     "SESSION_SQLALCHEMY": "SESSION_STORE = lambda app: SQLAlchemyStore(db.engine)",
     "SESSION_SQLALCHEMY_TABLE": "SESSION_STORE_OPTIONS",
+    "SESSION_SQLALCHEMY_SEQUENCE": "nothing: handles are the table's key",
+    "SESSION_SQLALCHEMY_SCHEMA": "SESSION_STORE_OPTIONS",
+    "SESSION_SQLALCHEMY_BIND_KEY": 'SESSION_STORE = lambda app: SQLAlchemyStore(db.engines["key"])',
     "SESSION_DYNAMODB": "a store of your own: see the documentation",
+    "SESSION_DYNAMODB_TABLE": "a store of your own: see the documentation",
     "SESSION_USE_SIGNER": "nothing: cookies are always signed",
     "SESSION_ID_LENGTH": "nothing: session keys always hold 256 random bits",
     "SESSION_SERIALIZATION_FORMAT": "nothing: there is one format",
@@ -191,8 +195,10 @@ def _describe(value: object) -> str:
 
 
 def _options(config: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    options = config.get(SESSION_STORE_OPTIONS) or {}
-    if not isinstance(options, t.Mapping):
+    options = config.get(SESSION_STORE_OPTIONS)
+    if options is None:
+        return {}
+    if not isinstance(options, t.Mapping) or not all(isinstance(name, str) for name in options):
         raise _wrong(SESSION_STORE_OPTIONS, options, "a dict of keyword arguments")
     return dict(options)
 
@@ -220,9 +226,10 @@ def _count(config: t.Mapping[str, t.Any], key: str, default: int) -> int:
 
 def _names(config: t.Mapping[str, t.Any], key: str, default: tuple[str, ...]) -> tuple[str, ...]:
     value = config.get(key, default)
-    if isinstance(value, str) or not isinstance(value, t.Iterable) or not all(isinstance(n, str) for n in value):
+    names = () if isinstance(value, str) or not isinstance(value, t.Iterable) else tuple(value)
+    if isinstance(value, str) or not isinstance(value, t.Iterable) or not all(isinstance(name, str) for name in names):
         raise _wrong(key, value, "a list or tuple of session keys")
-    return tuple(value)
+    return names
 
 
 def _owner_key(config: t.Mapping[str, t.Any]) -> str | None:
@@ -264,7 +271,7 @@ def _seconds(key: str, value: object) -> timedelta:
 def _flask_lifetime(app: Flask) -> timedelta:
     try:
         lifetime = app.permanent_session_lifetime
-    except TypeError:
+    except (TypeError, ValueError, OverflowError):
         lifetime = None
     if not isinstance(lifetime, timedelta) or lifetime <= timedelta(0):
         raise _wrong(

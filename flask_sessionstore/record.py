@@ -43,6 +43,7 @@ REVISION = slice(2, 10)
 TIMES = slice(34, 50)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = 253_402_300_799_999  # the last millisecond of the year 9999, beyond which there are no datetimes
 _MILLISECOND = timedelta(milliseconds=1)
 _HEADER = struct.Struct(">BB8s24sQQQQQQBH")
 #: The bytes before the owner: all that an engine needs to compare and to move.
@@ -71,6 +72,7 @@ def to_ms(span: timedelta) -> int:
 
 def to_datetime(ms: int) -> datetime:
     """Milliseconds since 1970 as an aware UTC datetime."""
+    ms = min(ms, _LAST_MS)
     return datetime.fromtimestamp(ms // 1000, UTC).replace(microsecond=ms % 1000 * 1000)
 
 
@@ -213,7 +215,7 @@ def unpack(data: bytes) -> Record | Tombstone:
         raise SessionCorrupt(f"the store holds {what} under this handle", newer=newer)
     try:
         return _unpack(data)
-    except (ValueError, IndexError, OverflowError, struct.error, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, IndexError, OverflowError, struct.error, RecursionError) as error:
         raise SessionCorrupt("the store holds a damaged session record", newer=False) from error
 
 
@@ -223,7 +225,9 @@ def _unpack(data: bytes) -> Record | Tombstone:
     )
     rest = _HEADER.size + owned
     if kind:
-        successor = data[rest : rest + 32].hex() or None
+        successor = data[rest:].hex() or None
+        if len(data) - rest != (32 if _KINDS[kind] == "renewed" else 0):
+            raise ValueError("a tombstone of the wrong length")
         return Tombstone(kind=t.cast(str, _KINDS[kind]), revision=revision, expires_ms=expires, successor=successor)
     if len(data) < rest:
         raise ValueError("the owner is cut off")

@@ -26,11 +26,14 @@ from .record import Record
 logger = logging.getLogger("flask_sessionstore")
 
 T = t.TypeVar("T")
+D = t.TypeVar("D")
 
 _MAX_OWNER = 255
 # A tuple cannot change, but what lies in it can.
 _MUTABLE = frozenset({list, dict, set, tuple})
+# What stands for an absent value, and for a default that was not given.
 _MISSING: t.Any = object()
+_REQUIRED: t.Any = object()
 
 
 class SessionStatus(enum.Enum):
@@ -85,14 +88,34 @@ def owner_of(value: object) -> str | None:
     if value is None:
         return None
     if isinstance(value, (str, int, UUID)) and not isinstance(value, bool):
-        text = str.__str__(value) if isinstance(value, str) else str(value)
-        if len(text) <= _MAX_OWNER and _is_unicode(text):
+        text = _as_text(value)
+        if text is not None and len(text) <= _MAX_OWNER and _is_unicode(text):
             return text
     raise SessionInsertError(
         f"the session's owner must be a str, an int or a UUID, of at most {_MAX_OWNER} characters as text",
         path=None,
         type=type(value),
     )
+
+
+def _as_text(value: str | int | UUID) -> str | None:
+    if isinstance(value, str):
+        return str.__str__(value)
+    try:
+        return str(value)
+    except ValueError:  # Python refuses to spell out very large integers
+        return None
+
+
+def _checked(key: object) -> str:
+    """A key as plain text.
+
+    :raises SessionInsertError: if it is none.
+    """
+    if isinstance(key, str) and (key.isascii() or _is_unicode(key)):
+        return str.__str__(key)
+    what = "with a lone surrogate" if isinstance(key, str) else f"not {type(key).__name__}"
+    raise SessionInsertError(f"session keys are text, {what}", path=None, type=type(key))
 
 
 def _is_unicode(text: str) -> bool:
@@ -125,11 +148,9 @@ class Session(SessionMixin):
         if initial is not None and not isinstance(initial, t.Mapping):
             raise TypeError("Session(...) takes a mapping. To give an application sessions, write SessionManager(app).")
         self._start(_FreeStanding())
-        for key, value in (initial or {}).items():
-            self[key] = value
         self._loaded = True
+        self._sow(initial or {})
         self._changes = Changes()
-        self._forced = self.accessed = False
         self._loaded_owner = self._owner
 
     @classmethod
@@ -145,7 +166,8 @@ class Session(SessionMixin):
         self._loaded = False
         self._record: Record | None = None
         self._state: dict[str, bytes] = {}
-        self._values: dict[str, tuple[t.Any, bytes]] = {}
+        # What was read or set: the value, its bytes at that time, and whether it comes back from them as it is.
+        self._values: dict[str, tuple[t.Any, bytes, bool]] = {}
         self._changes = Changes()
         self._forced = False
         self._purged = False
@@ -168,14 +190,17 @@ class Session(SessionMixin):
             if key == "_permanent":
                 self.permanent = bool(value)
             else:
-                self.insert(key, value)
+                self._keep(_checked(key), value, *codec.encode_plain(value, key))
+        self._owner = self._owner_in(self._state)
 
     def _adopt(self, record: Record | None) -> None:
         self._loaded = True
         self._record = record
         self._state = {} if record is None else dict(record.state)
         # What views hold stays what the session holds, as far as it is unchanged.
-        self._values = {key: known for key, known in self._values.items() if self._state.get(key) == known[1]}
+        self._values = {
+            key: known for key, known in self._values.items() if known[2] and self._state.get(key) == known[1]
+        }
         self._owner = self._loaded_owner = self._owner_in(self._state)
 
     def _settle(self, record: Record | None) -> None:
@@ -195,26 +220,34 @@ class Session(SessionMixin):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
+    def _read(self, key: object) -> t.Any:
+        """The value of ``key``, or _MISSING. One that cannot be decoded is as good as absent."""
+        self._touch()
+        known = self._values.get(t.cast("str", key))
+        if known is not None:
+            return known[0]
+        data = self._state.get(t.cast("str", key))
+        if data is None:
+            return _MISSING
+        try:
+            value = codec.decode(data)
+        except SessionCorrupt:
+            logger.warning("session %s: a stored value cannot be decoded and is left out", self._short())
+            del self._state[t.cast("str", key)]
+            return _MISSING
+        self._values[t.cast("str", key)] = (value, data, True)
+        return value
+
     def __getitem__(self, key: str) -> t.Any:
         with self._lock:
-            self._touch()
-            known = self._values.get(key)
-            if known is not None:
-                return known[0]
-            data = self._state[key]
-            try:
-                value = codec.decode(data)
-            except SessionCorrupt:
-                logger.warning("session %s: a stored value cannot be decoded and is left out", self._short())
-                del self._state[key]
-                raise KeyError(key) from None
-            self._values[key] = (value, data)
+            value = self._read(key)
+            if value is _MISSING:
+                raise KeyError(key)
             return value
 
     def __contains__(self, key: object) -> bool:
         with self._lock:
-            self._touch()
-            return key in self._state
+            return self._read(key) is not _MISSING
 
     def __iter__(self) -> t.Iterator[str]:
         with self._lock:
@@ -229,14 +262,22 @@ class Session(SessionMixin):
             self._touch()
             return len(self._state)
 
-    def get_as(self, key: str, type: t.Callable[..., T] | t.Any, default: t.Any = None) -> t.Any:
+    @t.overload
+    def get_as(self, key: str, type: type[T]) -> T | None: ...
+    @t.overload
+    def get_as(self, key: str, type: type[T], default: D) -> T | D: ...
+    @t.overload
+    def get_as(self, key: str, type: t.Any, default: t.Any = None) -> t.Any: ...
+
+    def get_as(self, key: str, type: t.Any, default: t.Any = None) -> t.Any:
         """The value of ``key``, checked and converted as ``type``: int, a dataclass, ``list[int]`` ...
 
         :param default: returned if the key is absent, and only then.
         :raises SessionGetError: if the value does not fit.
         """
         with self._lock:
-            return codec.convert(self[key], type, key) if key in self else default
+            value = self._read(key)
+            return default if value is _MISSING else codec.convert(value, type, key)
 
     def entries(self) -> t.Mapping[str, t.Any]:
         """All keys and values, read-only."""
@@ -246,7 +287,15 @@ class Session(SessionMixin):
     def copy(self) -> dict[str, t.Any]:
         """A plain dict of all keys and values."""
         with self._lock:
-            return {key: self[key] for key in self}
+            return {key: value for key in self if (value := self._read(key)) is not _MISSING}
+
+    def items(self) -> t.ItemsView[str, t.Any]:
+        """As of :meth:`copy`."""
+        return self.copy().items()
+
+    def values(self) -> t.ValuesView[t.Any]:
+        """As of :meth:`copy`."""
+        return self.copy().values()
 
     def __or__(self, other: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         return self.copy() | dict(other)
@@ -268,23 +317,25 @@ class Session(SessionMixin):
         self[key] = value
 
     def __setitem__(self, key: str, value: t.Any) -> None:
-        if not isinstance(key, str):
-            raise SessionInsertError(f"session keys are text, not {type(key).__name__}", path=None, type=type(key))
-        key = str.__str__(key)
+        key = _checked(key)
         with self._lock:
             if self._is_final():
                 return
             self._touch()
             data, faithful = codec.encode_plain(value, key)
-            self._mind_owner(key, value)
+            self._mind_owner(key, data)
             self._forced = True
-            if self._state.get(key) != data:
-                self._changes.set(key, data)
-                self._state[key] = data
-            if faithful:
-                self._values[key] = (value, data)
-            else:
-                self._values.pop(key, None)
+            self._keep(key, value, data, faithful)
+
+    def _keep(self, key: str, value: t.Any, data: bytes, faithful: bool) -> None:
+        """Set a value. An equal one is no write, unless it follows on another change of this request."""
+        if self._state.get(key) != data or key in self._changes:
+            self._changes.set(key, data)
+            self._state[key] = data
+        if faithful:
+            self._values[key] = (value, data, True)
+        else:
+            self._values.pop(key, None)  # the next read gives what the next request will read
 
     def __delitem__(self, key: str) -> None:
         with self._lock:
@@ -299,19 +350,19 @@ class Session(SessionMixin):
             del self._state[key]
             self._values.pop(key, None)
 
-    def pop(self, key: str, default: t.Any = _MISSING) -> t.Any:
+    def pop(self, key: str, default: t.Any = _REQUIRED) -> t.Any:
         """Remove ``key`` and return its value; the default, if given, where it is absent.
 
         :raises KeyError: if the key is absent and no default is given.
         """
         with self._lock:
-            if key not in self:
-                if default is _MISSING:
-                    raise KeyError(key)
-                return default
-            value = self[key]
-            del self[key]
-            return value
+            value = self._read(key)
+            if value is not _MISSING:
+                del self[key]
+                return value
+            if default is _REQUIRED:
+                raise KeyError(key)
+            return default
 
     def popitem(self) -> tuple[str, t.Any]:
         """Remove and return the pair that was added last, as dict does.
@@ -320,7 +371,9 @@ class Session(SessionMixin):
         """
         with self._lock:
             for key in reversed(self):
-                return key, self.pop(key)
+                value = self.pop(key, _MISSING)
+                if value is not _MISSING:
+                    return key, value
             raise KeyError("the session is empty")
 
     def setdefault(self, key: str, default: t.Any = None) -> t.Any:
@@ -334,13 +387,20 @@ class Session(SessionMixin):
         """Remove ``key`` and return its value; None if it is absent."""
         return self.pop(key, None)
 
+    @t.overload
+    def remove_as(self, key: str, type: type[T]) -> T | None: ...
+    @t.overload
+    def remove_as(self, key: str, type: t.Any) -> t.Any: ...
+
     def remove_as(self, key: str, type: t.Any) -> t.Any:
         """Remove ``key`` and return its value checked and converted as ``type``; None if it is absent.
 
         :raises SessionGetError: if the value does not fit. It is removed all the same: ``value`` holds it.
         """
         with self._lock:
-            return codec.convert(self.pop(key), type, key) if key in self else None
+            value = self._read(key)
+            self.pop(key, None)
+            return None if value is _MISSING else codec.convert(value, type, key)
 
     def update_or(self, key: str, default: t.Any, updater: t.Callable[[t.Any], t.Any], *, type: t.Any = None) -> None:
         """Set ``key`` to ``updater(old)``, or to ``default`` if it is absent.
@@ -352,6 +412,7 @@ class Session(SessionMixin):
         :raises SessionInsertError: if the result cannot be kept.
         :raises SessionGetError: if the old value is not of ``type``.
         """
+        key = _checked(key)
         with self._lock:
             if self._is_final():
                 return
@@ -359,8 +420,7 @@ class Session(SessionMixin):
             self._notice(key)
             update = Update(codec.encode(default, key), updater, type)
             data = update.result(self._state.get(key), key)
-            if key == self._source.rules.owner_key:
-                self._mind_owner(key, codec.decode(data))
+            self._mind_owner(key, data)
             self._forced = True
             self._changes.update(key, update)
             self._state[key] = data
@@ -402,12 +462,12 @@ class Session(SessionMixin):
                 self._touch()
                 self._changes.renewed = True
 
-    def _mind_owner(self, key: str, value: object) -> None:
+    def _mind_owner(self, key: str, data: bytes | None) -> None:
         """If ``key`` names the owner and the owner changes: drop what must not survive that."""
         rules = self._source.rules
         if key != rules.owner_key:
             return
-        owner = owner_of(value)
+        owner = None if data is None else owner_of(codec.decode(data))
         if owner == self._owner:
             return
         self._owner = owner
@@ -496,7 +556,10 @@ class Session(SessionMixin):
     def modified(self) -> bool:
         """As in Flask, and True after a change within a value. Asking never loads."""
         with self._lock:
-            self._notice_all()
+            try:
+                self._notice_all()
+            except SessionInsertError:
+                return True  # and the end of the request says why it cannot be stored
             return self._forced or self._purged or bool(self._changes)
 
     @modified.setter
@@ -579,14 +642,14 @@ class Session(SessionMixin):
 
     def _notice(self, key: str) -> None:
         """Log the change if the value of ``key`` was changed in place."""
-        value, before = self._values.get(key, (None, b""))
+        value, before, _ = self._values.get(key, (None, b"", True))
         if type(value) not in _MUTABLE:
             return
-        data = codec.encode(value, key)
+        data, faithful = codec.encode_plain(value, key)
         if data != before:
             self._changes.nested(key, data)
             self._state[key] = data
-            self._values[key] = (value, data)
+            self._values[key] = (value, data, faithful)
 
     def _notice_all(self) -> None:
         for key in list(self._values):

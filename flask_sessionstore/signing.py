@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from functools import lru_cache
@@ -24,6 +25,8 @@ _SALT = "flask_sessionstore.cookie."
 _REST = struct.Struct(">II4s")
 _PERMANENT = 1 << 31
 _SEPARATOR = "."
+# 32 bytes in their one spelling: base64's decoder would also take others.
+_SIGNATURE = re.compile(r"\.[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]\Z", re.ASCII)
 
 
 class _OneShotHMAC(SigningAlgorithm):
@@ -68,6 +71,8 @@ class TokenSigner:
 
     def loads(self, text: str, key_class: type[SessionKey]) -> Token | None:
         """The token of a cookie's value; None if it is not one that we signed."""
+        if not _SIGNATURE.search(text):
+            return None
         try:
             return _parse(self._signer.unsign(text).decode("ascii"), key_class)
         except (BadSignature, ValueError):

@@ -30,7 +30,7 @@ import greenlet  # type: ignore[import-untyped]
 from flask_sessionstore import codec
 from flask_sessionstore.errors import SessionError
 from flask_sessionstore.key import Claim, SessionKey, Token
-from flask_sessionstore.lifecycle import KEEP, Cookie, Lifecycle, Outcome, Policy
+from flask_sessionstore.lifecycle import KEEP, Lifecycle, Policy
 from flask_sessionstore.record import TOMBSTONE_TIME, Record, Tombstone, revision_of, unpack
 from flask_sessionstore.sessions import Rules, Session
 from flask_sessionstore.stores.memory import MemoryStore

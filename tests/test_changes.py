@@ -84,7 +84,6 @@ def test_the_changes_of_a_request_make_of_what_it_loaded_what_it_has(done: list[
     assert decoded(session._changes.apply(BASE)) == session.copy()
 
 
-@pytest.mark.xfail(strict=True, reason="Changes.set moves a new key to the end of the log, though dict keeps its place")
 @given(operations("set", "remove", "update"))
 @example([("set", "c"), ("set", "d"), ("set", "c")])
 def test_the_changes_of_a_request_keep_the_order_that_it_has(done: list[Operation]) -> None:
@@ -189,7 +188,6 @@ def test_an_equal_assignment_is_no_change_for_others_to_lose_theirs_to() -> None
     assert session._changes.apply(encoded(a=2)) == encoded(a=2)
 
 
-@pytest.mark.xfail(strict=True, reason="a set that equals what an updater gave is taken for no write")
 def test_a_plain_set_after_an_updater_applies_though_it_equals_the_updaters_result() -> None:
     session = Session._of(Loaded(encoded(n=1)))
     session.update_or("n", 1, lambda n: n + 1)
@@ -197,9 +195,6 @@ def test_a_plain_set_after_an_updater_applies_though_it_equals_the_updaters_resu
     assert session._changes.apply(encoded(n=5)) == encoded(n=2)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="once a nested change was noticed, the set of the same object is taken for no write"
-)
 def test_a_value_changed_in_place_and_set_again_is_set_whether_or_not_anybody_asked_in_between() -> None:
     session = Session._of(Loaded(BASE))
     session["a"].append("more")

@@ -1199,12 +1199,12 @@ def test_a_stream_cannot_save_under_a_key_that_the_browser_lacks(own: Action, se
     browser = started(server_app, a=1) if own is not write else Browser(server_app)
     before = browser.data
 
-    def save() -> None:
+    def save_in_vain() -> None:
         with pytest.raises(SessionError, match="response has begun"):
             session.save()
 
     calls = watch(_store_of(server_app))
-    browser.does(_streaming(own, save))
+    browser.does(_streaming(own, save_in_vain))
     assert not {"save", "renew(replaces)"} & set(calls)
     assert browser.data == before
 

@@ -188,9 +188,6 @@ def test_the_store_is_a_url_an_instance_or_a_function_of_the_application() -> No
         assert type(store_of(app)) is MemoryStore
 
 
-@pytest.mark.xfail(
-    strict=True, reason="stores.from_url looks up the scheme in any case, and then each store compares it"
-)
 def test_the_case_of_a_scheme_does_not_matter() -> None:
     app = make_app(SESSION_STORE="MEMORY:")
     SessionManager(app)
@@ -304,7 +301,6 @@ except ConfigurationError as error:
     return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.xfail(strict=True, reason="_store_class lets the ImportError through")
 def test_a_missing_driver_is_an_error_with_the_command_that_installs_it() -> None:
     run = run_blocked("redis", "redis://localhost")
     assert "SESSION_STORE" in run.stdout, run.stderr[-300:]

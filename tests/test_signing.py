@@ -74,7 +74,6 @@ def test_a_token_cut_off_or_with_more_in_front_of_it_is_rejected() -> None:
     assert loads("." + TEXT) is None
 
 
-@pytest.mark.xfail(strict=True, reason="the signature's last character has two idle bits, and base64 skips junk")
 def test_a_signature_has_one_spelling() -> None:
     spellings = [TEXT[:-1] + other for other in ALPHABET] + [TEXT + junk for junk in ("=", "!", " ", "\n", "é")]
     assert [text for text in spellings if loads(text)] == [TEXT]

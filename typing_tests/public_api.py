@@ -63,13 +63,16 @@ def reads() -> None:
 
 
 def typed_reads() -> None:
-    number: int | None = session.get_as("n", int)
-    number_or_default: int = session.get_as("n", int, 0)
-    numbers: list[int] | None = session.get_as("ns", list[int])
-    cart: Cart | None = session.get_as("cart", Cart)
-    user: User | None = session.remove_as("user", User)
-    either: int | str | None = session.get_as("either", int | str)
-    del number, number_or_default, numbers, cart, user, either
+    t.assert_type(session.get_as("n", int), int | None)
+    t.assert_type(session.get_as("n", int, 0), int)
+    t.assert_type(session.get_as("n", int, "none"), int | str)
+    t.assert_type(session.get_as("ns", list[int]), list[int] | None)
+    t.assert_type(session.get_as("ns", list[int], [1]), list[int])
+    t.assert_type(session.get_as("cart", Cart), Cart | None)
+    t.assert_type(session.remove_as("user", User), User | None)
+    t.assert_type(session.remove_as("pair", tuple[int, str]), tuple[int, str] | None)
+    either: int | str | None = session.get_as("either", int | str)  # what is no class is Any
+    del either
 
 
 def writes() -> None:

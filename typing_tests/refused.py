@@ -29,3 +29,6 @@ def refused(app: Flask, key: SessionKey, store: SessionStore) -> None:
     store.delete(key, b"revision")  # type: ignore[call-arg]
     MemoryStore(max_entries=5)  # type: ignore[call-arg]
     SessionStore()  # type: ignore[abstract]
+    number: int = session.get_as("n", int)  # type: ignore[assignment]
+    text: str = session.get_as("n", int, 0)  # type: ignore[assignment]
+    del number, text

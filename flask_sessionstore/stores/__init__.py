@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import typing as t
 from importlib.metadata import entry_points
 
@@ -15,11 +16,13 @@ __all__ = ["ServerSideStore", "SessionStore", "StoreFull", "Sweeps", "from_url",
 #: Where third parties announce their stores: ``scheme = "package.module:Class"``.
 ENTRY_POINTS = "flask_sessionstore.stores"
 
-_REDIS = "flask_sessionstore.stores.redis:RedisStore"
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+_REDIS = ("redis:RedisStore", "redis")
+#: Scheme -> (module and class, the extra that brings its driver).
 _BUILT_IN = {
-    "cookie": "flask_sessionstore.stores.cookie:CookieStore",
-    "file": "flask_sessionstore.stores.filesystem:FileSystemStore",
-    "memory": "flask_sessionstore.stores.memory:MemoryStore",
+    "cookie": ("cookie:CookieStore", ""),
+    "file": ("filesystem:FileSystemStore", ""),
+    "memory": ("memory:MemoryStore", ""),
     "redis": _REDIS,
     "rediss": _REDIS,
     "redis+unix": _REDIS,
@@ -34,20 +37,33 @@ def from_url(url: str, **options: t.Any) -> SessionStore:
     :param options: the store's own keyword arguments.
     :raises ConfigurationError: for an unknown scheme, a missing driver, an option the store does not have.
     """
-    scheme = url.partition(":")[0].lower()
+    scheme, colon, rest = url.partition(":")
+    scheme = scheme.lower()
+    if not colon or not _SCHEME.fullmatch(scheme):
+        raise ConfigurationError("SESSION_STORE is no URL: write redis://localhost:6379/0", key="SESSION_STORE")
     cls = _store_class(scheme)
     try:
-        return cls.from_url(url, **options)
+        return cls.from_url(f"{scheme}:{rest}", **options)
     except TypeError as error:
         raise ConfigurationError(
             f"SESSION_STORE_OPTIONS does not fit {cls.__name__}: {error}", key="SESSION_STORE_OPTIONS"
         ) from error
 
 
+def _built_in(path: str, extra: str) -> type[SessionStore]:
+    module, _, name = path.partition(":")
+    try:
+        return t.cast("type[SessionStore]", getattr(importlib.import_module(f".{module}", __name__), name))
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"{name} needs a driver that is not installed ({error.name}): pip install 'flask-sessionstore[{extra}]'",
+            key="SESSION_STORE",
+        ) from error
+
+
 def _store_class(scheme: str) -> type[SessionStore]:
     if scheme in _BUILT_IN:
-        module, _, name = _BUILT_IN[scheme].partition(":")
-        return t.cast("type[SessionStore]", getattr(importlib.import_module(module), name))
+        return _built_in(*_BUILT_IN[scheme])
     for entry_point in entry_points(group=ENTRY_POINTS, name=scheme):
         return t.cast("type[SessionStore]", entry_point.load())
     known = ", ".join(sorted(_BUILT_IN))
