@@ -572,10 +572,8 @@ def test_a_value_of_another_type_is_an_error_that_names_the_place_and_never_the_
 @pytest.mark.parametrize(
     ("value", "type"),
     [
-        {"word": SECRET},
-        Checked,
-        {SECRET: 1},
-        Strict,
+        ({"word": SECRET}, Checked),
+        ({SECRET: 1}, Strict),
         ({SECRET: 1}, dict[int, int]),
     ],
 )

@@ -187,15 +187,10 @@ FLASK_SESSIONS = [
     "key",
     [
         *FLASK_SESSIONS,
-        *(
-            key
-            for key in (
-                "SESSION_SQLALCHEMY_SEQUENCE",
-                "SESSION_SQLALCHEMY_SCHEMA",
-                "SESSION_SQLALCHEMY_BIND_KEY",
-                "SESSION_DYNAMODB_TABLE",
-            )
-        ),
+        "SESSION_SQLALCHEMY_SEQUENCE",
+        "SESSION_SQLALCHEMY_SCHEMA",
+        "SESSION_SQLALCHEMY_BIND_KEY",
+        "SESSION_DYNAMODB_TABLE",
     ],
 )
 def test_a_setting_of_flask_session_is_an_error_that_shows_the_line_to_write_instead(key: str) -> None:
