@@ -45,11 +45,13 @@ def dead_stays_dead(run: Run) -> Complaints:
 
 
 def tombstones_tell_the_truth(run: Run) -> Complaints:
-    """Emptied is what lost its last key and was nobody's, renewed what goes on as the same owner's under a key that exists."""
+    """What is left says how it went: ended, or emptied and nobody's, or renewed with the same owner to a key that exists."""
     owned = i.OWNER in run.start
     for request, tombstone in run.buried.values():
         if tombstone.kind == "emptied" and (owned or request.kind is not i.POP):
             yield f"{request} emptied nothing, and says so"
+        if tombstone.kind == "ended" and not (request.ends or (owned and request.kind is i.SIGN_IN)):
+            yield f"{request} ended nothing, and says so"
         if tombstone.kind == "renewed":
             if owned and request.kind is not i.RENEW:
                 yield f"{request} calls a renewal what changed the owner"
@@ -113,15 +115,18 @@ def ended_stays_ended(run: Run) -> Complaints:
 
 
 def no_data_outlives_its_session(run: Run) -> Complaints:
-    """After an end no session holds what its maker did not write, unless it was this browser's to carry."""
-    emptied = run.grave is not None and run.grave.kind == "emptied"
-    if not emptied and not any(request.ends for request in run.acknowledged):
-        return
+    """A session holds nothing but what its maker wrote and what it may carry; after an end the old one holds nothing."""
     for handle in run.alive:
         maker = run.makers.get(handle)
         carried = _carried(run.data(handle), maker)
-        if carried and not (maker is not None and _may_carry(run, maker)):
+        if carried and not (_may_carry(run, maker) if maker is not None else not _is_over(run)):
             yield f"{carried} lives on in the session of {maker or 'before'}"
+
+
+def _is_over(run: Run) -> bool:
+    """Whether somebody ended or emptied the session, and knows."""
+    emptied = run.grave is not None and run.grave.kind == "emptied"
+    return emptied or any(request.ends for request in run.acknowledged)
 
 
 def _carried(data: t.Mapping[str, t.Any], maker: Request | None) -> dict[str, t.Any]:
@@ -130,11 +135,13 @@ def _carried(data: t.Mapping[str, t.Any], maker: Request | None) -> dict[str, t.
 
 
 def _may_carry(run: Run, maker: Request) -> bool:
-    if i.OWNER in run.start:
-        # It signed the owner out of the living session, or another in, and that itself was the end of it.
-        return run.buried[run.handle][0] is maker and not maker.kind.ends and maker.kind is not i.RENEW
-    # It signed in where another had done so: what was in the anonymous session is this browser's own.
-    return maker.kind.signs_in and run.grave is not None and run.grave.kind == "renewed"
+    if i.OWNER not in run.start:
+        # It signed in where another had done so: what was in the anonymous session is this browser's own.
+        return maker.kind.signs_in and run.grave is not None and run.grave.kind == "renewed"
+    if run.buried[run.handle][0] is not maker or maker.kind.ends:
+        return False
+    # It took the place of the living session. If that was not by another owner or none, no end may have followed.
+    return maker.kind is not i.RENEW or not _is_over(run)
 
 
 def no_owner_after_the_end(run: Run) -> Complaints:

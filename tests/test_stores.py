@@ -184,13 +184,6 @@ def test_files_and_folders_are_their_owners_alone(folder: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()} == {0o600}
 
 
-def test_a_file_is_dated_to_its_end(folder: Path) -> None:
-    store = FileSystemStore(folder)
-    key = store.save(Record(state={"a": b"1"}), DAY)
-    path = folder / key.handle[:2] / f"session%3A{key.handle}"
-    assert path.stat().st_mtime == pytest.approx(store.now() + 86400, abs=5)
-
-
 def test_nothing_is_made_before_the_first_write(folder: Path) -> None:
     store = FileSystemStore(folder)
     assert store.load(SessionKey.generate()) is None
@@ -211,26 +204,71 @@ def test_no_file_but_the_tombstones_is_left_at_the_end(folder: Path) -> None:
     assert {path.name.removeprefix("session%3A") for path in folder.glob("??/*")} == {key.handle, new.handle}
 
 
-@pytest.mark.parametrize("left", [{"~"}, {"~", "+"}, {"", "~"}, {"", "~", "+"}, {"", "+"}])
-def test_what_a_killed_writer_left_is_mended(folder: Path, left: set[str]) -> None:
-    """Whatever step it was killed at, a record stands: the one before, or the one it had moved in."""
-    store = FileSystemStore(folder)
-    key = store.save(Record(state={"a": b"1"}), DAY)
-    record = store.load(key)
-    assert record is not None
+def cut_off(folder: Path, key: SessionKey, files: dict[str, bytes]) -> None:
+    """Leave the files of ``key`` as a writer that was killed: by suffix, with their bytes."""
     path = folder / key.handle[:2] / f"session%3A{key.handle}"
-    data = path.read_bytes()
-    path.unlink()
-    for suffix in left:
-        path.with_name(path.name + suffix).write_bytes(data if suffix != "+" else data[:40])
-    assert FileSystemStore(folder).load(key) == record
+    for old in path.parent.glob(f"{path.name}*"):
+        old.unlink()
+    for suffix, data in files.items():
+        path.with_name(path.name + suffix).write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"": "old", "+": "half"},
+        {"": "old", "~": "older", "+": "half"},
+        {"+": "new", "~": "old"},
+        {"~": "new", "+": "old"},
+        {"": "new", "~": "old"},
+    ],
+    ids=["first write", "later write", "between the renames", "the other way round", "done"],
+)
+def test_whatever_a_killed_writer_left_a_whole_record_stands(folder: Path, files: dict[str, str]) -> None:
+    """The one before, or the one it had written out."""
+    store = FileSystemStore(folder)
+    store.clock = lambda: 1_800_000_000.0
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    path = folder / key.handle[:2] / f"session%3A{key.handle}"
+    versions = {"older": path.read_bytes()}
+    for version in ("old", "new"):
+        pass_time(store, 1)
+        store.update_ttl(key)
+        versions[version] = path.read_bytes()
+    cut_off(folder, key, {s: versions.get(v, b"\0" + versions["new"][1:60]) for s, v in files.items()})
+    whole = versions["new" if "new" in files.values() else "old"]
+    assert FileSystemStore(folder).read(key.handle) == whole
+    record = t.cast("Record", store.load(key))
     store.update(key, record, DAY, replaces=record.revision)
     store.delete(key)
     with pytest.raises(SessionGone):
-        FileSystemStore(folder).load(key)
+        store.load(key)
     pass_time(store, TOMBSTONE_TIME.total_seconds() + 1)
     store.delete_expired()
     assert list(folder.glob("??/*")) == []
+
+
+def test_a_log_out_that_was_cut_off_is_finished(folder: Path) -> None:
+    store = FileSystemStore(folder)
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    path = folder / key.handle[:2] / f"session%3A{key.handle}"
+    live = path.read_bytes()
+    store.delete(key)
+    cut_off(folder, key, {"+": path.read_bytes(), "~": live})
+    with pytest.raises(SessionGone):
+        store.load(key)
+
+
+def test_a_new_file_that_was_cut_off_is_nothing(folder: Path) -> None:
+    store = FileSystemStore(folder)
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    path = folder / key.handle[:2] / f"session%3A{key.handle}"
+    data = path.read_bytes()
+    cut_off(folder, key, {"": b"\0" + data[1:60]})
+    assert store.load(key) is None
+    assert store.end(key.handle) is False
+    assert store.add(key.handle, data, DAY)
+    assert store.load(key) is not None
 
 
 def test_readers_never_miss_a_record_that_is_being_exchanged(folder: Path) -> None:

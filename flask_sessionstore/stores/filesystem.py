@@ -5,15 +5,16 @@
     sessions/               0700
       .locks/00 ... 3f      a fixed set, locked around every write
       a7/                   fan-out by the first two digits of the handle
-        session%3Aa7...     the record, 0600; its modification time is the session's end
-        session%3Aa7...+    the spare: the next record is written into it
-        session%3Aa7...~    the record before, for the moment of the exchange
+        session%3Aa7...     the record, 0600
+        session%3Aa7...+    the spare, or
+        session%3Aa7...~    the spare
 
-A record is exchanged under its lock: the new one is written into the spare, the old one renamed away, the new one
-renamed in, and the old one becomes the spare. Renaming a temporary file over the record would be simpler. But ext4 then
-flushes the file to the disk (``auto_da_alloc``), and every write takes and frees an inode; since ext4 does not take a
-freed one again for minutes, each write on a busy folder would search through thousands of them. A reader that finds
-nothing looks again under the lock, where what a killed writer left is mended too.
+A record is exchanged under its lock: the new one is written into the spare, the old one renamed to the third name,
+where it is the next spare, and the new one renamed in. To rename a temporary file over the record would be simpler. But then
+ext4 flushes it to the disk (``auto_da_alloc``), and every write takes and frees an inode; as ext4 does not take a freed
+one again for minutes, each write on a busy folder would search through thousands of them. A file that is being written
+has a zero for its first byte. A reader that meets one, or none, looks again under the lock, where what a killed writer
+left is mended too.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
 from ..errors import ConfigurationError, StoreUnavailable
-from ..record import HEADER_SIZE, expires_ms_of, is_tombstone, revision_of
+from ..record import HEADER_SIZE, TIMES, is_tombstone, revision_of
 from .base import ServerSideStore, StoreFull, Sweeps, has_expired
 
 if sys.platform == "win32":
@@ -39,10 +40,11 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-_SPARE, _OLD = "+", "~"
+_SPARES = ("+", "~")
 _LOCKS = 64
 _TAKEN = b"\0"  # in the place of the first byte of a file that is being written
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # os.read asks for this much at first: nearly every session fits.
 _CHUNK = 64 * 1024
@@ -91,43 +93,32 @@ class FileSystemStore(ServerSideStore, Sweeps):
         if not self._exists():
             return None
         with self._locked(handle):
-            _mend(path)
-            with contextlib.suppress(FileNotFoundError):
-                return _read(path)
-            return None
+            return _read_locked(path)
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         path = self._path(handle)
         with self._locked(handle):
-            if os.path.exists(path) or os.path.exists(path + _OLD):
-                _mend(path)
-                if self._current(path) is not None:
-                    return False
-                os.unlink(path)
-            _write(path + _SPARE, data)
-            os.rename(path + _SPARE, path)
-            return True
+            if self._create(path, data):
+                return True
+            if self._current(path) is not None:
+                return False
+            _remove(path)
+            return self._create(path, data)
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         path = self._path(handle)
         if not self._exists():
             return False
         with self._locked(handle):
-            _mend(path)
             head = self._current(path)
             if head is None or (replaces is not None and revision_of(head) != replaces):
                 return False
+            if is_tombstone(data):  # what ended leaves no copy behind, and its tombstone goes into a file of its own
+                _remove(path + _SPARES[0])
+                _remove(path + _SPARES[1])
+            _exchange(path, data)
             if is_tombstone(data):
-                _remove(
-                    path + _SPARE
-                )  # what ended leaves no copy behind, and its tombstone goes into a file of its own
-            _write(path + _SPARE, data)
-            os.rename(path, path + _OLD)
-            os.rename(path + _SPARE, path)
-            if is_tombstone(data):
-                os.unlink(path + _OLD)
-            else:
-                os.rename(path + _OLD, path + _SPARE)
+                _remove(path + _SPARES[1])
             return True
 
     def drop(self, handle: str) -> None:
@@ -139,12 +130,11 @@ class FileSystemStore(ServerSideStore, Sweeps):
 
     def delete_expired(self, limit: int | None = None) -> int:
         removed = 0
-        if not self._exists():
-            return removed
-        for handle in self._expired():
+        for handle in self._handles() if self._exists() else ():
             if limit is not None and removed >= limit:
                 break
-            removed += self._remove_expired(handle)
+            if _is_handle(handle) and self._has_expired(handle):
+                removed += self._remove_expired(handle)
         return removed
 
     def after_fork(self) -> None:
@@ -155,19 +145,28 @@ class FileSystemStore(ServerSideStore, Sweeps):
     def _path(self, handle: str) -> str:
         return f"{self._root}/{handle[:2]}/{self._name}{handle}"
 
-    def _current(self, path: str) -> bytes | None:
-        """The head of the record in a file; None if there is none, or it has expired."""
+    def _create(self, path: str, data: bytes) -> bool:
+        """Write a file that is new; False if there is one of this name."""
         try:
-            head = _read(path, HEADER_SIZE)
+            descriptor = os.open(path, _NEW_FILE, 0o600)
+        except FileExistsError:
+            return False
         except FileNotFoundError:
-            return None
-        return None if has_expired(head, self.now()) else head
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            descriptor = os.open(path, _NEW_FILE, 0o600)
+        _fill(descriptor, path, data)
+        return True
+
+    def _current(self, path: str) -> bytes | None:
+        """The head of the record in a file; None if there is none, or it has expired. Under the lock."""
+        head = _read_locked(path, HEADER_SIZE)
+        return None if head is None or has_expired(head, self.now()) else head
 
     @contextlib.contextmanager
     def _locked(self, handle: str) -> t.Iterator[None]:
         """Alone with this handle, among all threads and processes. Here a write's errors are translated."""
         try:
-            self._prepare(handle)
+            self._prepare()
             with self._locks.hold(int(handle[:2], 16) % _LOCKS):
                 yield
         except OSError as error:
@@ -176,49 +175,42 @@ class FileSystemStore(ServerSideStore, Sweeps):
     def _exists(self) -> bool:
         return self._ready or os.path.isdir(self._root)
 
-    def _prepare(self, handle: str) -> None:
-        if not self._ready:
-            os.makedirs(self._root, 0o700, exist_ok=True)
-            _check_folder(self._root)
-            os.makedirs(f"{self._root}/.locks", 0o700, exist_ok=True)
-            self._ready = True
-        folder = f"{self._root}/{handle[:2]}"
-        if not os.path.isdir(folder):
-            os.makedirs(folder, 0o700, exist_ok=True)
+    def _prepare(self) -> None:
+        if self._ready:
+            return
+        os.makedirs(self._root, 0o700, exist_ok=True)
+        _check_folder(self._root)
+        os.makedirs(f"{self._root}/.locks", 0o700, exist_ok=True)
+        self._ready = True
 
-    def _expired(self) -> t.Iterator[str]:
-        """Handles of files whose end has come; leftovers of killed writers count by the handle they belong to."""
+    def _handles(self) -> t.Iterator[str]:
+        """The handles of all files; a spare without its record counts."""
         try:
             for folder in os.listdir(self._root):
                 if len(folder) == 2:
-                    yield from self._expired_in(f"{self._root}/{folder}")
+                    names = os.listdir(f"{self._root}/{folder}")
+                    ours = (name.removeprefix(self._name) for name in names if name.startswith(self._name))
+                    yield from sorted({name.rstrip("".join(_SPARES)) for name in ours})
         except OSError as error:
             raise _translated(error) from error
 
-    def _expired_in(self, folder: str) -> list[str]:
-        with os.scandir(folder) as entries:
-            over = [entry.name for entry in entries if entry.name.startswith(self._name) and self._is_over(entry)]
-        handles = (name.removeprefix(self._name).rstrip(_SPARE + _OLD) for name in over)
-        return sorted({handle for handle in handles if _is_handle(handle)})
-
-    def _is_over(self, entry: os.DirEntry[str]) -> bool:
+    def _has_expired(self, handle: str) -> bool:
+        """Without the lock, and so only probably."""
         try:
-            return entry.stat(follow_symlinks=False).st_mtime <= self.now()
+            return has_expired(_read(self._path(handle), HEADER_SIZE), self.now())
         except FileNotFoundError:
-            return False
+            return True
+        except OSError as error:
+            raise _translated(error) from error
 
-    def _remove_expired(self, handle: str) -> int:
+    def _remove_expired(self, handle: str) -> bool:
         path = self._path(handle)
         with self._locked(handle):
-            _mend(path)
-            try:
-                if os.stat(path).st_mtime > self.now():
-                    return 0
-            except FileNotFoundError:
-                _remove_all(path)
-                return 0
+            head = _read_locked(path, HEADER_SIZE)
+            if head is not None and not has_expired(head, self.now()):
+                return False
             _remove_all(path)
-            return 1
+            return head is not None
 
 
 class _Locks:
@@ -276,12 +268,18 @@ def _read(path: str, size: int | None = None) -> bytes:
         os.close(descriptor)
 
 
+def _read_all(descriptor: int) -> bytes:
+    data = os.read(descriptor, _CHUNK)
+    while len(data) % _CHUNK == 0 and (more := os.read(descriptor, _CHUNK)):
+        data += more
+    return data
+
+
 def _read_unlocked(path: str) -> bytes | None:
     """The bytes of a record, or None if the file may have been written to meanwhile.
 
-    Two exchanges after it was opened here, a file may be the spare that the third is writing into. A writer takes the
-    first byte away before it touches the rest, and puts it there when it is done: if the head is the same before and
-    after, nothing was written between.
+    One exchange after it was opened here, a file may be the spare that the next is writing into. If its head is the
+    same before and after, and not that of a file being written, nothing was written between.
     """
     descriptor = os.open(path, os.O_RDONLY | _CLOEXEC)
     try:
@@ -292,16 +290,45 @@ def _read_unlocked(path: str) -> bytes | None:
         os.close(descriptor)
 
 
-def _read_all(descriptor: int) -> bytes:
-    data = os.read(descriptor, _CHUNK)
-    while len(data) % _CHUNK == 0 and (more := os.read(descriptor, _CHUNK)):
-        data += more
-    return data
+def _read_locked(path: str, size: int | None = None) -> bytes | None:
+    """The bytes of a record, if need be after mending what a killed writer left; None if there are none."""
+    try:
+        data = _read(path, size)
+    except FileNotFoundError:
+        try:
+            _mend(path)
+            data = _read(path, size)
+        except FileNotFoundError:
+            return None
+    return None if data[:1] == _TAKEN else data
 
 
-def _write(path: str, data: bytes) -> None:
-    """Fill a file, new or not, and date it to the record's end."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | _CLOEXEC, 0o600)
+def _mend(path: str) -> None:
+    """Finish an exchange that was cut off between its two renames: both records are whole, and the newer one counts.
+
+    :raises FileNotFoundError: if there was none.
+    """
+    whole = {}
+    for name in (path + suffix for suffix in _SPARES):
+        with contextlib.suppress(FileNotFoundError):
+            head = _read(name, HEADER_SIZE)
+            if head[:1] != _TAKEN:
+                whole[is_tombstone(head), head[TIMES]] = name
+    if not whole:
+        raise FileNotFoundError
+    os.rename(whole[max(whole)], path)
+
+
+def _exchange(path: str, data: bytes) -> None:
+    """Put ``data`` in the place of the record, which becomes the spare."""
+    spare, aside = _SPARES if not os.path.exists(path + _SPARES[1]) else _SPARES[::-1]
+    _fill(os.open(path + spare, os.O_WRONLY | os.O_CREAT | _CLOEXEC, 0o600), path + spare, data)
+    os.rename(path, path + aside)
+    os.rename(path + spare, path)
+
+
+def _fill(descriptor: int, path: str, data: bytes) -> None:
+    """Write a file, new or not, and close it."""
     try:
         os.pwrite(descriptor, _TAKEN, 0)
         view, written = memoryview(data), 1
@@ -314,8 +341,6 @@ def _write(path: str, data: bytes) -> None:
         raise
     finally:
         os.close(descriptor)
-    end = (expires_ms_of(data) or 0) / 1000
-    os.utime(path, (end, end))
 
 
 def _remove(path: str) -> None:
@@ -324,18 +349,9 @@ def _remove(path: str) -> None:
 
 
 def _remove_all(path: str) -> None:
-    # The old one first: left alone, it would be taken for the record of a writer that was killed.
-    for name in (path + _OLD, path + _SPARE, path):
+    # The spares first: left alone, one might be taken for the record of a writer that was killed.
+    for name in (*(path + suffix for suffix in _SPARES), path):
         _remove(name)
-
-
-def _mend(path: str) -> None:
-    """Finish what a killed writer left: if its record was not renamed in, the one before stands."""
-    if not os.path.exists(path):
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(path + _OLD, path)
-    elif os.path.exists(path + _OLD):
-        os.unlink(path + _OLD)
 
 
 def _check_folder(root: str) -> None:
