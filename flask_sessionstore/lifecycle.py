@@ -494,7 +494,7 @@ class Lifecycle:
         )
 
     def _check_size(self, state: dict[str, bytes]) -> None:
-        size = sum(map(len, state.values())) + sum(map(len, state))
+        size = sum(map(len, state.values())) + len("".join(state))
         if size > self.policy.max_size:
             largest = largest_keys(state)
             raise SessionTooLarge(
@@ -532,10 +532,13 @@ def largest_keys(state: dict[str, bytes]) -> list[str]:
 
 def _differs(record: Record, newest: Record) -> bool:
     """Whether there is anything to write."""
-    return any(getattr(record, name) != getattr(newest, name) for name in _WRITTEN)
-
-
-_WRITTEN = ("state", "permanent", "lifetime", "deadline", "owner")
+    return (
+        record.state != newest.state
+        or record.permanent is not newest.permanent
+        or record.lifetime != newest.lifetime
+        or record.deadline != newest.deadline
+        or record.owner != newest.owner
+    )
 
 
 def _is_persistent(record: Record) -> bool:

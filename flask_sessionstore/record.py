@@ -125,6 +125,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def written(self, now_ms: int, ttl: timedelta) -> Record:
         """This record as it is written now, to be idle for ``ttl`` at most."""
         idle = to_ms(ttl)
+        if self.extended_ms == now_ms and self.idle_ms == idle and self.revisions:
+            return self  # the lifecycle and the store both ask, nearly always in the same millisecond
         return Record(
             state=self.state,
             revisions=self.revisions or (new_revision(),),

@@ -48,7 +48,7 @@ LATER = STARTED + 3600
 POLICY = Policy(rules=Rules(permanent=True), lifetime=LIFETIME, conflict_timeout=timedelta(days=1))
 
 
-# -- what requests do ----------------------------------------------------------------------------------------------------
+# -- what requests do ------------------------------------------------------------------------------------------------
 
 
 class Kind(t.NamedTuple):
@@ -223,7 +223,7 @@ class Request:
             self.outcome = lifecycle.outcome
 
 
-# -- the store -----------------------------------------------------------------------------------------------------------
+# -- the store -------------------------------------------------------------------------------------------------------
 
 
 class Operation(t.NamedTuple):
@@ -323,7 +323,7 @@ def _stop(operation: Operation) -> None:
     greenlet.getcurrent().parent.switch(operation)
 
 
-# -- one order -----------------------------------------------------------------------------------------------------------
+# -- one order -------------------------------------------------------------------------------------------------------
 
 
 class Run:
@@ -387,7 +387,7 @@ class Run:
         """The handles that a tombstone names: what others can come to know."""
         return {found.successor for step in self.store.log if isinstance(found := step.what, Tombstone)}
 
-    # -- what came of it; to be asked when nobody waits any more -----------------------------------------------------------
+    # -- what came of it; to be asked when nobody waits any more -----------------------------------------------------
 
     @functools.cached_property
     def acknowledged(self) -> list[Request]:
@@ -480,7 +480,7 @@ def _begin(store: MemoryStore, data: t.Mapping[str, str]) -> tuple[SessionKey, R
     return store.save(record, LIFETIME), record
 
 
-# -- all orders ----------------------------------------------------------------------------------------------------------
+# -- all orders ------------------------------------------------------------------------------------------------------
 
 
 class _Branch:

@@ -32,6 +32,12 @@ from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
 
 
+@pytest.fixture(params=[CookieStore, MemoryStore])
+def store(request: pytest.FixtureRequest) -> SessionStore:
+    """One store of each kind: the rest differ by nothing that the browser sees."""
+    return t.cast("SessionStore", request.param())
+
+
 def write() -> None:
     session["a"] = 2
 

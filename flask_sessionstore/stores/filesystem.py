@@ -10,11 +10,11 @@
         session%3Aa7...~    the spare
 
 A record is exchanged under its lock: the new one is written into the spare, the old one renamed to the third name,
-where it is the next spare, and the new one renamed in. To rename a temporary file over the record would be simpler. But then
-ext4 flushes it to the disk (``auto_da_alloc``), and every write takes and frees an inode; as ext4 does not take a freed
-one again for minutes, each write on a busy folder would search through thousands of them. A file that is being written
-has a zero for its first byte. A reader that meets one, or none, looks again under the lock, where what a killed writer
-left is mended too.
+where it is the next spare, and the new one renamed in. To rename a temporary file over the record would be simpler.
+But then ext4 flushes it to the disk (``auto_da_alloc``), and every write takes and frees an inode; as ext4 does not
+take a freed one again for minutes, each write on a busy folder would search through thousands of them. A file that is
+being written has a zero for its first byte. A reader that meets one, or none, looks again under the lock, where what
+a killed writer left is mended too.
 """
 
 from __future__ import annotations
