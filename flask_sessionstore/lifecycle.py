@@ -179,9 +179,18 @@ class Lifecycle:
         return getattr(self._key, "handle", None)
 
     def save(self, session: Session) -> None:
-        """Commit now. An earlier failure does not keep it from trying."""
+        """Commit now. An earlier failure does not keep it from trying, nor this one the end of the request.
+
+        But a store that is down is not asked again then.
+        """
         self._failure = None
-        self.commit(session)
+        try:
+            self.commit(session)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            self._failure = None
+            raise
 
     def reload(self) -> Record | None:
         """Read again, under the key as it is now."""
@@ -189,6 +198,8 @@ class Lifecycle:
         if self._key is None:
             return self.load()
         self._base, self._absence = self._look(self._key, None)
+        if self._base is None:
+            self.outcome = KEEP  # whatever was to be sent: it is dead
         return self._base
 
     # -- loading ---------------------------------------------------------------------------------------------------

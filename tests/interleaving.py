@@ -1,17 +1,18 @@
 """Requests that share a session, run in every order in which their store operations can happen.
 
-Each request is the real lifecycle, with a real session, on the real memory store, in a greenlet of its own; it stops before
-each of the four primitives, and goes on when it is told to. A :class:`Run` is one order; :func:`every_run` makes them all, and
-what came of each is read from the run: the outcomes, what is in the store, and the log of what was done there.
+Each request is the real lifecycle, with a real session, on the real memory store, in a greenlet of its own; it stops
+before each of the four primitives, and goes on when it is told to. A :class:`Run` is one order; :func:`every_run` makes
+them all, and what came of each is read from the run: the outcomes, what is in the store, and the log of what was done
+there.
 
-``every_run`` is exhaustive, but of two orders that cannot differ in anything it runs one only:
+``every_run`` is exhaustive, but of orders that cannot differ in anything it runs one only:
 
-* A read commutes with a read, and an operation with one on another name. (Sleep sets: where two that commute both wait, the
-  second is not tried first again after the first was.)
+* A read commutes with a read, and an operation with one on another name: where two that commute both wait, only one of
+  them is tried first. (Known as sleep sets.)
 * Some operations are *settled*: nothing that another request may yet do changes what they find, and they change nothing
-  for others. These are done at once. They are: all on a name that no other request can know yet; a swap of a revision that
-  is no longer there (revisions never come back); all on a name with a tombstone (tombstones stay as they are, which is
-  itself an invariant, broken first in an order that this leaves in).
+  for others. These are done at once. They are: all on a name that no other request can know yet; a swap of a revision
+  that is no longer there, for revisions never come back; all on a name with a tombstone, for tombstones stay as they
+  are. (That is itself an invariant. Were it broken, then first by an operation that none of this leaves out.)
 
 What the requests do between two operations touches nothing that they share.
 """
@@ -43,8 +44,8 @@ LIFETIME = timedelta(days=31)
 STARTED = 1_767_225_600.0
 # By an hour later an extension is due: even a read writes then.
 LATER = STARTED + 3600
-# Waiting for others is no part of an order, so there is no giving up either. Sessions are permanent, for a browser-session
-# cookie would not be sent again with an extension.
+# Waiting for others is no part of an order, so there is no giving up either. Sessions are permanent, for a
+# browser-session cookie would not be sent again with an extension.
 POLICY = Policy(rules=Rules(permanent=True), lifetime=LIFETIME, conflict_timeout=timedelta(days=1))
 
 
@@ -400,6 +401,10 @@ class Run:
         found = ((step, step.what) for step in self.store.log if step.operation.verb == "swap")
         return {step.operation.handle: (step.request, what) for step, what in found if isinstance(what, Tombstone)}
 
+    def ended_by(self, handle: str) -> Request | None:
+        """Who left a tombstone under ``handle``."""
+        return self.buried[handle][0] if handle in self.buried else None
+
     @functools.cached_property
     def grave(self) -> Tombstone | None:
         """The tombstone of the session that all came with."""
@@ -418,11 +423,12 @@ class Run:
         return {handle: what for handle, data in found.items() if isinstance(what := unpack(data), Record)}
 
     def data(self, handle: str) -> dict[str, t.Any]:
-        """The data of a session that is alive."""
-        return {key: codec.decode(value) for key, value in self.alive[handle].state.items()}
+        """The data of a session; none if it is not alive."""
+        state = self.alive[handle].state if handle in self.alive else {}
+        return {key: codec.decode(value) for key, value in state.items()}
 
     def last(self, handle: str) -> str:
-        """Where the session under ``handle`` went on, last of all: itself, if it ended or nobody was told the new key."""
+        """Where the session under ``handle`` went on, last of all: there, if it ended or nobody was told the new key."""
         while handle in self.buried:
             request, tombstone = self.buried[handle]
             heir = tombstone.successor or request.sent
@@ -433,11 +439,14 @@ class Run:
 
     def met(self, request: Request) -> Record | Tombstone | None:
         """What a request found when it loaded."""
-        steps = (step for step in self.store.log if step.request is request)
-        return next((step.what for step in steps if step.operation.verb == "read"), None)
+        return next((step.what for step in self.steps(request) if step.operation.verb == "read"), None)
+
+    def steps(self, request: Request) -> list[Step]:
+        """What a request did to the store."""
+        return [step for step in self.store.log if step.request is request]
 
     def end(self) -> str:
-        """What it came to, the same for runs that came to the same: who sent what, what is alive, what was left where."""
+        """What it came to, equal for runs that came to the same: who sent what, what is alive, what was left."""
         names = {self.handle: "the session", **{handle: f"{maker}'s" for handle, maker in self.makers.items()}}
         cookies = [(request.outcome.cookie.name, names.get(request.sent or "")) for request in self.requests]
         alive = [(names[handle], sorted(self.data(handle).items())) for handle in self.alive]

@@ -7,9 +7,26 @@ import logging
 import random
 import typing as t
 
-import interleaving as i
 import pytest
-from interleaving import Fault, Kind, Request, Run
+from interleaving import (
+    CLEAR,
+    CLEAR_AND_WRITE,
+    COUNTER,
+    KINDS,
+    OWNER,
+    PAUSE,
+    POP,
+    PURGE,
+    RENEW,
+    SIGN_IN,
+    STARTS,
+    Fault,
+    Kind,
+    Request,
+    Run,
+    every_run,
+    groups,
+)
 
 from flask_sessionstore.lifecycle import Cookie
 from flask_sessionstore.record import Record, Tombstone
@@ -18,8 +35,8 @@ Complaints = t.Iterator[str]
 
 # -- the invariants --------------------------------------------------------------------------------------------------
 #
-# "The session" is the one that all requests came with. A request is acknowledged if it did not fail; what failed may have
-# happened or not.
+# "The session" is the one that all requests came with. A request is acknowledged if it did not fail; what failed may
+# have happened or not.
 
 
 def nothing_failed(run: Run) -> Complaints:
@@ -45,15 +62,15 @@ def dead_stays_dead(run: Run) -> Complaints:
 
 
 def tombstones_tell_the_truth(run: Run) -> Complaints:
-    """What is left says how it went: ended, or emptied and nobody's, or renewed with the same owner to a key that exists."""
-    owned = i.OWNER in run.start
+    """A tombstone says how it went: ended, emptied (and nobody's), or renewed (by its owner, to a key that exists)."""
+    owned = OWNER in run.start
     for request, tombstone in run.buried.values():
-        if tombstone.kind == "emptied" and (owned or request.kind is not i.POP):
+        if tombstone.kind == "emptied" and (owned or request.kind is not POP):
             yield f"{request} emptied nothing, and says so"
-        if tombstone.kind == "ended" and not (request.ends or (owned and request.kind is i.SIGN_IN)):
+        if tombstone.kind == "ended" and not (request.ends or (owned and request.kind is SIGN_IN)):
             yield f"{request} ended nothing, and says so"
         if tombstone.kind == "renewed":
-            if owned and request.kind is not i.RENEW:
+            if owned and request.kind is not RENEW:
                 yield f"{request} calls a renewal what changed the owner"
             if tombstone.successor is None or run.store.peek(tombstone.successor) is None:
                 yield f"{request} renewed the session to nothing"
@@ -73,12 +90,9 @@ def no_cookie_for_a_dead_key(run: Run) -> Complaints:
     """A key was alive at the last operation on it of the request that sent it."""
     for request in run.requests:
         if request.sent is not None:
-            steps = [s for s in run.store.log if s.request is request and s.operation.handle == request.sent]
-            # A write that was sent again finds itself there: the answer is no, but the key is alive.
-            if not any(isinstance(step.what, Record) for step in steps[-2:]) or steps[-1].operation.verb == "drop":
+            steps = [step for step in run.steps(request) if step.operation.handle == request.sent]
+            if not steps or not isinstance(steps[-1].what, Record):
                 yield f"{request} sent a key that it had not found alive"
-            if isinstance(steps[-1].what, Tombstone):
-                yield f"{request} sent a key that it had seen dead"
 
 
 def no_cookie_deleted_in_vain(run: Run) -> Complaints:
@@ -87,9 +101,9 @@ def no_cookie_deleted_in_vain(run: Run) -> Complaints:
         deleted = request.outcome.cookie is Cookie.DELETE
         if deleted and run.handle in run.alive:
             yield f"{request} deleted the cookie of a session that is alive"
-        if deleted and request.kind is not i.PURGE and run.buried[run.handle][0] is not request:
+        if deleted and request.kind is not PURGE and run.ended_by(run.handle) is not request:
             yield f"{request} deleted the cookie of a session that another had ended"
-        if request.kind is i.PURGE and not deleted:
+        if request.kind is PURGE and not deleted:
             yield f"{request} left the cookie"
 
 
@@ -102,7 +116,7 @@ def no_session_without_a_cookie(run: Run) -> Complaints:
 
 
 def ended_stays_ended(run: Run) -> Complaints:
-    """After an end nothing is alive of the session, nor of what it went on as; but what another ending made itself is."""
+    """After an end the session is not alive, nor what it went on as; but what this very end has made itself is."""
     for request in run.acknowledged:
         if not request.ends:
             continue
@@ -115,7 +129,7 @@ def ended_stays_ended(run: Run) -> Complaints:
 
 
 def no_data_outlives_its_session(run: Run) -> Complaints:
-    """A session holds nothing but what its maker wrote and what it may carry; after an end the old one holds nothing."""
+    """A session holds nothing but what its maker wrote and may carry; after an end the old one holds nothing."""
     for handle in run.alive:
         maker = run.makers.get(handle)
         carried = _carried(run.data(handle), maker)
@@ -125,8 +139,7 @@ def no_data_outlives_its_session(run: Run) -> Complaints:
 
 def _is_over(run: Run) -> bool:
     """Whether somebody ended or emptied the session, and knows."""
-    emptied = run.grave is not None and run.grave.kind == "emptied"
-    return emptied or any(request.ends for request in run.acknowledged)
+    return _was_emptied(run) or any(request.ends for request in run.acknowledged)
 
 
 def _carried(data: t.Mapping[str, t.Any], maker: Request | None) -> dict[str, t.Any]:
@@ -135,28 +148,28 @@ def _carried(data: t.Mapping[str, t.Any], maker: Request | None) -> dict[str, t.
 
 
 def _may_carry(run: Run, maker: Request) -> bool:
-    if i.OWNER not in run.start:
+    if OWNER not in run.start:
         # It signed in where another had done so: what was in the anonymous session is this browser's own.
         return maker.kind.signs_in and run.grave is not None and run.grave.kind == "renewed"
-    if run.buried[run.handle][0] is not maker or maker.kind.ends:
+    if run.ended_by(run.handle) is not maker or maker.kind.ends:
         return False
     # It took the place of the living session. If that was not by another owner or none, no end may have followed.
-    return maker.kind is not i.RENEW or not _is_over(run)
+    return maker.kind is not RENEW or not _is_over(run)
 
 
 def no_owner_after_the_end(run: Run) -> Complaints:
     """After an end nothing alive is the old owner's."""
-    owner = run.start.get(i.OWNER)
+    owner = run.start.get(OWNER)
     if owner is not None and any(request.ends for request in run.acknowledged):
         for handle, record in run.alive.items():
-            if owner in (record.owner, run.data(handle).get(i.OWNER)):
+            if owner in (record.owner, run.data(handle).get(OWNER)):
                 yield f"{owner} is still signed in, in the session of {run.makers.get(handle, 'before')}"
 
 
 def nothing_there_after_a_clear(run: Run) -> Complaints:
     """What was left empty has no session and no cookie."""
     for request in run.acknowledged:
-        if request.kind in (i.CLEAR, i.PURGE) and (request.sent or request in _living_makers(run)):
+        if request.kind in (CLEAR, PURGE) and (request.sent or request in _living_makers(run)):
             yield f"{request} left the session empty, and there is one"
 
 
@@ -165,28 +178,31 @@ def _living_makers(run: Run) -> list[Request | None]:
 
 
 def only_sign_ins_revive(run: Run) -> Complaints:
-    """Whoever makes a new session signs in, or replaced the old one, or found that it had ended before or was empty."""
+    """Whoever makes a new session signs in, or replaced the old one, or found that it had ended or was emptied."""
     for maker in _living_makers(run):
-        if maker is None or maker.kind.signs_in or (run.grave and run.grave.kind == "emptied"):
+        if maker is None or maker.kind.signs_in or _was_emptied(run) or _met_an_end(run, maker):
             continue
-        met = run.met(maker)
-        met_an_end = isinstance(met, Tombstone) and met.kind == "ended"
-        if not (met_an_end or (run.handle in run.buried and run.buried[run.handle][0] is maker)):
+        if run.ended_by(run.handle) is not maker:
             yield f"{maker} started a new session"
 
 
+def _was_emptied(run: Run) -> bool:
+    return run.grave is not None and run.grave.kind == "emptied"
+
+
+def _met_an_end(run: Run, request: Request) -> bool:
+    met = run.met(request)
+    return isinstance(met, Tombstone) and met.kind == "ended"
+
+
 def only_the_dead_lose_writes(run: Run) -> Complaints:
-    """An acknowledged request that wrote sends a cookie, unless the session ended or was renewed after it had loaded."""
+    """An acknowledged request that wrote sends a cookie, unless the session ended or was renewed meanwhile."""
     for request in run.acknowledged:
         if request.outcome.cookie is not Cookie.KEEP:
             continue
         if run.grave is None and (request.kind.writes or request.removed):
             yield f"{request} was dropped, but nothing had ended"
-        met = run.met(request)
-        starts_anew = (run.grave and run.grave.kind == "emptied") or (
-            isinstance(met, Tombstone) and met.kind == "ended"
-        )
-        if request.kind.writes and starts_anew:
+        if request.kind.writes and (_was_emptied(run) or _met_an_end(run, request)):
             yield f"{request} was dropped, but could start anew"
 
 
@@ -208,13 +224,13 @@ def no_acknowledged_write_is_lost(run: Run) -> Complaints:
 
 def _explains(run: Run, handle: str, key: str) -> bool:
     """Whether the end of ``handle`` explains that ``key`` is gone."""
-    request, _ = run.buried.get(handle, (None, None))
+    request = run.ended_by(handle)
     if request is None:
         return False
     if request.kind.ends or key in request.removed:
         return True
-    # A log-out ends what the session went on as, but of the session itself it removes no more than it saw. What failed has
-    # left the data under a key that nobody was told.
+    # A log-out ends what the session went on as, but of the session itself it removes no more than it saw. Who failed
+    # has left the data under a key that nobody was told.
     return (request.ends and handle != run.handle) or request.error is not None
 
 
@@ -223,7 +239,7 @@ def _removed(run: Run, handle: str, key: str, written_by: Request) -> bool:
     if any(key in request.removed for request in run.requests):
         return True
     maker = run.makers.get(handle)
-    return maker is not None and maker.kind is i.CLEAR_AND_WRITE and maker is not written_by
+    return maker is not None and maker.kind is CLEAR_AND_WRITE and maker is not written_by
 
 
 def _writers(run: Run, kind: Kind) -> list[str]:
@@ -242,7 +258,7 @@ def no_acknowledged_removal_is_undone(run: Run) -> Complaints:
 
 def the_cart_survives_a_sign_in(run: Run) -> Complaints:
     """Where nothing ended, whoever signs in or renews keeps what it found in an anonymous session."""
-    if i.OWNER in run.start or any(request.ends or request.removed for request in run.requests):
+    if OWNER in run.start or any(request.ends or request.removed for request in run.requests):
         return
     for request in run.acknowledged:
         found = isinstance(run.met(request), Record)
@@ -252,8 +268,8 @@ def the_cart_survives_a_sign_in(run: Run) -> Complaints:
 
 def counters_are_exact(run: Run) -> Complaints:
     """Where nobody removed it, a counter is as many as were acknowledged; those that failed count, or do not."""
-    counted = [request for request in run.acknowledged if request.kind is i.COUNTER and request.sent]
-    failed = sum(request.kind is i.COUNTER for request in run.requests if request.error is not None)
+    counted = [request for request in run.acknowledged if request.kind is COUNTER and request.sent]
+    failed = sum(request.kind is COUNTER for request in run.requests if request.error is not None)
     for handle in run.alive:
         number = sum(run.last(str(request.sent)) == handle for request in counted)
         hits = run.data(handle).get("hits", 0)
@@ -264,14 +280,14 @@ def counters_are_exact(run: Run) -> Complaints:
 def no_sign_in_is_dropped(run: Run) -> Complaints:
     """Who signed in has a session of theirs, under the key that was sent, unless an end found it."""
     for request in run.acknowledged:
-        if request.kind is not i.SIGN_IN:
+        if request.kind is not SIGN_IN:
             continue
         if request.sent is None:
             yield f"{request} got no cookie"
         elif request.sent in run.alive:
             if run.alive[request.sent].owner != request.name:
                 yield f"{request} got the session of {run.alive[request.sent].owner}"
-        elif request.sent not in run.buried or not run.buried[request.sent][0].ends:
+        elif (ended_by := run.ended_by(request.sent)) is None or not ended_by.ends:
             yield f"{request} got a session that is gone"
 
 
@@ -304,8 +320,8 @@ def check(run: Run, *invariants: t.Callable[[Run], Complaints]) -> None:
 
 # -- the search ------------------------------------------------------------------------------------------------------
 
-starts = pytest.mark.parametrize("start", i.STARTS.values(), ids=i.STARTS)
-kinds = pytest.mark.parametrize("kind", i.KINDS, ids=str)
+starts = pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+kinds = pytest.mark.parametrize("kind", KINDS, ids=str)
 
 
 @pytest.fixture(autouse=True)
@@ -317,8 +333,8 @@ def no_log(monkeypatch: pytest.MonkeyPatch) -> None:
 @starts
 @kinds
 def test_two_requests(start: dict[str, str], kind: Kind) -> None:
-    for group in i.groups(kind, 2):
-        for run in i.every_run(start, group):
+    for group in groups(kind, 2):
+        for run in every_run(start, group):
             check(run, nothing_failed, *INVARIANTS)
 
 
@@ -326,16 +342,16 @@ def test_two_requests(start: dict[str, str], kind: Kind) -> None:
 @starts
 @kinds
 def test_three_requests(start: dict[str, str], kind: Kind) -> None:
-    for group in i.groups(kind, 3):
-        for run in i.every_run(start, group):
+    for group in groups(kind, 3):
+        for run in every_run(start, group):
             check(run, nothing_failed, *INVARIANTS)
 
 
 @starts
 def test_what_is_left_out_would_come_to_the_same(start: dict[str, str]) -> None:
-    for group in itertools.chain.from_iterable(i.groups(kind, 2) for kind in i.KINDS):
-        ends = {run.end() for run in i.every_run(start, group)}
-        assert ends == {run.end() for run in i.every_run(start, group, prune=False)}, group
+    for group in itertools.chain.from_iterable(groups(kind, 2) for kind in KINDS):
+        ends = {run.end() for run in every_run(start, group)}
+        assert ends == {run.end() for run in every_run(start, group, prune=False)}, group
 
 
 @starts
@@ -344,11 +360,11 @@ def test_what_is_left_out_would_come_to_the_same(start: dict[str, str]) -> None:
 def test_two_requests_and_one_fault(start: dict[str, str], kind: Kind, fault: Fault) -> None:
     """A fault at any one operation of either request. What the client sends again by itself, nobody notices."""
     invariants = (nothing_failed, *INVARIANTS) if fault is Fault.SENT_AGAIN else INVARIANTS
-    for group in i.groups(kind, 2):
+    for group in groups(kind, 2):
         for request in range(2):
             for operation in itertools.count(1):
                 happened = False
-                for run in i.every_run(start, group, {(request, operation): fault}):
+                for run in every_run(start, group, {(request, operation): fault}):
                     happened |= run.requests[request].operations + 1 >= operation
                     check(run, *invariants)
                 if not happened:
@@ -360,10 +376,10 @@ def test_many_requests_and_many_faults(seed: int) -> None:
     """Three or four requests, in some order, on a bad wire."""
     chance = random.Random(seed)
     for _ in range(500):
-        group = chance.choices(i.KINDS, k=chance.choice((3, 4)))
+        group = chance.choices(KINDS, k=chance.choice((3, 4)))
         places = itertools.product(range(len(group)), range(1, 13))
         faults = {place: chance.choice(list(Fault)) for place in places if chance.random() < 0.12}
-        run = i.Run(chance.choice(list(i.STARTS.values())), group, faults)
+        run = Run(chance.choice(list(STARTS.values())), group, faults)
         while run.waiting:
             run.step(chance.choice(list(run.waiting)))
         check(run, *INVARIANTS)
@@ -388,6 +404,6 @@ PATIENT = (
 @starts
 @kinds
 def test_two_requests_longer_than_tombstones_stand(start: dict[str, str], kind: Kind) -> None:
-    for group in i.groups(kind, 2):
-        for run in i.every_run(start, (*group, i.PAUSE)):
+    for group in groups(kind, 2):
+        for run in every_run(start, (*group, PAUSE)):
             check(run, nothing_failed, *PATIENT)

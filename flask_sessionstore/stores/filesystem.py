@@ -65,7 +65,7 @@ class FileSystemStore(ServerSideStore, Sweeps):
         self._root = str(self.path)
         self._name = quote(prefix, safe="")
         self._locks = _Locks(self._root)
-        self._ready = False
+        self._checked = False
 
     @classmethod
     def from_url(cls, url: str, **options: t.Any) -> t.Self:
@@ -81,6 +81,8 @@ class FileSystemStore(ServerSideStore, Sweeps):
     # -- the four primitives ---------------------------------------------------------------------------------------
 
     def read(self, handle: str) -> bytes | None:
+        if not self._exists():
+            return None
         path = self._path(handle)
         try:
             data = _read_unlocked(path)
@@ -90,8 +92,6 @@ class FileSystemStore(ServerSideStore, Sweeps):
             pass
         except OSError as error:
             raise _translated(error) from error
-        if not self._exists():
-            return None
         with self._locked(handle):
             return _read_locked(path)
 
@@ -152,7 +152,8 @@ class FileSystemStore(ServerSideStore, Sweeps):
         except FileExistsError:
             return False
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(path), 0o700)
             descriptor = os.open(path, _NEW_FILE, 0o600)
         _fill(descriptor, path, data)
         return True
@@ -166,22 +167,22 @@ class FileSystemStore(ServerSideStore, Sweeps):
     def _locked(self, handle: str) -> t.Iterator[None]:
         """Alone with this handle, among all threads and processes. Here a write's errors are translated."""
         try:
-            self._prepare()
             with self._locks.hold(int(handle[:2], 16) % _LOCKS):
                 yield
         except OSError as error:
             raise _translated(error) from error
 
     def _exists(self) -> bool:
-        return self._ready or os.path.isdir(self._root)
-
-    def _prepare(self) -> None:
-        if self._ready:
-            return
-        os.makedirs(self._root, 0o700, exist_ok=True)
-        _check_folder(self._root)
-        os.makedirs(f"{self._root}/.locks", 0o700, exist_ok=True)
-        self._ready = True
+        """Whether there is a folder yet, which is then known to be ours alone."""
+        if not self._checked:
+            try:
+                _check_folder(self._root)
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                raise _translated(error) from error
+            self._checked = True
+        return True
 
     def _handles(self) -> t.Iterator[str]:
         """The handles of all files; a spare without its record counts."""
@@ -228,14 +229,21 @@ class _Locks:
     def hold(self, number: int) -> t.Iterator[None]:
         with self._threads[number]:
             descriptor = self._files.get(number)
-            if descriptor is None:
-                flags = os.O_RDWR | os.O_CREAT | _CLOEXEC
-                descriptor = self._files[number] = os.open(f"{self._root}/.locks/{number:02x}", flags, 0o600)
+            if descriptor is None or not os.fstat(descriptor).st_nlink:  # not open yet, or the folder was removed
+                descriptor = self._open(number)
             _lock(descriptor)
             try:
                 yield
             finally:
                 _unlock(descriptor)
+
+    def _open(self, number: int) -> int:
+        _make_folder(self._root)
+        if number in self._files:
+            os.close(self._files.pop(number))
+        path = f"{self._root}/.locks/{number:02x}"
+        descriptor = self._files[number] = os.open(path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o600)
+        return descriptor
 
     def __del__(self) -> None:
         for descriptor in self._files.values():
@@ -354,11 +362,19 @@ def _remove_all(path: str) -> None:
         _remove(name)
 
 
+def _make_folder(root: str) -> None:
+    os.makedirs(root, 0o700, exist_ok=True)
+    _check_folder(root)
+    os.makedirs(f"{root}/.locks", 0o700, exist_ok=True)
+
+
 def _check_folder(root: str) -> None:
     """A folder in which others can write is one in which others can plant sessions."""
+    status = os.stat(root)
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), root)
     if sys.platform == "win32":
         return
-    status = os.stat(root)
     if status.st_uid != os.geteuid() and os.geteuid() != 0:
         raise ConfigurationError("the session folder belongs to another user", key="SESSION_STORE")
     if stat.S_IMODE(status.st_mode) & 0o022:
