@@ -794,7 +794,6 @@ def test_a_folder_that_others_can_write_to_is_refused(mode: int, tmp_path: Path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
-@pytest.mark.xfail(reason="the folder is checked before the first write, not before the first read")
 def test_nothing_is_read_from_a_folder_that_others_can_write_to(tmp_path: Path) -> None:
     folder = tmp_path / "sessions"
     browser = started(make_app(FileSystemStore(folder)), a=1)
@@ -803,7 +802,6 @@ def test_nothing_is_read_from_a_folder_that_others_can_write_to(tmp_path: Path) 
         Browser(make_app(FileSystemStore(folder)), *browser.cookies).does(read)
 
 
-@pytest.mark.xfail(reason="once it was there, the store takes its folder for granted: 503 until the restart")
 def test_a_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
     folder = tmp_path / "sessions"
     app = live_app(FileSystemStore(folder))

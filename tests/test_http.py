@@ -1135,7 +1135,6 @@ def test_reload_reads_what_another_request_wrote_and_drops_what_was_not_saved(se
     assert browser.data == TWO
 
 
-@pytest.mark.xfail(reason="commit() repeats the SET of save() though reload() has found the session dead since")
 def test_no_cookie_is_sent_for_a_session_that_reload_found_dead(server_app: Flask) -> None:
     browser = started(server_app, a=1)
     other = browser.twin()
@@ -1150,7 +1149,6 @@ def test_no_cookie_is_sent_for_a_session_that_reload_found_dead(server_app: Flas
     assert fate(browser.does(view)) != SET
 
 
-@pytest.mark.xfail(reason="after a failed save() that the view caught, the end of the request stores nothing, silently")
 def test_a_value_that_save_refused_can_be_mended(memory_app: Flask) -> None:
     browser = started(memory_app, cart=[1])
 
@@ -1213,9 +1211,7 @@ def test_a_stream_cannot_save_under_a_key_that_the_browser_lacks(own: Action, se
     "own",
     [
         write,
-        pytest.param(
-            write_within, marks=pytest.mark.xfail(reason="_warn_of_unsaved does not look for changes within values")
-        ),
+        write_within,
         purge,
         remove_all,
     ],
