@@ -8,6 +8,7 @@
       UnsupportedByStore (NotImplementedError)
       StoreError                          the engine's exception is its ``__cause__``
         StoreUnavailable (werkzeug's ServiceUnavailable)
+          StoreFull                       no room: for the stores, which export it
         SessionConflict                   another request wrote first
         SessionGone                       there is no session under this key any more
         SessionCorrupt                    bytes that are not a record, or not one of ours yet
@@ -121,6 +122,10 @@ class StoreUnavailable(StoreError, ServiceUnavailable):
 
     def __str__(self) -> str:
         return self.message or "the session store is unavailable"
+
+
+class StoreFull(StoreUnavailable):
+    """The engine has no room for a write. What was stored stays; removing still works."""
 
 
 class SessionConflict(StoreError):

@@ -27,6 +27,7 @@ from .errors import (
     SessionGone,
     SessionTooLarge,
     StoreError,
+    StoreFull,
     StoreUnavailable,
 )
 from .key import Claim, SessionKey, Token
@@ -410,8 +411,7 @@ class Lifecycle:
         ttl = self.policy.idle(record)
         if self._renews(session, newest, record):
             self._need_cookie()
-            ended = newest.owner is not None and record.owner != newest.owner
-            key = self.store.renew(key, record, ttl, replaces=newest.revision, ended=ended)
+            key = self._renew(key, record, ttl, newest)
         elif _differs(record, newest):
             self._need_cookie(unless=key.handle)
             key = self.store.update(key, record, ttl, replaces=newest.revision)
@@ -423,6 +423,16 @@ class Lifecycle:
     def _renews(self, session: Session, newest: Record, record: Record) -> bool:
         changes = session._changes
         return changes.renewed or changes.cleared or (session._owner_changed() and record.owner != newest.owner)
+
+    def _renew(self, key: SessionKey, record: Record, ttl: timedelta, newest: Record) -> SessionKey:
+        ended = newest.owner is not None and record.owner != newest.owner
+        try:
+            return self.store.renew(key, record, ttl, replaces=newest.revision, ended=ended)
+        except StoreFull:
+            if ended:  # an end never waits for room: the log-out is done, only what was to be kept beside it is not
+                self.store.delete(key, replaces=newest.revision)
+                self.outcome = DELETE
+            raise
 
     def _commit_gone(self, session: Session, base: Record, kind: str | None) -> Outcome:
         """The session this request had loaded went meanwhile."""

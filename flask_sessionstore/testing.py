@@ -459,6 +459,8 @@ class FaultyStore(ServerSideStore):
         self.clock = store.now
         #: The primitives called so far, in order.
         self.calls: list[str] = []
+        #: Set while a call hangs: a test waits for it before it goes on.
+        self.hanging = threading.Event()
         self._plans: list[_Plan] = []
         self._healed = threading.Event()
 
@@ -506,7 +508,9 @@ class FaultyStore(ServerSideStore):
         if plan.fault == "lose":
             call()
         elif plan.fault == "hang":
+            self.hanging.set()
             self._healed.wait()
+            self.hanging.clear()
         raise StoreUnavailable(f"FaultyStore was told to {plan.fault} ({operation})")
 
 

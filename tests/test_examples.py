@@ -257,6 +257,8 @@ def test_workers_of_the_shop_that_start_together_agree_on_a_key(shop: Flask, tmp
 @pytest.fixture
 def load(examples: Path, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[t.Callable[[str], Flask]]:
     """Load the application of ``flask --app examples/<name>``."""
+    for path in EXAMPLES.iterdir():
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)  # the documentation's tests import them too
     modules = set(sys.modules)
     monkeypatch.setattr(sys, "path", sys.path[:])  # to which the loader adds the folder
     for name in [name for name in os.environ if name.startswith("FLASK_")]:

@@ -557,6 +557,19 @@ def test_logging_out_works_on_a_full_server(view: Action, full_redis: tuple[Flas
     assert thief.data == {}
 
 
+def test_a_log_out_that_keeps_other_data_ends_on_a_full_server_all_the_same(
+    full_redis: tuple[Flask, t.Callable[[], None]],
+) -> None:
+    """There is no room for what was to be kept, which is said; but the user is signed out."""
+    app, fill = full_redis
+    browser = started(app, _user_id="ann", cart=[1])
+    thief = browser.twin()
+    fill()
+    response = browser.does(lambda: session.pop("_user_id"))
+    assert (is_unavailable(response), fate(response)) == (True, DELETED)
+    assert thief.data == {}
+
+
 def test_a_log_out_on_a_full_server_ends_successors_too(full_redis: tuple[Flask, t.Callable[[], None]]) -> None:
     app, fill = full_redis
     browser = started(app, a=1)

@@ -36,9 +36,7 @@ def test_a_missing_program_is_a_skip_with_its_remedy(missing: str, monkeypatch: 
         servers.program(missing)
 
 
-def test_a_missing_program_that_was_asked_for_is_a_failure(
-    missing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_program_that_was_asked_for_is_a_failure(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(servers.ASKED_FOR, f"valkey9,{missing}")
     with pytest.raises(pytest.fail.Exception, match="asks for redis1, which is not installed: ask a museum"):
         servers.program(missing)

@@ -7,9 +7,9 @@ import re
 import typing as t
 from importlib.metadata import entry_points
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, StoreFull
 from ..record import revision_of
-from .base import ServerSideStore, SessionStore, StoreFull, Sweeps, has_expired
+from .base import ServerSideStore, SessionStore, Sweeps, has_expired
 
 __all__ = ["ServerSideStore", "SessionStore", "StoreFull", "Sweeps", "from_url", "has_expired", "revision_of"]
 

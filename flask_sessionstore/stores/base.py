@@ -18,7 +18,7 @@ import weakref
 from abc import ABC, abstractmethod
 from datetime import timedelta
 
-from ..errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable
+from ..errors import SessionConflict, SessionCorrupt, SessionGone, StoreFull, StoreUnavailable
 from ..key import SessionKey
 from ..record import (
     TOMBSTONE_TIME,
@@ -38,10 +38,6 @@ from ..record import (
 _MAX_SUCCESSORS = 8
 # Losing this often in a row against other writers means something else is wrong.
 _MAX_LOSSES = 100
-
-
-class StoreFull(StoreUnavailable):
-    """The engine has no room for a write. What was stored stays; removing still works."""
 
 
 class SessionStore(ABC):

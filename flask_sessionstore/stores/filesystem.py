@@ -31,9 +31,9 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
-from ..errors import ConfigurationError, StoreUnavailable
+from ..errors import ConfigurationError, StoreFull, StoreUnavailable
 from ..record import HEADER_SIZE, TIMES, is_tombstone, revision_of
-from .base import ServerSideStore, StoreFull, Sweeps, has_expired
+from .base import ServerSideStore, Sweeps, has_expired
 
 if sys.platform == "win32":
     import msvcrt

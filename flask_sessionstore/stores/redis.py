@@ -18,10 +18,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..errors import ConfigurationError, SessionGone, StoreUnavailable
+from ..errors import ConfigurationError, SessionGone, StoreFull, StoreUnavailable
 from ..key import SessionKey
 from ..record import FORMAT, HEADER_SIZE, TOMBSTONE_TIME, Record, Tombstone, pack_tombstone, to_ms, unpack
-from .base import ServerSideStore, StoreFull
+from .base import ServerSideStore
 
 #: Seconds to wait for a connection, and for an answer, where the URL says nothing else.
 CONNECT_TIMEOUT, TIMEOUT = 1.0, 2.0
