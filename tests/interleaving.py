@@ -5,7 +5,8 @@ before each of the four primitives, and goes on when it is told to. A :class:`Ru
 them all, and what came of each is read from the run: the outcomes, what is in the store, and the log of what was done
 there.
 
-``every_run`` is exhaustive, but of orders that cannot differ in anything it runs one only:
+``every_run`` is exhaustive, but of orders that cannot differ in what any request finds or leaves it runs one only (they
+may differ in which request was done first by the clock on the wall, which no invariant asks):
 
 * A read commutes with a read, and an operation with one on another name: where two that commute both wait, only one of
   them is tried first. (Known as sleep sets.)

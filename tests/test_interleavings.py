@@ -1,4 +1,4 @@
-"""What holds whichever way the store operations of requests on one session are mixed (design.md, sections 1 and 5)."""
+"""What holds whichever way the store operations of requests on one session are mixed."""
 
 from __future__ import annotations
 
