@@ -25,9 +25,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(flask|datetime|os|uuid)\..*"),
     (
         "py:class",
-        r"Flask|t\.(Any|Mapping|Sequence)|ImportSession|StoreSetting|Policy|Client|flask_sessionstore\.sessions\.T",
+        r"Flask|t\.(Any|Mapping|Sequence)|ImportSession|StoreSetting|Policy|Client|flask_sessionstore\.sessions\.[TD]",
     ),
-    ("py:exc", "StoreUnavailable"),
 ]
 
 html_theme = "alabaster"

@@ -9,8 +9,7 @@ from pathlib import Path
 from flask import Flask
 
 from flask_sessionstore import SessionManager, StoreUnavailable, session
-from flask_sessionstore.record import revision_of
-from flask_sessionstore.stores.base import ServerSideStore
+from flask_sessionstore.stores import ServerSideStore, revision_of
 
 TABLE = "CREATE TABLE IF NOT EXISTS sessions (handle PRIMARY KEY, revision, expires_at, data)"
 # Each of these is one statement, which SQLite does as a whole or not at all. A row comes back if it was done.

@@ -129,27 +129,28 @@ class Lifecycle:
 
     #: Between two attempts against other writers; replaced where waiting makes no sense.
     sleep: t.Callable[[float], object] = time.sleep
+    #: True once no cookie can be sent any more.
+    response_begun = False
+    #: The latest decision about the cookie.
+    outcome = KEEP
+
+    _key: SessionKey | None = None
+    _base: Record | None = None
+    # Why there is no record though the browser presented a key: "ended", "emptied", "renewed", "unknown" (deleted
+    # once), "corrupt", "late" (too old to tell an end from a key never known), "ambiguous" (two alive).
+    _absence: str | None = None
+    _failure: Exception | None = None
+    _committed = False
+    _extended = False
+    # Whether the browser holds a session of another kind, which has to go when this one ends.
+    _seeded = False
 
     def __init__(self, store: SessionStore, policy: Policy, presented: Presented) -> None:
         self.store = store
         self.policy = policy
         self.rules = policy.rules
         self.presented = presented
-        #: True once no cookie can be sent any more.
-        self.response_begun = False
-        #: The latest decision about the cookie.
-        self.outcome = KEEP
         self._born = store.now()
-        self._key: SessionKey | None = None
-        self._base: Record | None = None
-        # Why there is no record though the browser presented a key: "ended", "emptied", "renewed", "unknown" (deleted
-        # once), "corrupt", "late" (too old to tell an end from a key never known), "ambiguous" (two alive).
-        self._absence: str | None = None
-        self._failure: Exception | None = None
-        self._committed = False
-        self._extended = False
-        # Whether the browser holds a session of another kind, which has to go when this one ends.
-        self._seeded = False
 
     # -- what a session asks ---------------------------------------------------------------------------------------
 

@@ -140,9 +140,15 @@ class Session(SessionMixin):
     """
 
     accessed = False
+
+    _loaded = False
+    _record: Record | None = None
+    _forced = False
+    _purged = False
+    _warned = False
     # The owner as this request has it, and as it was loaded.
-    _owner: str | None
-    _loaded_owner: str | None
+    _owner: str | None = None
+    _loaded_owner: str | None = None
 
     def __init__(self, initial: t.Mapping[str, t.Any] | None = None) -> None:
         if initial is not None and not isinstance(initial, t.Mapping):
@@ -163,16 +169,10 @@ class Session(SessionMixin):
     def _start(self, source: Source) -> None:
         self._source = source
         self._lock = threading.RLock()
-        self._loaded = False
-        self._record: Record | None = None
         self._state: dict[str, bytes] = {}
         # What was read or set: the value, its bytes at that time, and whether it comes back from them as it is.
         self._values: dict[str, tuple[t.Any, bytes, bool]] = {}
         self._changes = Changes()
-        self._forced = False
-        self._purged = False
-        self._warned = False
-        self._owner = self._loaded_owner = None
 
     # -- loading ---------------------------------------------------------------------------------------------------
 

@@ -166,9 +166,13 @@ class FileSystemStore(ServerSideStore, Sweeps):
     @contextlib.contextmanager
     def _locked(self, handle: str) -> t.Iterator[None]:
         """Alone with this handle, among all threads and processes. Here a write's errors are translated."""
+        number = int(handle[:2], 16) % _LOCKS
         try:
-            with self._locks.hold(int(handle[:2], 16) % _LOCKS):
+            self._locks.acquire(number)
+            try:
                 yield
+            finally:
+                self._locks.release(number)
         except OSError as error:
             raise _translated(error) from error
 
@@ -225,17 +229,20 @@ class _Locks:
         self._threads = [threading.Lock() for _ in range(_LOCKS)]
         self._files: dict[int, int] = {}
 
-    @contextlib.contextmanager
-    def hold(self, number: int) -> t.Iterator[None]:
-        with self._threads[number]:
+    def acquire(self, number: int) -> None:
+        self._threads[number].acquire()
+        try:
             descriptor = self._files.get(number)
             if descriptor is None or not os.fstat(descriptor).st_nlink:  # not open yet, or the folder was removed
                 descriptor = self._open(number)
             _lock(descriptor)
-            try:
-                yield
-            finally:
-                _unlock(descriptor)
+        except BaseException:
+            self._threads[number].release()
+            raise
+
+    def release(self, number: int) -> None:
+        _unlock(self._files[number])
+        self._threads[number].release()
 
     def _open(self, number: int) -> int:
         _make_folder(self._root)
