@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
+import threading
 import typing as t
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ..errors import ConfigurationError, SessionGone, StoreFull, StoreUnavailable
 from ..key import SessionKey
 from ..record import FORMAT, HEADER_SIZE, TOMBSTONE_TIME, Record, Tombstone, pack_tombstone, to_ms, unpack
 from .base import ServerSideStore
-from .redis_clients import Cluster, Server, connect
 
-logger = logging.getLogger("flask_sessionstore")
+#: Seconds to wait for a connection, and for an answer, where the URL says nothing else.
+CONNECT_TIMEOUT, TIMEOUT = 1.0, 2.0
 
 # Lua counts from one: the revision stands at 3 to 10, the times at 35, their second at 43 (see record.py).
 _EXPIRED = f"string.byte(head) == {FORMAT} and #head >= {HEADER_SIZE} and struct.unpack('>I8', head, 43) <= now"
@@ -70,55 +73,49 @@ class RedisStore(ServerSideStore):
     """Sessions in Redis.
 
     :param client: any client of redis-py: ``Redis``, ``RedisCluster``, a ``Sentinel``'s ``master_for``. It keeps its
-        own time-outs and retries (redis-py's defaults wait seconds for a dead server), and is never closed here.
+        own time-outs and
+        retries (redis-py's defaults wait seconds for a dead server), and is never closed here.
     :param prefix: put before every handle.
-    :param wait_replicas: how many replicas are to confirm the end or the renewal of a session. Without them, an end
-        is a :exc:`StoreUnavailable`, though the primary has done it, and a renewal a logged warning.
-    :param wait_timeout: how long to wait for them, in seconds; shorter than the client's own time-out.
-    :raises ConfigurationError: if the client decodes its replies: records are bytes; if it cannot wait for replicas.
+    :raises ConfigurationError: if the client decodes its replies: records are bytes.
     """
 
-    def __init__(
-        self, client: Client, *, prefix: str = "session:", wait_replicas: int = 0, wait_timeout: float = 1.0
-    ) -> None:
+    def __init__(self, client: Client, *, prefix: str = "session:") -> None:
         super().__init__(prefix=prefix)
         encoder = getattr(client, "get_encoder", lambda: None)()
         if getattr(encoder, "decode_responses", False):
             raise ConfigurationError(
                 "RedisStore needs a client made without decode_responses=True", key="SESSION_STORE"
             )
-        if wait_replicas and not isinstance(client, (redis.Redis, Server, Cluster)):
-            raise ConfigurationError(
-                f"wait_replicas needs a URL or a redis.Redis: {type(client).__name__} may wait on another connection"
-                " than it wrote on",
-                key="SESSION_STORE_OPTIONS",
-            )
-        if wait_replicas < 0 or wait_timeout < 0.001:  # 0 would be for ever
-            raise ConfigurationError("wait_replicas or wait_timeout is too small", key="SESSION_STORE_OPTIONS")
         self.client = client
-        self.wait_replicas, self.wait_timeout = wait_replicas, wait_timeout
 
     @classmethod
     def from_url(cls, url: str, **options: t.Any) -> t.Self:
-        """``redis://[[user]:password@]host[:port][/database]``, ``rediss://`` (TLS), ``redis+unix:///path?db=0``;
-        ``redis+sentinel://[[user]:password@]host[:port],host.../service[/database]``;
-        ``redis+cluster://[[user]:password@]host[:port],host...``; the same with ``valkey`` for ``redis``.
-        redis-py's own URL arguments may follow (``?socket_timeout=5``).
+        """``redis://[[user]:password@]host[:port][/database]``, ``rediss://`` (TLS), ``redis+unix:///path?db=0``, ``valkey://``,
+        ``valkeys://``. redis-py's own URL arguments may follow (``?socket_timeout=5``).
 
-        Each thread keeps one connection (to each node of a cluster). One that was lost is made again once, to whatever
-        is the primary by then.
+        Each thread keeps one connection. A connection that was lost is made again once.
 
         :raises ConfigurationError: if the URL names no server, or something else in it cannot be used.
         """
+        scheme, _, rest = url.partition("://")
+        scheme = {"redis+unix": "unix", "valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
         try:
-            client = connect(url)
+            _check_server(url, scheme)
+            pool = redis.ConnectionPool.from_url(
+                f"{scheme}://{rest}",
+                **{"socket_connect_timeout": CONNECT_TIMEOUT} if scheme != "unix" else {},
+                socket_timeout=TIMEOUT,
+                max_connections=2**31,  # as many as there are threads
+                retry=Retry(NoBackoff(), 0),
+            )
+            pool.make_connection()  # connects to nothing, but refuses arguments that it does not know
         except ConfigurationError:
             raise
         except (ValueError, TypeError, AttributeError) as error:
             # A ValueError may quote the part of the URL that it is about, and that may be the password.
             why = str(error) if isinstance(error, TypeError) else "percent-encode what is special in a password"
             raise ConfigurationError(f"SESSION_STORE: redis-py refuses the URL ({why})", key="SESSION_STORE") from None
-        return cls(client, **options)
+        return cls(_ConnectionPerThread(pool), **options)
 
     # -- the four primitives ---------------------------------------------------------------------------------------
 
@@ -129,7 +126,6 @@ class RedisStore(ServerSideStore):
         return bool(self._call("SET", self.prefix + handle, data, "PX", to_ms(ttl), "NX"))
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
-        send = self._confirmed if self.wait_replicas and data[1] else self._call
         return bool(self._run(_SWAP, handle, replaces or b"", data, to_ms(ttl), self._now_ms()))
 
     def drop(self, handle: str) -> None:
@@ -188,6 +184,68 @@ class RedisStore(ServerSideStore):
             raise StoreUnavailable("Redis did not answer in time") from error
         except (redis.exceptions.RedisError, OSError) as error:
             raise StoreUnavailable("Redis cannot be reached") from error
+
+
+def _check_server(url: str, scheme: str) -> None:
+    """redis-py would go to localhost without a word."""
+    parts = urlsplit(url)
+    if not (parts.path if scheme == "unix" else parts.hostname):
+        raise ConfigurationError(
+            "SESSION_STORE names no Redis server: write redis://localhost:6379/0", key="SESSION_STORE"
+        )
+
+
+class _ConnectionPerThread:
+    """A client that keeps one connection for each thread.
+
+    redis-py's own takes one from its pool for every command, which costs as much as the round trip.
+    """
+
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        self._pool = pool
+        self._kept = threading.local()
+
+    def execute_command(self, *args: t.Any) -> t.Any:
+        connection = self._connection()
+        try:
+            return _exchange(connection, args)
+        except redis.exceptions.ConnectionError:
+            # The server closes what is idle, and a restarted one knows no connections. Sending twice is safe: every
+            # write carries a revision by which a store recognises its own.
+            return _exchange(connection, args)
+
+    def forget(self) -> None:
+        """In a child process: the parent's connections are the parent's. (The pool sees to its own.)"""
+        self._kept = threading.local()
+
+    def _connection(self) -> t.Any:
+        lease = getattr(self._kept, "lease", None)
+        if lease is None:
+            lease = self._kept.lease = _Lease(self._pool)
+        return lease.connection
+
+
+class _Lease:
+    """A connection out of the pool, given back when its thread ends."""
+
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        self._pool = pool
+        self.connection: t.Any = pool.get_connection()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # the interpreter may be going down
+            self._pool.release(self.connection)
+
+
+def _exchange(connection: t.Any, args: tuple[t.Any, ...]) -> t.Any:
+    try:
+        connection.send_command(*args, check_health=False)
+        return connection.read_response()
+    except redis.exceptions.ResponseError:
+        raise  # an answer all the same
+    except BaseException:
+        connection.disconnect()  # a reply may be under way, which the next command would take for its own
+        raise
 
 
 _DIGESTS = {
