@@ -55,6 +55,8 @@ def _built_in(path: str, extra: str) -> type[SessionStore]:
     try:
         return t.cast("type[SessionStore]", getattr(importlib.import_module(f".{module}", __name__), name))
     except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("flask_sessionstore"):
+            raise
         raise ConfigurationError(
             f"{name} needs a driver that is not installed ({error.name}): pip install 'flask-sessionstore[{extra}]'",
             key="SESSION_STORE",
