@@ -3,8 +3,11 @@
 Two steps. ``_Walk`` goes through the value, refuses what cannot be kept (naming the path), and turns every type that
 MessagePack has no word for into an extension. ``msgspec`` then writes bytes. The walk is ours since no encoder tells
 tuple from list, keeps subclasses apart, sorts sets, or counts depth; it costs about 1.5 µs for a cart of five
-articles. Nothing here can run code on decoding: an extension's tag picks one of the constructors in ``_DECODERS``,
-and there is no other.
+articles. With it, ormsgpack would be no faster (0.43 µs against 0.34 for the same cart); its own hooks would save the
+walk, but silently write UUID, date and Markup keys as text; and typed reads need msgspec anyway.
+
+Nothing here can run code on decoding: an extension's tag picks one of the constructors in ``_DECODERS``, and there is
+no other. msgspec takes no length at its word: a header that promises more than the bytes hold is an error at once.
 
 Encoding is canonical: equal values of the same types give the same bytes in every process. That is how a change is
 noticed.
