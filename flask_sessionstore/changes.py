@@ -14,6 +14,7 @@ from __future__ import annotations
 import typing as t
 
 from . import codec
+from .errors import SessionCorrupt
 
 State = dict[str, bytes]
 
@@ -58,7 +59,10 @@ class Update(t.NamedTuple):
         """The bytes after this update of a value that is ``data`` now, or absent."""
         if data is None:
             return self.default
-        old = codec.decode(data)
+        try:
+            old = codec.decode(data)
+        except SessionCorrupt:  # as good as absent
+            return self.default
         if self.type is not None:
             old = codec.convert(old, self.type, key)
         return codec.encode(self.updater(old), key)

@@ -18,8 +18,8 @@ from .errors import ConfigurationError
 from .lifecycle import Policy
 from .sessions import Rules
 
-#: Where the store comes from: a URL, a SessionStore, or a function of the application. Default: files in the instance
-#: folder.
+#: Where the store comes from: a URL, a SessionStore, a pair (cache, store) of these, or a function of the application.
+#: Default: files in the instance folder.
 SESSION_STORE = "SESSION_STORE"
 #: Keyword arguments for the store that a URL names.
 SESSION_STORE_OPTIONS = "SESSION_STORE_OPTIONS"
@@ -139,11 +139,14 @@ def secrets(app: Flask) -> tuple[str | bytes, ...]:
     fallbacks = app.config.get("SECRET_KEY_FALLBACKS")
     if not fallbacks:
         return (app.secret_key,)
-    if isinstance(fallbacks, (str, bytes)) or not isinstance(fallbacks, Iterable):
+    former = () if isinstance(fallbacks, (str, bytes)) or not isinstance(fallbacks, Iterable) else tuple(fallbacks)
+    # An empty one would verify what anybody signs.
+    if not former or not all(isinstance(secret, (str, bytes)) and secret for secret in former):
         raise ConfigurationError(
-            "SECRET_KEY_FALLBACKS is a list of former secrets: write [former_secret]", key="SECRET_KEY_FALLBACKS"
+            "SECRET_KEY_FALLBACKS is a list of former secrets, none of them empty: write [former_secret]",
+            key="SECRET_KEY_FALLBACKS",
         )
-    return (app.secret_key, *fallbacks)
+    return (app.secret_key, *former)
 
 
 def _policy(app: Flask) -> Policy:

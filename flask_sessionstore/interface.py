@@ -24,7 +24,7 @@ from .stores.base import SessionStore
 
 logger = logging.getLogger("flask_sessionstore")
 
-#: How many cookies of the same name are looked at.
+#: How many cookies of the same name are looked at. Where there are more, none is.
 MAX_COOKIES = 3
 #: What every browser keeps of one Set-Cookie header, in bytes (RFC 6265, section 6.1, asks for 4096 at least; some
 #: count more).
@@ -69,6 +69,7 @@ class StoreSessionInterface(SessionInterface):
             return
         lifecycle = t.cast("Lifecycle", session._source)
         browser = t.cast("_Browser", lifecycle.presented)
+        lifecycle.response_begun = False  # Flask may come again, with another response
         try:
             outcome = lifecycle.commit(session, may_extend=lambda: not _is_public(response))
             self._send(app, browser, outcome, session, response)
@@ -86,7 +87,8 @@ class StoreSessionInterface(SessionInterface):
         finally:
             lifecycle.response_begun = True
             if response.is_streamed:
-                response.call_on_close(lambda: _warn_of_unsaved(session))
+                purged = session._purged
+                response.call_on_close(lambda: _warn_of_unsaved(session, purged))
 
     def _policy_of(self, app: Flask) -> Policy:
         """The policy with what Flask has set now: an application may change these late."""
@@ -185,7 +187,9 @@ class _Browser:
         if start not in header:
             return []
         parts = map(str.strip, header.split(";"))
-        return [part[len(start) :].strip('"') for part in parts if part.startswith(start)][:MAX_COOKIES]
+        values = list(dict.fromkeys(part[len(start) :].strip('"') for part in parts if part.startswith(start)))
+        # More than that is no accident: somebody wants the real one to be overlooked.
+        return values if len(values) <= MAX_COOKIES else []
 
 
 # -- caches between us and the browser -----------------------------------------------------------------------------
@@ -307,7 +311,9 @@ def _propagates(app: Flask) -> bool:
 
 def _turn_into_503(error: StoreUnavailable, response: Response) -> None:
     """Flask would make it a 500. The response is in our hands already, so it is changed in place."""
-    response.close()
+    close = getattr(response.response, "close", None)  # the body alone: the server will close the response itself
+    if close is not None:
+        close()
     response.headers.clear()
     unavailable = error.get_response()
     response.status_code = unavailable.status_code
@@ -316,8 +322,8 @@ def _turn_into_503(error: StoreUnavailable, response: Response) -> None:
     response.set_data(unavailable.get_data())
 
 
-def _warn_of_unsaved(session: Session) -> None:
-    if session.modified:
+def _warn_of_unsaved(session: Session, purged: bool) -> None:
+    if session._is_unsaved() or session._purged is not purged:
         logger.warning(
             "the session was changed while the response was streamed, and nobody saved it: call session.save()"
         )

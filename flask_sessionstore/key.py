@@ -60,11 +60,6 @@ class SessionKey:
             self._handle = hashlib.sha256(str(self).encode("ascii")).hexdigest()
         return self._handle
 
-    @property
-    def has_secret(self) -> bool:
-        """False for a key made by :meth:`of`."""
-        return self._text is not None
-
     def __str__(self) -> str:
         if self._text is None:
             raise SessionError("this session was opened by its handle: its secret is known to the browser alone")

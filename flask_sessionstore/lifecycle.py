@@ -167,7 +167,11 @@ class Lifecycle:
 
     def seed(self) -> t.Mapping[str, object] | None:
         """Data to start a new session with, where no token of ours was presented."""
-        found = self.presented.seed() if self._key is None and self._absence is None else None
+        try:
+            found = self.presented.seed() if self._key is None and self._absence is None else None
+        except Exception as error:
+            self.fail(error)
+            raise
         self._seeded = self._seeded or found is not None
         return found
 
@@ -251,7 +255,10 @@ class Lifecycle:
             try:
                 self.outcome = self._commit(session, may_extend)
             except Exception as error:
+                saved = self.outcome
                 self.fail(error)
+                if not isinstance(error, StoreError):
+                    self.outcome = saved  # what save() stored is alive, and the browser may have no other key to it
                 raise
             self._committed = True
             return self.outcome
@@ -281,7 +288,9 @@ class Lifecycle:
             return self._commit_new(session)
         if dirty:
             return self._commit_changes(session, self._base)
-        return self._extend_seen(self._base, may_extend)
+        outcome = self._extend_seen(self._base, may_extend)
+        session._record = self._base  # with its later end
+        return outcome
 
     # -- nothing changed -------------------------------------------------------------------------------------------
 
@@ -457,6 +466,7 @@ class Lifecycle:
         return session._changes.renewed or (session._owner_changed() and session._owner is not None)
 
     def _drop(self, session: Session, reason: str) -> Outcome:
+        reason = "unknown" if reason == "late" else reason
         logger.warning("session %s: writes were dropped, the session is gone (%s)", _short(self._key), reason)
         signals.session_write_dropped.send(self.policy.sender, handle=self.handle(), reason=reason)
         return self._gone(session, reason)
@@ -483,7 +493,7 @@ class Lifecycle:
         kept = None if base is None or changes.cleared else base
         owner = session._owner_in(state)
         same_owner = base is not None and owner == base.owner
-        permanent, lifetime, deadline = self._metadata(changes.metadata, kept)
+        permanent, lifetime, deadline = self._metadata(changes.metadata, kept, owner)
         created_ms = kept.created_ms if kept is not None and same_owner else now_ms
         end_ms = self.policy.end_ms(deadline, created_ms)
         if 0 < end_ms <= now_ms:
@@ -500,10 +510,14 @@ class Lifecycle:
         )
         return record.written(now_ms, self.policy.idle(record))
 
-    def _metadata(self, assigned: t.Mapping[str, t.Any], kept: Record | None) -> tuple[t.Any, t.Any, t.Any]:
+    def _metadata(
+        self, assigned: t.Mapping[str, t.Any], kept: Record | None, owner: str | None
+    ) -> tuple[t.Any, t.Any, t.Any]:
         """``permanent``, ``lifetime`` and ``deadline``: as assigned, as they were, or as in a new session."""
         if kept is None:
             before: tuple[t.Any, t.Any, t.Any] = (self.rules.permanent, None, None)
+        elif kept.owner not in (None, owner):
+            before = (kept.permanent, None, None)  # how long one user is remembered says nothing about the next
         else:
             before = (kept.permanent, kept.lifetime, kept.deadline)
         if not assigned:

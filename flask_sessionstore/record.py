@@ -97,6 +97,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     idle_ms: int = 0
     end_ms: int = 0
 
+    def __repr__(self) -> str:
+        return f"<Record {self.revision.hex()} {list(self.state)}>"  # no values: it may end up in a log
+
     @property
     def revision(self) -> bytes:
         """The newest revision."""

@@ -7,6 +7,7 @@ compared with the bytes it came from. Everything that needs the store is asked o
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import threading
@@ -29,6 +30,7 @@ T = t.TypeVar("T")
 D = t.TypeVar("D")
 
 _MAX_OWNER = 255
+_MILLISECOND = timedelta(milliseconds=1)  # what a record keeps of a span of time
 # A tuple cannot change, but what lies in it can.
 _MUTABLE = frozenset({list, dict, set, tuple})
 # What stands for an absent value, and for a default that was not given.
@@ -180,9 +182,10 @@ class Session(SessionMixin):
         """Load the session if this is the first touch. To be called under the lock."""
         self.accessed = True
         if not self._loaded and not self._purged:
-            self._adopt(self._source.load())
-            if self._record is None:
-                self._sow(self._source.seed() or {})
+            record = self._source.load()
+            seed = self._source.seed() if record is None else None  # may raise: nothing is adopted then
+            self._adopt(record)
+            self._sow(seed or {})
 
     def _sow(self, seed: t.Mapping[str, object]) -> None:
         """Start with data from elsewhere. Flask's own session keeps ``permanent`` among its data."""
@@ -530,7 +533,7 @@ class Session(SessionMixin):
             raise SessionInsertError(
                 "session.lifetime is a timedelta of at least a second, or None", path="lifetime", type=type(value)
             )
-        self._set_meta("lifetime", value)
+        self._set_meta("lifetime", None if value is None else value - value % _MILLISECOND)
 
     @property
     def deadline(self) -> datetime | None:
@@ -566,6 +569,13 @@ class Session(SessionMixin):
     def modified(self, value: bool) -> None:
         # False takes back no change that was made: what is written is stored.
         self._forced = bool(value)
+
+    def _is_unsaved(self) -> bool:
+        """Whether something was changed since the last commit. What makes no new session is nothing to one."""
+        with self._lock:
+            with contextlib.suppress(SessionInsertError):
+                self._notice_all()
+            return self._changes.writes or (self._record is not None and bool(self._changes))
 
     @property
     def new(self) -> bool:  # type: ignore[override]  # a plain attribute in SessionMixin

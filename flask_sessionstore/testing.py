@@ -96,6 +96,14 @@ class SessionStoreContract:
         self.pass_time(store, 2)
         assert store.load(key) is None
 
+    def test_an_expired_record_is_not_extended(self, store: SessionStore) -> None:
+        key = store.save(Record(state={"a": b"1"}), timedelta(seconds=60))
+        self.pass_time(store, 61)
+        for ttl in (_DAY, None):
+            with pytest.raises(SessionGone):
+                store.update_ttl(key, ttl)
+        assert store.load(key) is None
+
     def test_a_hard_end_is_not_passed(self, store: SessionStore) -> None:
         end_ms = int(store.now() * 1000) + 30_000
         key = store.save(Record(state={"a": b"1"}, end_ms=end_ms), timedelta(seconds=60))
@@ -450,7 +458,7 @@ class FaultyStore(ServerSideStore):
         store.hang("read")          # ... waits until heal(), then fails as a time-out would
         store.fail(times=None)      # everything fails, until heal()
 
-    :param store: where everything goes.
+    :param store: where everything goes, and whose clock counts.
     """
 
     def __init__(self, store: ServerSideStore) -> None:

@@ -1056,9 +1056,10 @@ def test_of_two_dead_cookies_both_are_deleted(server_app: Flask, clock: Clock) -
     assert fate(Browser(server_app, *one.cookies, *two.cookies).does(read)) == DELETED
 
 
-def test_only_three_cookies_are_looked_at(server_app: Flask) -> None:
-    alive = started(server_app, a=1)
-    assert Browser(server_app, *["forged"] * 3, *alive.cookies).data == {}
+def test_of_more_than_three_cookies_none_is_looked_at(server_app: Flask) -> None:
+    """Else three planted ones would hide the visitor's own behind them, and the first be taken for it."""
+    alive, planted = started(server_app, a=1), started(server_app, b=1)
+    assert Browser(server_app, *planted.cookies, "x", "y", *alive.cookies).data == {}
     calls = watch(_store_of(server_app))
     Browser(server_app, *alive.cookies * 5).does(read)
     assert calls == ["load"]
@@ -1147,6 +1148,89 @@ def test_no_cookie_is_sent_for_a_session_that_reload_found_dead(server_app: Flas
         assert dict(session) == {}
 
     assert fate(browser.does(view)) != SET
+
+
+def test_what_save_has_stored_is_not_lost_to_a_failure_at_the_end(server_app: Flask) -> None:
+    """The browser gets the key that the sign-in was saved under, though the response is a 500."""
+    server_app.testing = False
+    browser = started(server_app, cart=[1])
+
+    def view() -> None:
+        sign_in()
+        session.save()
+        session["cart"].append(object())
+
+    response = browser.does(view)
+    assert (response.status_code, fate(response)) == (500, SET)
+    assert browser.data["cart"] == [1]
+    assert "_user_id" in browser.data
+
+
+def test_a_second_response_may_start_a_session(memory_app: Flask) -> None:
+    """Flask saves again where something fails after the first time."""
+
+    def fail(sender: Flask, **_: object) -> None:
+        raise RuntimeError("after the session was saved")
+
+    memory_app.testing = False
+    memory_app.register_error_handler(500, lambda error: (str(session.update(farewell=1)), 500))
+    browser = Browser(memory_app)
+    with request_finished.connected_to(fail, memory_app):
+        response = browser.does(lambda: None)
+    assert (response.status_code, fate(response)) == (500, SET)
+    assert browser.data == {"farewell": 1}
+
+
+def test_an_import_that_fails_is_tried_again(clock: Clock) -> None:
+    answers: list[t.Any] = [RuntimeError("the old store is down"), {"cart": [1]}]
+
+    def import_session(app: Flask, request: object) -> dict[str, object]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return t.cast("dict[str, object]", answer)
+
+    app = make_app(_memory(clock))
+    app.extensions.clear()
+    SessionManager(app, import_session=import_session)
+    browser = Browser(app)
+
+    def view() -> None:
+        with pytest.raises(RuntimeError):
+            session.get("cart")
+        with pytest.raises(RuntimeError):
+            session["flash"] = 1
+
+    assert fate(browser.does(view)) == KEPT
+    assert browser.asks(lambda: session.get("cart")) == [1]
+
+
+def test_how_long_one_user_is_remembered_says_nothing_about_the_next(server_app: Flask) -> None:
+    browser = started(server_app, a=1)
+
+    def sign_in_for_long() -> None:
+        session["_user_id"] = "ann"
+        session.lifetime = timedelta(days=365)
+
+    browser.does(sign_in_for_long)
+    assert browser.asks(lambda: session.lifetime.days if session.lifetime else None) == 365
+    browser.does(lambda: session.pop("_user_id"))
+    assert browser.asks(lambda: session.lifetime) is None
+
+
+def test_a_stream_without_changes_of_a_session_warns_of_nothing(
+    memory_app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a view assigned that makes no session is no change that somebody forgot to save."""
+
+    def view() -> t.Iterator[str]:
+        session.permanent = True
+        session.clear()
+        session.modified = True
+        return iter(["streamed"])
+
+    Browser(memory_app).does(view)
+    assert warnings_in(caplog) == []
 
 
 def test_a_value_that_save_refused_can_be_mended(memory_app: Flask) -> None:

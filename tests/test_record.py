@@ -306,3 +306,10 @@ def test_revision_and_times_have_the_places_that_engines_rely_on() -> None:
     numbers = bytes(range(100))
     assert list(numbers[REVISION]) == list(range(2, 10))
     assert list(numbers[TIMES]) == list(range(34, 50))
+
+
+def test_repr_shows_keys_and_no_values() -> None:
+    shown = repr(Record(state={"cart": b"secret"}, owner="somebody"))
+    assert "cart" in shown
+    assert "secret" not in shown
+    assert "somebody" not in shown

@@ -271,6 +271,14 @@ def test_a_new_file_that_was_cut_off_is_nothing(folder: Path) -> None:
     assert store.load(key) is not None
 
 
+@pytest.mark.parametrize("left", [b"", b"\0half of a record"], ids=["empty", "half"])
+def test_a_new_file_that_was_cut_off_is_swept(folder: Path, left: bytes) -> None:
+    store = FileSystemStore(folder)
+    cut_off(folder, store.save(Record(state={"a": b"1"}), DAY), {"": left})
+    store.delete_expired()
+    assert list(folder.glob("??/*")) == []
+
+
 def test_readers_never_miss_a_record_that_is_being_exchanged(folder: Path) -> None:
     """Between the two renames no file has the record's name; a reader then looks again under the lock."""
     store = FileSystemStore(folder)

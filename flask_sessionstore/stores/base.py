@@ -170,7 +170,7 @@ class ServerSideStore(SessionStore):
     def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
         record = record.written(self._now_ms(), ttl)
         if not self.swap(key.handle, pack(record), record.left, replaces=replaces):
-            raise self._lost(key.handle)
+            raise self._outcome(self._find(key.handle))
         return key
 
     def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
@@ -274,6 +274,8 @@ class ServerSideStore(SessionStore):
         try:
             return self.swap(handle, pack_tombstone(tombstone), TOMBSTONE_TIME, replaces=replaces)
         except StoreFull:
+            if replaces is not None and self._endable(handle)[1] != replaces:
+                return False  # the engine refused before it compared
             self.drop(handle)
             return True
 
@@ -282,9 +284,6 @@ class ServerSideStore(SessionStore):
         found = self._find(handle)
         if not (isinstance(found, Tombstone) and found.revision == tombstone.revision):
             raise self._outcome(found)
-
-    def _lost(self, handle: str) -> SessionConflict | SessionGone:
-        return self._outcome(self._find(handle))
 
     def _outcome(self, found: Record | Tombstone | None) -> SessionConflict | SessionGone:
         if isinstance(found, Record):

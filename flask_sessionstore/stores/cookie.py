@@ -9,7 +9,7 @@ from datetime import timedelta
 from itsdangerous.encoding import base64_decode, base64_encode
 from itsdangerous.exc import BadData
 
-from ..errors import ConfigurationError, SessionCorrupt
+from ..errors import ConfigurationError, SessionCorrupt, SessionGone
 from ..key import SessionKey
 from ..record import Record, Tombstone, pack, unpack
 from .base import SessionStore
@@ -71,7 +71,10 @@ class CookieStore(SessionStore):
         return self.save(record, ttl)
 
     def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
-        record = _unpack(str(key)).extended(int(self.now() * 1000), ttl)
+        record = self.load(key)
+        if record is None:
+            raise SessionGone("the session expired")
+        record = record.extended(int(self.now() * 1000), ttl)
         return _StateKey(_pack(record)), record
 
     def delete(self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False) -> None:

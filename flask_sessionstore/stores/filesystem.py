@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
-import sys
 import threading
 import typing as t
 from datetime import timedelta
@@ -35,15 +35,10 @@ from ..errors import ConfigurationError, StoreFull, StoreUnavailable
 from ..record import HEADER_SIZE, TIMES, is_tombstone, revision_of
 from .base import ServerSideStore, Sweeps, has_expired
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
 _SPARES = ("+", "~")
 _LOCKS = 64
 _TAKEN = b"\0"  # in the place of the first byte of a file that is being written
-_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_CLOEXEC = os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # os.read asks for this much at first: nearly every session fits.
@@ -202,7 +197,8 @@ class FileSystemStore(ServerSideStore, Sweeps):
     def _has_expired(self, handle: str) -> bool:
         """Without the lock, and so only probably."""
         try:
-            return has_expired(_read(self._path(handle), HEADER_SIZE), self.now())
+            head = _read(self._path(handle), HEADER_SIZE)
+            return head[:1] in (b"", _TAKEN) or has_expired(head, self.now())
         except FileNotFoundError:
             return True
         except OSError as error:
@@ -212,7 +208,7 @@ class FileSystemStore(ServerSideStore, Sweeps):
         path = self._path(handle)
         with self._locked(handle):
             head = _read_locked(path, HEADER_SIZE)
-            if head is not None and not has_expired(head, self.now()):
+            if head and not has_expired(head, self.now()):
                 return False
             _remove_all(path)
             return head is not None
@@ -235,13 +231,13 @@ class _Locks:
             descriptor = self._files.get(number)
             if descriptor is None or not os.fstat(descriptor).st_nlink:  # not open yet, or the folder was removed
                 descriptor = self._open(number)
-            _lock(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         except BaseException:
             self._threads[number].release()
             raise
 
     def release(self, number: int) -> None:
-        _unlock(self._files[number])
+        fcntl.flock(self._files[number], fcntl.LOCK_UN)
         self._threads[number].release()
 
     def _open(self, number: int) -> int:
@@ -256,23 +252,6 @@ class _Locks:
         for descriptor in self._files.values():
             with contextlib.suppress(OSError):
                 os.close(descriptor)
-
-
-if sys.platform == "win32":
-
-    def _lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
-
-    def _unlock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
-else:
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-    def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _read(path: str, size: int | None = None) -> bytes:
@@ -380,8 +359,6 @@ def _check_folder(root: str) -> None:
     status = os.stat(root)
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), root)
-    if sys.platform == "win32":
-        return
     if status.st_uid != os.geteuid() and os.geteuid() != 0:
         raise ConfigurationError("the session folder belongs to another user", key="SESSION_STORE")
     if stat.S_IMODE(status.st_mode) & 0o022:
