@@ -23,6 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("SESSIONSTORE_VENV") or ROOT / ".venv").absolute()
+EXTRAS = ["crypto", "memcached", "mongodb", "redis", "sqlalchemy", "testing"]
 SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
 
 
@@ -48,13 +49,13 @@ def shop(options: list[str]) -> int:
 
 def test(options: list[str]) -> int:
     """Run the tests, one process for each processor; -n0 runs them in this one."""
-    install(extras=["redis", "crypto", "testing"], groups=["test"])
+    install(extras=EXTRAS, groups=["test"])
     return run("pytest", "-n", "auto", *options)
 
 
 def check(_options: list[str]) -> int:
     """Run every check, and fail if one fails."""
-    install(extras=["redis", "crypto", "testing"], groups=["test", "check"])
+    install(extras=EXTRAS, groups=["test", "check"])
     checks = [
         run("ruff", "check"),
         run("ruff", "format", "--check"),

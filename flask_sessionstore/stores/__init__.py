@@ -18,16 +18,30 @@ ENTRY_POINTS = "flask_sessionstore.stores"
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _REDIS = ("redis:RedisStore", "redis")
+_SQL = ("sqlalchemy:SQLAlchemyStore", "sqlalchemy")
+_MONGODB = ("mongodb:MongoDBStore", "mongodb")
 #: Scheme -> (module and class, the extra that brings its driver).
 _BUILT_IN = {
     "cookie": ("cookie:CookieStore", ""),
     "file": ("filesystem:FileSystemStore", ""),
     "memory": ("memory:MemoryStore", ""),
-    "redis": _REDIS,
-    "rediss": _REDIS,
+    "memcached": ("memcached:MemcachedStore", "memcached"),
+    "mongodb": _MONGODB,
+    "mongodb+srv": _MONGODB,
     "redis+unix": _REDIS,
-    "valkey": _REDIS,
-    "valkeys": _REDIS,
+    **{
+        f"{name}{kind}": _REDIS
+        for name in ("redis", "rediss", "valkey", "valkeys")
+        for kind in ("", "+sentinel", "+cluster")
+    },
+    # These with any driver of SQLAlchemy's: postgresql+psycopg:// ...
+    "sqlite": _SQL,
+    "postgresql": _SQL,
+    "postgres": _SQL,  # which is told the right spelling
+    "mysql": _SQL,
+    "mariadb": _SQL,
+    "oracle": _SQL,
+    "mssql": _SQL,
 }
 
 
@@ -57,6 +71,10 @@ def _built_in(path: str, extra: str) -> type[SessionStore]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("flask_sessionstore"):
             raise
+        if error.name == "fcntl":
+            raise ConfigurationError(
+                f"{name} needs a POSIX system: take memory: or redis://...", key="SESSION_STORE"
+            ) from error
         raise ConfigurationError(
             f"{name} needs a driver that is not installed ({error.name}): pip install 'flask-sessionstore[{extra}]'",
             key="SESSION_STORE",
@@ -68,6 +86,9 @@ def _store_class(scheme: str) -> type[SessionStore]:
         return _built_in(*_BUILT_IN[scheme])
     for entry_point in entry_points(group=ENTRY_POINTS, name=scheme):
         return t.cast("type[SessionStore]", entry_point.load())
+    dialect, plus, _ = scheme.partition("+")
+    if plus and _BUILT_IN.get(dialect) is _SQL:
+        return _built_in(*_SQL)
     known = ", ".join(sorted(_BUILT_IN))
     raise ConfigurationError(
         f"SESSION_STORE: no store is known for the URL scheme {scheme!r}; there are {known},"

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import threading
+import logging
 import typing as t
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from ..errors import ConfigurationError, SessionGone, StoreFull, StoreUnavailable
 from ..key import SessionKey
 from ..record import FORMAT, HEADER_SIZE, TOMBSTONE_TIME, Record, Tombstone, pack_tombstone, to_ms, unpack
 from .base import ServerSideStore
+from .redis_clients import Cluster, Server, execute_commands
+from .redis_urls import connect
 
-#: Seconds to wait for a connection, and for an answer, where the URL says nothing else.
-CONNECT_TIMEOUT, TIMEOUT = 1.0, 2.0
+logger = logging.getLogger("flask_sessionstore")
+
+# Kinds of tombstones, as they stand in the second byte of their bytes (see record.py).
+_ENDED, _RENEWED = 1, 3
 
 # Lua counts from one: the revision stands at 3 to 10, the times at 35, their second at 43 (see record.py).
 _EXPIRED = f"string.byte(head) == {FORMAT} and #head >= {HEADER_SIZE} and struct.unpack('>I8', head, 43) <= now"
@@ -51,12 +52,17 @@ redis.call('PEXPIRE', KEYS[1], math.max(expires - now, 1))
 return head
 """
 
+# A tombstone that stands gets the end that it has once more, for a WAIT asks only for what its own connection wrote.
 #: KEYS: name. ARGV: tombstone, its time to live in ms, now in ms. Returns the tombstone that stood there, if any.
 _END = f"""
 local head, now = redis.call('GETRANGE', KEYS[1], 0, {HEADER_SIZE + 31}), tonumber(ARGV[3])
 if (#head == 0 and redis.call('EXISTS', KEYS[1]) == 0) or ({_EXPIRED}) then return false end
 local kind = #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and string.byte(head, 2) or 0
-if kind >= 1 and kind <= 3 then return head end
+if kind >= 1 and kind <= 3 then
+    local left = redis.call('PTTL', KEYS[1])
+    if left > 0 then redis.call('PEXPIRE', KEYS[1], left) end
+    return head
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return false
 """
@@ -73,49 +79,55 @@ class RedisStore(ServerSideStore):
     """Sessions in Redis.
 
     :param client: any client of redis-py: ``Redis``, ``RedisCluster``, a ``Sentinel``'s ``master_for``. It keeps its
-        own time-outs and
-        retries (redis-py's defaults wait seconds for a dead server), and is never closed here.
+        own time-outs and retries (redis-py's defaults wait seconds for a dead server), and is never closed here.
     :param prefix: put before every handle.
-    :raises ConfigurationError: if the client decodes its replies: records are bytes.
+    :param wait_replicas: how many replicas are to confirm the end or the renewal of a session. Without them, an end
+        is a ``StoreUnavailable``, though the primary has done it, and a renewal a logged warning.
+    :param wait_timeout: how long to wait for them, in seconds; shorter than the client's own time-out.
+    :raises ConfigurationError: if the client decodes its replies: records are bytes; if it cannot wait for replicas.
     """
 
-    def __init__(self, client: Client, *, prefix: str = "session:") -> None:
+    def __init__(
+        self, client: Client, *, prefix: str = "session:", wait_replicas: int = 0, wait_timeout: float = 1.0
+    ) -> None:
         super().__init__(prefix=prefix)
         encoder = getattr(client, "get_encoder", lambda: None)()
         if getattr(encoder, "decode_responses", False):
             raise ConfigurationError(
                 "RedisStore needs a client made without decode_responses=True", key="SESSION_STORE"
             )
+        if wait_replicas and not isinstance(client, (redis.Redis, Server, Cluster)):
+            raise ConfigurationError(
+                f"wait_replicas needs a URL or a redis.Redis: {type(client).__name__} may wait on another connection"
+                " than it wrote on",
+                key="SESSION_STORE_OPTIONS",
+            )
+        if wait_replicas < 0 or wait_timeout < 0.001:  # 0 would be for ever
+            raise ConfigurationError("wait_replicas or wait_timeout is too small", key="SESSION_STORE_OPTIONS")
         self.client = client
+        self.wait_replicas, self.wait_timeout = wait_replicas, wait_timeout
 
     @classmethod
     def from_url(cls, url: str, **options: t.Any) -> t.Self:
-        """``redis://[[user]:password@]host[:port][/database]``, ``rediss://`` (TLS), ``redis+unix:///path?db=0``, ``valkey://``,
-        ``valkeys://``. redis-py's own URL arguments may follow (``?socket_timeout=5``).
+        """``redis://[[user]:password@]host[:port][/database]``, ``rediss://`` (TLS), ``redis+unix:///path?db=0``;
+        ``redis+sentinel://[[user]:password@]host[:port],host.../service[/database]``;
+        ``redis+cluster://[[user]:password@]host[:port],host...``; these two with ``rediss`` (TLS); all with ``valkey``.
+        redis-py's own URL arguments may follow (``?socket_timeout=5``).
 
-        Each thread keeps one connection. A connection that was lost is made again once.
+        Each thread keeps one connection (to each node of a cluster). One that was lost is made again once, to whatever
+        is the primary by then.
 
         :raises ConfigurationError: if the URL names no server, or something else in it cannot be used.
         """
-        scheme, _, rest = url.partition("://")
-        scheme = {"redis+unix": "unix", "valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
         try:
-            _check_server(url, scheme)
-            pool = redis.ConnectionPool.from_url(
-                f"{scheme}://{rest}",
-                **{"socket_connect_timeout": CONNECT_TIMEOUT} if scheme != "unix" else {},
-                socket_timeout=TIMEOUT,
-                max_connections=2**31,  # as many as there are threads
-                retry=Retry(NoBackoff(), 0),
-            )
-            pool.make_connection()  # connects to nothing, but refuses arguments that it does not know
+            client = connect(url)
         except ConfigurationError:
             raise
         except (ValueError, TypeError, AttributeError) as error:
             # A ValueError may quote the part of the URL that it is about, and that may be the password.
             why = str(error) if isinstance(error, TypeError) else "percent-encode what is special in a password"
             raise ConfigurationError(f"SESSION_STORE: redis-py refuses the URL ({why})", key="SESSION_STORE") from None
-        return cls(_ConnectionPerThread(pool), **options)
+        return cls(client, **options)
 
     # -- the four primitives ---------------------------------------------------------------------------------------
 
@@ -126,10 +138,10 @@ class RedisStore(ServerSideStore):
         return bool(self._call("SET", self.prefix + handle, data, "PX", to_ms(ttl), "NX"))
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
-        return bool(self._run(_SWAP, handle, replaces or b"", data, to_ms(ttl), self._now_ms()))
+        return bool(self._run(_SWAP, handle, replaces or b"", data, to_ms(ttl), self._now_ms(), kind=data[1]))
 
     def drop(self, handle: str) -> None:
-        self._call("DEL", self.prefix + handle)
+        self._call("DEL", self.prefix + handle, kind=_ENDED)
 
     # -- verbs in one round trip -----------------------------------------------------------------------------------
 
@@ -150,29 +162,34 @@ class RedisStore(ServerSideStore):
 
     def _end_at_once(self, handle: str, kind: str) -> None:
         tombstone = self._tombstone(kind)
-        data = self._run(_END, handle, pack_tombstone(tombstone), to_ms(TOMBSTONE_TIME), self._now_ms())
+        data = self._run(_END, handle, pack_tombstone(tombstone), to_ms(TOMBSTONE_TIME), self._now_ms(), kind=_ENDED)
         found = None if data is None else unpack(data)
         if isinstance(found, Tombstone) and found.successor is not None:
             self._end(found.successor, kind=kind)
 
     def after_fork(self) -> None:
-        if isinstance(self.client, _ConnectionPerThread):
+        if isinstance(self.client, (Server, Cluster)):
             self.client.forget()
 
     # -- how ------------------------------------------------------------------------------------------------------
 
-    def _run(self, script: str, handle: str, *args: t.Any) -> t.Any:
+    def _run(self, script: str, handle: str, *args: t.Any, kind: int = 0) -> t.Any:
         """Run a script by its digest; by its text where the server does not know it (yet, or after a restart)."""
         try:
-            return self._call("EVALSHA", _DIGESTS[script], 1, self.prefix + handle, *args)
+            return self._call("EVALSHA", _DIGESTS[script], 1, self.prefix + handle, *args, kind=kind)
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, redis.exceptions.NoScriptError):
                 raise
-        return self._call("EVAL", script, 1, self.prefix + handle, *args)
+        return self._call("EVAL", script, 1, self.prefix + handle, *args, kind=kind)
 
-    def _call(self, *command: t.Any) -> t.Any:
-        """The one place where redis-py's exceptions are translated."""
+    def _call(self, *command: t.Any, kind: int = 0) -> t.Any:
+        """The one place where redis-py's exceptions are translated.
+
+        :param kind: of the tombstone that the command leaves; 0: none.
+        """
         try:
+            if kind and self.wait_replicas:
+                return self._call_and_wait(command, kind)
             return self.client.execute_command(*command)
         except redis.exceptions.OutOfMemoryError as error:
             raise StoreFull("Redis has no memory left") from error
@@ -182,70 +199,23 @@ class RedisStore(ServerSideStore):
             raise StoreUnavailable("Redis refused a command") from error
         except redis.exceptions.TimeoutError as error:
             raise StoreUnavailable("Redis did not answer in time") from error
-        except (redis.exceptions.RedisError, OSError) as error:
+        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
             raise StoreUnavailable("Redis cannot be reached") from error
 
+    def _call_and_wait(self, command: tuple[t.Any, ...], kind: int) -> t.Any:
+        """Leave a tombstone, and have the replicas confirm it.
 
-def _check_server(url: str, scheme: str) -> None:
-    """redis-py would go to localhost without a word."""
-    parts = urlsplit(url)
-    if not (parts.path if scheme == "unix" else parts.hostname):
-        raise ConfigurationError(
-            "SESSION_STORE names no Redis server: write redis://localhost:6379/0", key="SESSION_STORE"
-        )
-
-
-class _ConnectionPerThread:
-    """A client that keeps one connection for each thread.
-
-    redis-py's own takes one from its pool for every command, which costs as much as the round trip.
-    """
-
-    def __init__(self, pool: redis.ConnectionPool) -> None:
-        self._pool = pool
-        self._kept = threading.local()
-
-    def execute_command(self, *args: t.Any) -> t.Any:
-        connection = self._connection()
-        try:
-            return _exchange(connection, args)
-        except redis.exceptions.ConnectionError:
-            # The server closes what is idle, and a restarted one knows no connections. Sending twice is safe: every
-            # write carries a revision by which a store recognises its own.
-            return _exchange(connection, args)
-
-    def forget(self) -> None:
-        """In a child process: the parent's connections are the parent's. (The pool sees to its own.)"""
-        self._kept = threading.local()
-
-    def _connection(self) -> t.Any:
-        lease = getattr(self._kept, "lease", None)
-        if lease is None:
-            lease = self._kept.lease = _Lease(self._pool)
-        return lease.connection
-
-
-class _Lease:
-    """A connection out of the pool, given back when its thread ends."""
-
-    def __init__(self, pool: redis.ConnectionPool) -> None:
-        self._pool = pool
-        self.connection: t.Any = pool.get_connection()
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # the interpreter may be going down
-            self._pool.release(self.connection)
-
-
-def _exchange(connection: t.Any, args: tuple[t.Any, ...]) -> t.Any:
-    try:
-        connection.send_command(*args, check_health=False)
-        return connection.read_response()
-    except redis.exceptions.ResponseError:
-        raise  # an answer all the same
-    except BaseException:
-        connection.disconnect()  # a reply may be under way, which the next command would take for its own
-        raise
+        Whoever ended a session has to know that a failover may bring it back. A renewal is only logged: to refuse what
+        has been done would cost the visitor the new key, and so the session.
+        """
+        wait = ("WAIT", self.wait_replicas, int(self.wait_timeout * 1000))
+        reply, confirmed = execute_commands(self.client, command, wait)
+        if confirmed >= self.wait_replicas or reply == 0:  # that is, nothing was there to end
+            return reply
+        if kind != _RENEWED:
+            raise StoreUnavailable("the session has ended, but too few replicas confirm it: a failover may undo it")
+        logger.warning("too few replicas confirm the renewal of a session: a failover may undo it")
+        return reply
 
 
 _DIGESTS = {

@@ -1,0 +1,230 @@
+"""CachingStore: a fast store in front of a lasting one.
+
+The store is the truth: every write goes there first, and only what it says counts. The cache spares it reads. A load
+that the cache answers is one that happened up to ``max_age`` ago, by a browser that had seen nothing newer.
+
+In the cache a record wears other times: made when its reading began (*before* the store was asked), expiring
+``max_age`` later; so every engine takes it for what it is, and sweeps it in time. Its own times stand behind it. A
+tombstone is the same in both tiers. It is final, so it is served until it expires, and nothing takes its place: whoever
+was slow to read what stood there before cannot bring it back.
+"""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+from datetime import timedelta
+
+from ..errors import ConfigurationError, SessionCorrupt, SessionError, SessionGone, SessionTooLarge, StoreFull
+from ..key import SessionKey
+from ..record import (
+    REVISION,
+    TIMES,
+    TOMBSTONE_TIME,
+    Record,
+    Tombstone,
+    expires_ms_of,
+    is_tombstone,
+    move_times,
+    revision_of,
+    to_ms,
+)
+from .base import ServerSideStore, Sweeps, has_expired
+
+logger = logging.getLogger("flask_sessionstore")
+
+R = t.TypeVar("R")
+
+# A cache that failed is left alone for as long. No entry is good for longer, so none outlives a write it missed.
+_REST = TOMBSTONE_TIME
+_TIMES_SIZE = TIMES.stop - TIMES.start
+_REVISIONS = range(REVISION.start, TIMES.start, REVISION.stop - REVISION.start)
+# Losing this often in a row against other writers of one entry: then there is to be none.
+_MAX_LOSSES = 3
+
+
+class CachingStore(ServerSideStore):
+    """Sessions in a store, and what was read or written lately also in a cache.
+
+    A cached record is served only to a browser that has not seen a newer one, so that everybody reads their own
+    writes; what others wrote under the same session may be missing for ``max_age``, and a session that ended elsewhere
+    may be served for as long. Absence is never cached. A cache that fails, is slow or full never fails a request.
+
+    If the store can sweep, so can this one: then it is a :class:`~flask_sessionstore.stores.Sweeps` too.
+
+    :param cache: what is asked first: it may lose anything at any time. Its clock becomes that of ``store``.
+    :param store: where sessions are kept.
+    :param max_age: for how long a cached record is served, counted from before it was read. At most ten seconds, for
+        tombstones stand no longer.
+    :raises ConfigurationError: if these cannot be paired.
+    """
+
+    def __init__(
+        self, cache: ServerSideStore, store: ServerSideStore, *, max_age: timedelta = timedelta(seconds=2)
+    ) -> None:
+        pair: tuple[object, ...] = (cache, store)
+        if cache is store or not all(isinstance(one, ServerSideStore) for one in pair):
+            raise ConfigurationError(
+                "SESSION_STORE: a pair is a cache and a store, both on the server's side, and not the same",
+                key="SESSION_STORE",
+            )
+        if not timedelta(0) < max_age <= TOMBSTONE_TIME:
+            raise ConfigurationError("CachingStore: max_age must be above 0 and at most 10 seconds", key="max_age")
+        super().__init__(prefix=store.prefix)
+        self.cache = cache
+        self.store = store
+        self.max_age = max_age
+        self._failed_at = float("-inf")
+        cache.clock = store.now
+        if type(self) is CachingStore and isinstance(store, Sweeps):
+            self.__class__ = _SweepingCachingStore
+
+    @property
+    def clock(self) -> t.Callable[[], float]:
+        """The store's clock, for both."""
+        return self.store.clock
+
+    @clock.setter
+    def clock(self, clock: t.Callable[[], float]) -> None:
+        self.store.clock = clock
+
+    # -- the four primitives: those of the store ------------------------------------------------------------------
+
+    def read(self, handle: str) -> bytes | None:
+        began_ms = self._now_ms()
+        data = self.store.read(handle)
+        expires_ms = None if data is None else expires_ms_of(data)
+        if data is None or expires_ms is None or expires_ms <= began_ms:
+            self._ask_cache(self._forget, handle)
+        else:
+            self._ask_cache(self._keep, handle, data, began_ms)
+        return data
+
+    def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
+        began_ms = self._now_ms()
+        added = self.store.add(handle, data, ttl)
+        if added:
+            self._ask_cache(self._keep, handle, data, began_ms)
+        return added
+
+    def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
+        began_ms = self._now_ms()
+        swapped = False
+        try:
+            swapped = self.store.swap(handle, data, ttl, replaces=replaces)
+        finally:
+            if swapped:
+                self._ask_cache(self._keep, handle, data, began_ms)
+            else:  # another has written, or nobody knows: whatever was cached is not to be believed
+                self._ask_cache(self._forget, handle)
+        return swapped
+
+    def drop(self, handle: str) -> None:
+        try:
+            self.store.drop(handle)
+        finally:
+            self._ask_cache(self._forget, handle)
+
+    # -- the cache -------------------------------------------------------------------------------------------------
+
+    def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
+        found = self._ask_cache(self._cached, key.handle, seen) if seen else None
+        if found is None:
+            found = self._find(key.handle)
+        if isinstance(found, Tombstone):
+            raise SessionGone("the session ended", kind=found.kind)
+        return found
+
+    def _ask_cache(self, call: t.Callable[..., R], *args: t.Any) -> R | None:
+        """Do something with the cache, if it works. After a failure it is left alone for a while."""
+        if 0 <= self.now() - self._failed_at < _REST.total_seconds():
+            return None
+        try:
+            return call(*args)
+        except SessionError as error:
+            self._failed_at = self.now()
+            logger.warning("the session cache is not used for a while: %s", error, exc_info=error.__cause__)
+            return None
+
+    def _cached(self, handle: str, seen: bytes) -> Record | Tombstone | None:
+        """What the cache may tell a browser that has seen the revision which begins with ``seen``."""
+        found = self._read_entry(self.cache.read(handle))
+        if isinstance(found, Record) and not any(revision.startswith(seen) for revision in found.revisions):
+            return None
+        return found
+
+    def _keep(self, handle: str, data: bytes, began_ms: int) -> None:
+        """Put into the cache what stood in the store at some time after ``began_ms``, unless it has later news."""
+        entry, ttl = data, TOMBSTONE_TIME
+        if not is_tombstone(data):
+            entry, ttl = move_times(data, began_ms, began_ms + to_ms(self.max_age)) + data[TIMES], self.max_age
+        try:
+            for _ in range(_MAX_LOSSES):
+                current = self.cache.read(handle)
+                if self._stays(current, entry) or self._put(handle, current, entry, ttl):
+                    return
+        except SessionTooLarge:
+            logger.debug("a session of %s bytes is too large for the cache", len(data))
+        except StoreFull:
+            self.cache.drop(handle)  # which needs no room
+            raise
+        self.cache.drop(handle)
+
+    def _put(self, handle: str, current: bytes | None, entry: bytes, ttl: timedelta) -> bool:
+        """Put ``entry`` in the place of ``current``; False if something else stands there by now."""
+        if current is None or has_expired(current, self.now()):
+            return self.cache.add(handle, entry, ttl)
+        return self.cache.swap(handle, entry, ttl, replaces=revision_of(current) or None)
+
+    def _stays(self, current: bytes | None, entry: bytes) -> bool:
+        """Whether ``current`` is later news than ``entry``."""
+        found = self._read_entry(current)
+        if current is None or found is None or isinstance(found, Tombstone):
+            return found is not None
+        if is_tombstone(entry):
+            return False
+        theirs, ours = _revisions(current), _revisions(entry)
+        if theirs[0] in ours[1:] or ours[0] in theirs[1:]:
+            return ours[0] in theirs
+        return _times(current) >= _times(entry)
+
+    def _forget(self, handle: str) -> None:
+        """Drop a cached record; a tombstone stays."""
+        entry = self.cache.read(handle)
+        if entry is not None and not isinstance(self._read_entry(entry), Tombstone):
+            self.cache.drop(handle)
+
+    def _read_entry(self, entry: bytes | None) -> Record | Tombstone | None:
+        """What the cache's bytes say; None if they are too old, from the future (a clock was set), or damaged."""
+        if entry is None:
+            return None
+        try:
+            if is_tombstone(entry):
+                return self._open(entry)
+            now_ms = self._now_ms()
+            began_ms = int.from_bytes(entry[TIMES][:8], "big")
+            if not began_ms <= now_ms < began_ms + to_ms(self.max_age):
+                return None
+            return self._open(entry[: TIMES.start] + entry[-_TIMES_SIZE:] + entry[TIMES.stop : -_TIMES_SIZE])
+        except SessionCorrupt:
+            return None
+
+
+class _SweepingCachingStore(CachingStore, Sweeps):
+    """A CachingStore whose store can sweep."""
+
+    def delete_expired(self, limit: int | None = None) -> int:
+        """Remove expired records from the store, and return how many; from the cache too, if it can sweep."""
+        if isinstance(self.cache, Sweeps):
+            self._ask_cache(self.cache.delete_expired, limit)
+        return t.cast(Sweeps, self.store).delete_expired(limit)
+
+
+def _revisions(data: bytes) -> list[bytes]:
+    """The last four revisions of a packed record, newest first."""
+    return [data[start : start + 8] for start in _REVISIONS]
+
+
+def _times(entry: bytes) -> bytes:
+    """When a cached record was last written or extended, and then when it was read; in bytes that compare as times."""
+    return entry[-_TIMES_SIZE:] + entry[TIMES]

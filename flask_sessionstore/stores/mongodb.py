@@ -1,0 +1,285 @@
+"""MongoDBStore: sessions in MongoDB, over pymongo. Provisional: not yet verified against MongoDB.
+
+A record is one document::
+
+    {"_id": "<prefix><handle>", "data": Binary, "revision": "<hex>", "expires_ms": Long, "expires": Date}
+
+``data`` is the whole record; what stands beside it is for the filters of updates (``revision``, ``expires_ms``) and for
+the TTL index (``expires``), which is the broom. Writes wait for a majority, reads ask the primary for what a majority
+has: so what one request was promised the next one reads, failovers included.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+import typing as t
+import warnings
+import weakref
+from datetime import timedelta
+from urllib.parse import parse_qsl, urlsplit
+
+from bson.binary import Binary
+from bson.codec_options import DEFAULT_CODEC_OPTIONS
+from bson.errors import BSONError
+from bson.int64 import Int64
+from pymongo import MongoClient, ReadPreference, WriteConcern, errors
+from pymongo.collection import Collection
+from pymongo.read_concern import ReadConcern
+
+from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
+from ..record import expires_ms_of, revision_of, to_datetime
+from .base import ServerSideStore, Sweeps
+
+Document = dict[str, t.Any]
+
+#: What a URL's client is like where the URL says nothing else: how many milliseconds it waits for a server, for a
+#: connection and for an answer, and that it tries nothing again. The store does so itself, once, and not after a wait.
+SETTINGS: Document = {
+    "serverSelectionTimeoutMS": 2000,
+    "connectTimeoutMS": 1000,
+    "socketTimeoutMS": 2000,
+    "waitQueueTimeoutMS": 2000,
+    "retryReads": False,
+    "retryWrites": False,
+}
+#: Milliseconds that MongoDB is to wait for a majority: less than we wait for the answer, which then says so.
+CONFIRM_TIMEOUT = 1500
+
+# MongoDB's numbers for: a document or what an update would make of it is too large; the disk is full.
+_TOO_LARGE, _FULL = {10334, 17419}, {14031}
+_BATCH = 500
+# Seconds after which nothing is sent again: the visitor has waited long enough.
+_PATIENCE = 1.0
+_R = t.TypeVar("_R")
+
+_logger = logging.getLogger("flask_sessionstore")
+
+
+class MongoDBStore(ServerSideStore, Sweeps):
+    """Sessions in MongoDB.
+
+    :param collection: pymongo's ``Collection``, or a function that makes one: then it is called at first use, and again
+        in a child process, where a client of the parent is not to be used. Its client keeps its own time-outs, and is
+        never closed here. Write concern, read concern and read preference are this store's.
+    :param prefix: put before every handle.
+    """
+
+    def __init__(
+        self, collection: Collection[Document] | t.Callable[[], Collection[Document]], *, prefix: str = "session:"
+    ) -> None:
+        super().__init__(prefix=prefix)
+        self._make: t.Callable[[], Collection[Document]]
+        self._make = (lambda: collection) if isinstance(collection, Collection) else collection
+        self._made: Collection[Document] | None = None
+        self._owned = False
+        self._close: weakref.finalize[..., t.Any] | None = None
+        self._lock = threading.Lock()
+        self._has_index = False
+
+    @classmethod
+    def from_url(
+        cls, url: str, *, database: str | None = None, collection: str = "sessions", **options: t.Any
+    ) -> t.Self:
+        """``mongodb://[user:password@]host[:port][,host...]/database``, ``mongodb+srv://``; pymongo's own URL arguments
+        may follow.
+
+        :param database: its name, where the URL has none.
+        :param collection: its name.
+        :raises ConfigurationError: if the URL names no server or no database, or something in it cannot be used.
+        """
+        connect = functools.partial(_connect, url, database, collection)
+        store = cls(connect, **options)
+        store._owned = True
+        store._made = store._prepare(_checked(connect))  # it connects to nothing yet
+        return store
+
+    def create_schema(self) -> None:
+        """Make the TTL index by which MongoDB removes expired sessions; it may be there.
+
+        The first new session of a process makes it too.
+
+        :raises StoreUnavailable: if MongoDB cannot be reached, or refuses.
+        """
+        _call(lambda: self._collection.create_index("expires", expireAfterSeconds=0))
+        self._has_index = True
+
+    # -- the four primitives ---------------------------------------------------------------------------------------
+
+    def read(self, handle: str) -> bytes | None:
+        found = _call(lambda: self._collection.find_one({"_id": self.prefix + handle}, {"data": 1}))
+        if found is None:
+            return None
+        data = found.get("data")
+        return data if isinstance(data, bytes) else b""  # none of ours: as corrupt as no bytes
+
+    def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
+        name, fields = self.prefix + handle, _fields(data)
+        try:
+            _call(lambda: self._collection.insert_one({"_id": name, **fields}))
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, errors.DuplicateKeyError):
+                raise
+            return self._set({"_id": name, "expires_ms": {"$lte": self._now_ms()}}, fields)
+        if not self._has_index:
+            self._try_index()
+        return True
+
+    def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
+        which: Document = {"_id": self.prefix + handle, "expires_ms": {"$gt": self._now_ms()}}
+        if replaces is not None:
+            which["revision"] = replaces.hex()
+        return self._set(which, _fields(data))
+
+    def drop(self, handle: str) -> None:
+        _call(lambda: self._collection.delete_one({"_id": self.prefix + handle}))
+
+    # -- abilities -------------------------------------------------------------------------------------------------
+
+    def delete_expired(self, limit: int | None = None) -> int:
+        deleted = 0
+        while limit is None or deleted < limit:
+            names = self._expired(_BATCH if limit is None else min(_BATCH, limit - deleted))
+            if not names:
+                break
+            deleted += self._delete(names)
+        return deleted
+
+    def _expired(self, limit: int) -> list[str]:
+        which = {
+            "expires": {"$lte": to_datetime(self._now_ms())},  # the index
+            "_id": {"$gte": self.prefix, "$lt": self.prefix + "g"},  # handles are hexadecimal
+        }
+        return _call(lambda: [found["_id"] for found in self._collection.find(which, {"_id": 1}, limit=limit)])
+
+    def _delete(self, names: list[str]) -> int:
+        which = {"_id": {"$in": names}, "expires_ms": {"$lte": self._now_ms()}}
+        return _call(lambda: self._collection.delete_many(which)).deleted_count
+
+    # -- how ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _collection(self) -> Collection[Document]:
+        if self._made is not None:
+            return self._made
+        with self._lock:
+            if self._made is None:
+                self._made = self._prepare(self._make())
+            return self._made
+
+    def _set(self, which: Document, fields: Document) -> bool:
+        """Write ``fields`` to the document that ``which`` describes; False if there is none. None is ever made."""
+        return _call(lambda: self._collection.update_one(which, {"$set": fields})).matched_count == 1
+
+    def _try_index(self) -> None:
+        """Once in a process. A store works without its broom, so a failure is not the request's."""
+        self._has_index = True
+        try:
+            self.create_schema()
+        except StoreUnavailable:
+            _logger.warning(
+                "MongoDB did not make the TTL index of the sessions: expired ones stay until create_schema() works, or"
+                " delete_expired() is called",
+                exc_info=True,
+            )
+
+    def _prepare(self, collection: Collection[Document]) -> Collection[Document]:
+        """The collection with what this store relies on. A client that is this store's goes with it."""
+        if self._owned:
+            self._close = weakref.finalize(self, collection.database.client.close)
+        wait = collection.write_concern.document.get("wtimeout") or CONFIRM_TIMEOUT
+        return collection.with_options(
+            DEFAULT_CODEC_OPTIONS,
+            ReadPreference.PRIMARY,
+            WriteConcern("majority", wtimeout=wait),
+            ReadConcern("majority"),
+        )
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        if self._close is not None:
+            self._close.detach()
+        if self._made is not None:
+            _of_parents.append(self._made)
+        self._made = None
+
+
+# Clients of a parent process must not be closed, and collecting one that was not is a warning.
+_of_parents: list[Collection[Document]] = []
+
+
+def _fields(data: bytes) -> Document:
+    """What a document says besides its name."""
+    expires_ms = expires_ms_of(data) or 0
+    return {
+        "data": Binary(data),
+        "revision": revision_of(data).hex(),
+        "expires_ms": Int64(expires_ms),
+        "expires": to_datetime(expires_ms),
+    }
+
+
+def _call(operation: t.Callable[[], _R]) -> _R:
+    """The one place where pymongo's exceptions are translated."""
+    try:
+        return _twice(operation)
+    except errors.DocumentTooLarge as error:
+        raise SessionTooLarge("the session is larger than a document of MongoDB's may be") from error
+    except errors.OperationFailure as error:
+        raise _refusal(error) from error
+    except (errors.NetworkTimeout, errors.WaitQueueTimeoutError) as error:
+        raise StoreUnavailable("MongoDB did not answer in time") from error
+    except (errors.PyMongoError, BSONError, OSError) as error:
+        raise StoreUnavailable("MongoDB cannot be reached") from error
+
+
+def _twice(operation: t.Callable[[], _R]) -> _R:
+    """Do it again if the connection was lost, or what was the primary is none any more.
+
+    Sending twice is safe: every write carries a revision by which a store recognises its own.
+    """
+    began = time.monotonic()
+    try:
+        return operation()
+    except (errors.NetworkTimeout, errors.ServerSelectionTimeoutError):
+        raise
+    except errors.AutoReconnect:
+        if time.monotonic() - began > _PATIENCE:
+            raise  # pymongo's monitor gave up a server that did not answer, and what waited for it
+        return operation()
+
+
+def _refusal(error: errors.OperationFailure) -> Exception:
+    if error.code in _TOO_LARGE:
+        return SessionTooLarge("the session is larger than a document of MongoDB's may be")
+    if error.code in _FULL:
+        return StoreFull("MongoDB has no room left")
+    if isinstance(error, errors.WTimeoutError):
+        return StoreUnavailable("MongoDB's servers did not confirm a write in time")
+    if error.timeout:
+        return StoreUnavailable("MongoDB did not answer in time")
+    return StoreUnavailable("MongoDB refused a command")
+
+
+def _connect(url: str, database: str | None, collection: str) -> Collection[Document]:
+    given = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
+    settings = {name: value for name, value in SETTINGS.items() if name.lower() not in given}
+    client: MongoClient[Document] = MongoClient(url, connect=False, **settings)
+    return client.get_default_database(database)[collection]
+
+
+def _checked(connect: t.Callable[[], Collection[Document]]) -> Collection[Document]:
+    """What pymongo made of a URL. It may quote the password in what it says of another: its words are kept back."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # an unknown argument is no more than a warning to pymongo
+            return connect()
+    except (errors.PyMongoError, ValueError, TypeError, OSError, Warning):
+        raise ConfigurationError(
+            "SESSION_STORE: pymongo refuses the URL. Write mongodb://user:password@host:27017/database, percent-encode"
+            " what is special in a password, and spell arguments as pymongo does; database= and collection= are in"
+            " SESSION_STORE_OPTIONS",
+            key="SESSION_STORE",
+        ) from None

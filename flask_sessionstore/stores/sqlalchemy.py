@@ -1,0 +1,289 @@
+"""SQLAlchemyStore: sessions in a table of a relational database.
+
+Each operation is one statement, sent on a connection of the store's own that commits by itself: no transaction of the
+application is joined, prolonged or ended. Who may write is decided by the statement's own condition, and who did by
+the number of rows that it changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import typing as t
+import weakref
+from datetime import timedelta
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
+
+from ..errors import ConfigurationError, SessionError, SessionTooLarge, StoreFull, StoreUnavailable
+from ..record import revision_of, to_ms
+from .base import ServerSideStore, Sweeps
+from .sqlalchemy_engine import make_engine
+
+# What failed within this many seconds failed at once, not by a time-out: worth a second try.
+_AT_ONCE = 0.5
+# Rows removed by one statement of a sweep: few enough to hold no lock for long.
+_BATCH = 500
+_LONGEST_PREFIX = 64
+
+_MYSQL = ("mysql", "mariadb")
+# What databases say: SQLite by name, PostgreSQL by SQLSTATE, MySQL and MariaDB by number.
+_FULL = {"SQLITE_FULL", "53100", 1021, 1114}
+_TOO_LARGE = {"SQLITE_TOOBIG", 1153, 1406}
+_LOCKED = {"SQLITE_BUSY", "SQLITE_LOCKED", "55P03", 1205}
+_NO_TABLE = {"42P01", 1146}
+_DEADLOCK = {"40P01", "40001", 1213, 1020}
+
+
+class TableMissing(StoreUnavailable):
+    """The table for the sessions is not there: :meth:`SQLAlchemyStore.create_schema` was not called yet."""
+
+
+class SQLAlchemyStore(ServerSideStore, Sweeps):
+    """Sessions in a database that SQLAlchemy reaches.
+
+    :param engine: of the application (Flask-SQLAlchemy's ``db.engine``). Connections are taken from its pool, set to
+        commit by themselves, and given back after each statement; its time-outs are its own.
+    :param table: the table's name.
+    :param schema: the schema it is in, where the database has such; None: the connection's own.
+    :param prefix: kept in a column beside every handle: applications with different ones can share a table.
+    :raises ConfigurationError: if ``engine`` is something else, or has one connection only (SQLite in memory): its
+        transactions would be the application's.
+    """
+
+    def __init__(
+        self, engine: Engine, *, table: str = "flask_sessions", schema: str | None = None, prefix: str = "session:"
+    ) -> None:
+        super().__init__(prefix=prefix)
+        if len(prefix) > _LONGEST_PREFIX:
+            raise ConfigurationError(
+                f"SQLAlchemyStore: a prefix has at most {_LONGEST_PREFIX} characters", key="SESSION_KEY_PREFIX"
+            )
+        _check_engine(engine)
+        #: Where connections come from.
+        self.engine = engine
+        #: The table, with its index.
+        self.table = _make_table(table, schema)
+        #: What holds the table, for tools such as Alembic.
+        self.metadata = self.table.metadata
+        self._engine: Engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._parents: list[object] = []
+        self._prepare()
+
+    @classmethod
+    def from_url(cls, url: str, **options: t.Any) -> t.Self:
+        """Any URL of SQLAlchemy's: ``postgresql://``, ``mysql://`` and ``mariadb://``, ``sqlite:///file``.
+
+        Where the URL names no driver, psycopg or PyMySQL is used. The driver's own arguments may follow
+        (``?connect_timeout=3``).
+
+        :raises ConfigurationError: if the URL cannot work, or its driver is not installed.
+        """
+        engine = make_engine(url)
+        store = cls(engine, **options)
+        store._engine = engine  # commits by itself without being told each time
+        weakref.finalize(store, engine.dispose)
+        return store
+
+    # -- the table -------------------------------------------------------------------------------------------------
+
+    def create_schema(self) -> None:
+        """Create the table and its index, where they are missing. May be called at any time, by many at once.
+
+        :raises StoreUnavailable: if the database cannot be reached, or does not let us.
+        """
+        things: list[t.Any] = [self.table, *self.table.indexes]
+        for thing in things:
+            try:
+                thing.create(self._engine, checkfirst=True)
+            except exc.SQLAlchemyError as error:
+                if not self._has_table():  # else somebody was faster
+                    raise self._translated(error) from error
+
+    def _has_table(self) -> bool:
+        with contextlib.suppress(exc.SQLAlchemyError):
+            return sa.inspect(self._engine).has_table(self.table.name, schema=self.table.schema)
+        return False
+
+    # -- the four primitives ---------------------------------------------------------------------------------------
+
+    def read(self, handle: str) -> bytes | None:
+        rows = self._run(self._read, {"name": handle, "space": self.prefix, "now": self._now_ms()})
+        return rows[0][0] if rows else None
+
+    def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
+        row = self._row(handle, data, ttl)
+        return any(self._run(statement, row) for statement in self._add_steps)
+
+    def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
+        row = self._row(handle, data, ttl)
+        if replaces is None:
+            return bool(self._run(self._swap_any, row))
+        return bool(self._run(self._swap, {**row, "old": replaces}))
+
+    def drop(self, handle: str) -> None:
+        self._run(self._drop, {"name": handle, "space": self.prefix})
+
+    def delete_expired(self, limit: int | None = None) -> int:
+        removed = 0
+        while limit is None or removed < limit:
+            size = _BATCH if limit is None else min(_BATCH, limit - removed)
+            row = {"space": self.prefix, "now": self._now_ms(), "size": size}
+            names = [name for (name,) in self._run(self._expired, row)]
+            gone = self._run(self._sweep, {**row, "names": names}) if names else 0
+            removed += gone
+            if len(names) < size or not gone:  # if all of them went meanwhile, somebody else is sweeping
+                break
+        return removed
+
+    def after_fork(self) -> None:
+        # Kept, for to forget connections is to close them, and they are the parent's.
+        self._parents.append(self.engine.pool)
+        self.engine.dispose(close=False)
+
+    # -- how ------------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """Make the statements, once. (Their parameters must not have the names of columns.)"""
+        row = self.table.c
+        new = {
+            "revision": sa.bindparam("new", type_=row.revision.type),
+            "expires_at": sa.bindparam("end", type_=row.expires_at.type),
+            "data": sa.bindparam("bytes", type_=row.data.type),
+        }
+        here = (row.handle == sa.bindparam("name"), row.prefix == sa.bindparam("space"))
+        expired, alive = row.expires_at <= sa.bindparam("now"), row.expires_at > sa.bindparam("now")
+        self._read = sa.select(row.data).where(*here, alive)
+        self._swap_any = sa.update(self.table).where(*here, alive).values(new)
+        self._swap = self._swap_any.where(row.revision == sa.bindparam("old"))
+        self._drop = sa.delete(self.table).where(*here)
+        ours = row.prefix == sa.bindparam("space")
+        self._expired = sa.select(row.handle).where(ours, expired).order_by(row.expires_at).limit(sa.bindparam("size"))
+        # A sum, lest a planner goes by the index of the ends once more, through all that have expired.
+        still_expired = row.expires_at + 0 <= sa.bindparam("now")
+        names = row.handle.in_(sa.bindparam("names", expanding=True))
+        self._sweep = sa.delete(self.table).where(names, ours, still_expired)
+
+        values = {"handle": sa.bindparam("name"), "prefix": sa.bindparam("space"), **new}
+        key = [row.handle, row.prefix]
+        self._add_steps: tuple[t.Any, ...]
+        dialect: t.Any = {"sqlite": sqlite, "postgresql": postgresql}.get(self.engine.dialect.name, sa)
+        adding = dialect.insert(self.table).values(values).execution_options(preserve_rowcount=True)
+        if dialect is sa:
+            # A free name, or that of an expired row, or one that a sweep has freed in between.
+            self._add_steps = (adding, sa.update(self.table).where(*here, expired).values(new), adding)
+        else:
+            self._add_steps = (adding.on_conflict_do_update(index_elements=key, set_=new, where=expired),)
+
+    def _row(self, handle: str, data: bytes, ttl: timedelta) -> dict[str, t.Any]:
+        now = self._now_ms()
+        return {
+            "name": handle,
+            "space": self.prefix,
+            "new": revision_of(data),
+            "end": now + to_ms(ttl),
+            "bytes": data,
+            "now": now,
+        }
+
+    def _run(self, statement: t.Any, values: dict[str, t.Any], *, again: bool = True) -> t.Any:
+        """Run a statement; the rows that it finds, or the number of those that it changed."""
+        started = time.monotonic()
+        try:
+            with self._engine.connect() as connection:
+                result = connection.execute(statement, values)
+                return result.all() if result.returns_rows else result.rowcount
+        except exc.IntegrityError:
+            return 0  # the name is taken
+        except exc.SQLAlchemyError as error:
+            # A server closes what is idle, and a restarted one knows no connections. Sending twice is safe: every
+            # write carries a revision by which a store recognises its own.
+            if not (again and _may_pass(error) and time.monotonic() - started < _AT_ONCE):
+                raise self._translated(error) from error
+        return self._run(statement, values, again=False)
+
+    def _translated(self, error: exc.SQLAlchemyError) -> SessionError:
+        """The one place where SQLAlchemy's exceptions are translated."""
+        database = f"the session database ({self.engine.dialect.name})"
+        if isinstance(error, exc.TimeoutError):
+            return StoreUnavailable(
+                f"{database}: no connection of the Engine's pool came free in time; see its pool_size and max_overflow"
+            )
+        if not isinstance(error, exc.DBAPIError):
+            return StoreUnavailable(f"{database} cannot be used")
+        error.hide_parameters = True  # the cause is logged, and what is in a session is not
+        code = _code(error)
+        if code in _FULL:
+            return StoreFull(f"{database} has no room left")
+        if code in _TOO_LARGE:
+            return SessionTooLarge(f"the session is larger than {database} takes")
+        if code in _NO_TABLE or "no such table" in str(error.orig):
+            return TableMissing(
+                f"{database} has no table {self.table.fullname}: call create_schema() of the store once, or bring it in"
+                " by a migration"
+            )
+        if code in _LOCKED:
+            return StoreUnavailable(f"{database} is locked by another connection")
+        if error.statement is None:
+            return StoreUnavailable(f"{database} cannot be reached, or does not let us in")
+        return StoreUnavailable(f"{database} {'did not answer' if error.connection_invalidated else 'refused'}")
+
+
+def _may_pass(error: exc.SQLAlchemyError) -> bool:
+    return isinstance(error, exc.DBAPIError) and (error.connection_invalidated or _code(error) in _DEADLOCK)
+
+
+def _code(error: exc.DBAPIError) -> object:
+    """The code that the database gave an error."""
+    first = next(iter(getattr(error.orig, "args", ())), None)
+    if isinstance(first, int):
+        return first
+    names = ("sqlite_errorname", "sqlstate", "pgcode")
+    return next(filter(None, (getattr(error.orig, name, None) for name in names)), None)
+
+
+def _make_table(name: str, schema: str | None) -> sa.Table:
+    """Names compare byte by byte, whatever the database's language, and records may be as large as they like."""
+    handle = (
+        sa.String(64)
+        .with_variant(mysql.CHAR(64, charset="ascii", collation="ascii_bin"), *_MYSQL)
+        .with_variant(sa.String(64, collation="C"), "postgresql")
+    )
+    prefix = (
+        sa.String(_LONGEST_PREFIX)
+        .with_variant(mysql.VARCHAR(_LONGEST_PREFIX, charset="utf8mb4", collation="utf8mb4_bin"), *_MYSQL)
+        .with_variant(sa.String(_LONGEST_PREFIX, collation="C"), "postgresql")
+    )
+    table = sa.Table(
+        name,
+        sa.MetaData(),
+        sa.Column("handle", handle, primary_key=True),
+        sa.Column("prefix", prefix, primary_key=True),
+        sa.Column("revision", sa.LargeBinary().with_variant(mysql.BINARY(8), *_MYSQL), nullable=False),
+        sa.Column("expires_at", sa.BigInteger, nullable=False, comment="milliseconds since 1970"),
+        sa.Column("data", sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), *_MYSQL), nullable=False),
+        schema=schema,
+        mysql_engine="InnoDB",
+        mariadb_engine="InnoDB",
+    )
+    sa.Index(f"ix_{name}_expires_at", table.c.prefix, table.c.expires_at)
+    return table
+
+
+def _check_engine(engine: object) -> None:
+    if not isinstance(engine, Engine) or engine.dialect.is_async:
+        raise ConfigurationError(
+            f"SQLAlchemyStore takes a synchronous Engine, such as db.engine, not a {type(engine).__name__};"
+            " for a URL there is SQLAlchemyStore.from_url",
+            key="SESSION_STORE",
+        )
+    if isinstance(engine.pool, (SingletonThreadPool, StaticPool)):
+        raise ConfigurationError(
+            "SQLAlchemyStore cannot share an Engine of one connection (SQLite in memory): its transactions would be"
+            ' the application\'s. Set SESSION_STORE to "memory:", or to the URL of another database',
+            key="SESSION_STORE",
+        )

@@ -1,0 +1,640 @@
+"""MongoDBStore: the contract where MONGODB_URL names a server; else what can be known without one.
+
+Without MongoDB, the commands sent are looked at by pymongo's own monitoring, and they are answered by nx-27017, which
+speaks the protocol and is not MongoDB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import time
+import typing as t
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, timedelta
+from uuid import uuid4
+
+import pytest
+from bson.binary import Binary
+from http_support import KEPT, fate, make_app, started
+from memcached_server import NXServer
+from pymongo import MongoClient, ReadPreference, WriteConcern, errors, monitoring
+from pymongo.collection import Collection
+
+from flask_sessionstore import (
+    ConfigurationError,
+    Record,
+    SessionConflict,
+    SessionGone,
+    SessionKey,
+    SessionTooLarge,
+    StoreUnavailable,
+    session,
+)
+from flask_sessionstore.record import pack
+from flask_sessionstore.stores import ServerSideStore, StoreFull
+from flask_sessionstore.stores import mongodb as module
+from flask_sessionstore.stores.mongodb import MongoDBStore
+from flask_sessionstore.testing import StoreContract, later
+
+DAY = timedelta(days=1)
+#: The variable with the URL of a MongoDB to test with, database included. Asked for and unreachable is a failure.
+MONGODB_URL = "MONGODB_URL"
+Documents = Collection[dict[str, t.Any]]
+pass_time = StoreContract().pass_time
+
+
+def alive(store: ServerSideStore, key: SessionKey) -> Record:
+    record = store.load(key)
+    assert record is not None
+    return record
+
+
+# -- the contract on MongoDB ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mongodb_url() -> str:
+    url = os.environ.get(MONGODB_URL)
+    if not url:
+        pytest.skip(f"no MongoDB: {MONGODB_URL} names none")
+    return url
+
+
+@pytest.fixture(scope="module")
+def mongodb(mongodb_url: str) -> Iterator[Documents]:
+    """A collection of our own, removed at the end."""
+    with MongoClient[dict[str, t.Any]](mongodb_url, serverSelectionTimeoutMS=5000) as client:
+        collection = client.get_default_database("test")[f"sessions_{uuid4().hex}"]
+        yield collection
+        collection.drop()
+
+
+def set_data(documents: Documents, name: str, data: bytes) -> None:
+    documents.update_one({"_id": name}, {"$set": {"data": Binary(data)}})
+
+
+class TestMongoDBStore(StoreContract):
+    @pytest.fixture
+    def store(self, mongodb_url: str, mongodb: Documents) -> ServerSideStore:
+        self.documents = mongodb
+        self.open = functools.partial(
+            MongoDBStore.from_url, mongodb_url, database="test", collection=mongodb.name, prefix=f"{uuid4()}:"
+        )
+        return self.open()
+
+    def peek(self, store: ServerSideStore, handle: str) -> bytes | None:
+        found = self.documents.find_one({"_id": store.prefix + handle})
+        return None if found is None else t.cast("bytes", found["data"])
+
+    def poke(self, store: ServerSideStore, handle: str, data: bytes) -> None:
+        set_data(self.documents, store.prefix + handle, data)
+
+    def reopen(self, store: ServerSideStore) -> t.Callable[[], ServerSideStore]:
+        return self.open
+
+
+class TestMongoDBStoreOnAGivenCollection(TestMongoDBStore):
+    """With its own concerns, which give way to the store's."""
+
+    @pytest.fixture
+    def store(self, mongodb_url: str, mongodb: Documents) -> ServerSideStore:
+        self.documents = mongodb
+        prefix = f"{uuid4()}:"
+        self.open = functools.partial(
+            MongoDBStore.from_url, mongodb_url, database="test", collection=mongodb.name, prefix=prefix
+        )
+        return MongoDBStore(mongodb.with_options(write_concern=WriteConcern(0)), prefix=prefix)
+
+
+def test_mongodb_is_told_when_to_remove_what_has_expired(mongodb: Documents) -> None:
+    store = MongoDBStore(mongodb)
+    store.create_schema()
+    store.create_schema()
+    (index,) = [index for index in mongodb.list_indexes() if "expireAfterSeconds" in index]
+    assert (dict(index["key"]), index["expireAfterSeconds"]) == ({"expires": 1}, 0)
+    key = store.save(Record(state={"a": b"1"}), timedelta(hours=1))
+    for ttl in (timedelta(hours=1), timedelta(hours=2)):
+        store.update_ttl(key, ttl)
+        found = mongodb.find_one({"_id": f"session:{key.handle}"})
+        assert found is not None
+        assert found["expires"].replace(tzinfo=UTC) == alive(store, key).expires_at
+
+
+def test_mongodb_refuses_a_document_over_its_limit(mongodb: Documents) -> None:
+    store = MongoDBStore(mongodb)
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    record = alive(store, key)
+    for size in (2**24 - 100, 2**24, 2**25):
+        with pytest.raises(SessionTooLarge):
+            store.update(key, later(record, {"a": bytes(size)}), DAY, replaces=record.revision)
+        with pytest.raises(SessionTooLarge):
+            store.save(Record(state={"a": bytes(size)}), DAY)
+    assert alive(store, key) == record
+
+
+def test_a_wrong_password_is_unavailable_and_not_shown(mongodb: Documents) -> None:
+    """nx-27017 knows no passwords."""
+    host, port = mongodb.database.client.address or ("", 0)
+    store = MongoDBStore.from_url(f"mongodb://ann:wrong-secret@{host}:{port}/test")
+    with pytest.raises(StoreUnavailable) as caught:
+        store.load(SessionKey.generate())
+    assert "wrong-secret" not in str(caught.value)
+
+
+# -- the protocol: a smoke test ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def nx() -> Iterator[NXServer]:
+    with NXServer() as server:
+        yield server
+
+
+@pytest.fixture
+def start() -> Iterator[t.Callable[[], NXServer]]:
+    """Start servers for this test alone."""
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(NXServer())
+
+
+class Sent(monitoring.CommandListener):
+    """The commands sent, without what pymongo sends of its own accord."""
+
+    def __init__(self) -> None:
+        self.commands: list[dict[str, t.Any]] = []
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if event.command_name not in ("endSessions", "hello", "ping"):
+            self.commands.append(dict(event.command))
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
+
+
+@pytest.fixture
+def sent() -> Sent:
+    return Sent()
+
+
+@pytest.fixture
+def documents(nx: NXServer, sent: Sent) -> Iterator[Documents]:
+    """An empty collection whose commands are noted."""
+    with MongoClient[dict[str, t.Any]](nx.url, event_listeners=[sent]) as client:
+        yield client.test[f"sessions_{uuid4().hex}"]
+
+
+@pytest.fixture
+def store(documents: Documents) -> MongoDBStore:
+    return MongoDBStore(documents)
+
+
+class TestProtocol(StoreContract):
+    """The contract as far as nx-27017 goes. What passes here may yet fail on MongoDB."""
+
+    @pytest.fixture
+    def store(self, nx: NXServer, documents: Documents) -> ServerSideStore:
+        self.documents = documents
+        self.open = functools.partial(
+            MongoDBStore.from_url, nx.url, database="test", collection=documents.name, prefix=f"{uuid4()}:"
+        )
+        return self.open()
+
+    def peek(self, store: ServerSideStore, handle: str) -> bytes | None:
+        found = self.documents.find_one({"_id": store.prefix + handle})
+        return None if found is None else t.cast("bytes", found["data"])
+
+    def poke(self, store: ServerSideStore, handle: str, data: bytes) -> None:
+        set_data(self.documents, store.prefix + handle, data)
+
+    def reopen(self, store: ServerSideStore) -> t.Callable[[], ServerSideStore]:
+        return self.open
+
+
+# -- the commands --------------------------------------------------------------------------------------------------
+
+MAJORITY = {"w": "majority", "wtimeout": 1500}
+
+
+def new(store: MongoDBStore) -> tuple[SessionKey, Record, str]:
+    """A session, and the name of its document."""
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    return key, alive(store, key), store.prefix + key.handle
+
+
+def test_a_new_session_is_one_insert_and_the_first_makes_the_index(store: MongoDBStore, sent: Sent) -> None:
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    insert, index = sent.commands
+    (document,) = insert["documents"]
+    record = alive(store, key)
+    assert document == {
+        "_id": f"session:{key.handle}",
+        "data": Binary(pack(record)),
+        "revision": record.revision.hex(),
+        "expires_ms": record.expires_ms,
+        "expires": record.expires_at,
+    }
+    assert insert["writeConcern"] == MAJORITY
+    assert [(i["key"], i["expireAfterSeconds"]) for i in index["indexes"]] == [({"expires": 1}, 0)]
+    sent.commands.clear()
+    store.save(Record(state={"a": b"1"}), DAY)
+    assert [next(iter(command)) for command in sent.commands] == ["insert"]
+
+
+def test_reads_ask_the_primary_for_what_a_majority_has(documents: Documents, sent: Sent) -> None:
+    given = documents.with_options(read_preference=ReadPreference.SECONDARY)
+    MongoDBStore(given).load(SessionKey.generate())
+    (find,) = sent.commands
+    assert find["readConcern"] == {"level": "majority"}
+    assert find.get("$readPreference", {"mode": "primary"})["mode"] in ("primary", "primaryPreferred")
+    assert MongoDBStore(given)._collection.read_preference == ReadPreference.PRIMARY
+    assert list(find["filter"]) == ["_id"]
+
+
+def test_a_write_is_one_conditional_update_that_makes_nothing(store: MongoDBStore, sent: Sent) -> None:
+    key, record, name = new(store)
+    sent.commands.clear()
+    newer = later(record, {"a": b"2"})
+    store.update(key, newer, DAY, replaces=record.revision)
+    (command,) = sent.commands
+    (update,) = command["updates"]
+    assert command["writeConcern"] == MAJORITY
+    assert update["q"].pop("expires_ms").keys() == {"$gt"}
+    assert update["q"] == {"_id": name, "revision": record.revision.hex()}
+    assert set(update["u"]) == {"$set"}
+    assert update["u"]["$set"].keys() == {"data", "revision", "expires_ms", "expires"}
+    assert update["u"]["$set"]["revision"] == newer.revision.hex()
+    assert not update.get("upsert")
+    assert not update.get("multi")
+
+
+def test_a_write_concern_of_the_collection_gives_way_and_its_wait_stays(documents: Documents, sent: Sent) -> None:
+    store = MongoDBStore(documents.with_options(write_concern=WriteConcern(1, wtimeout=700)))
+    store.save(Record(state={"a": b"1"}), DAY)
+    assert sent.commands[0]["writeConcern"] == {"w": "majority", "wtimeout": 700}
+
+
+def test_every_operation_is_as_many_round_trips_as_promised(store: MongoDBStore, sent: Sent) -> None:
+    key, record, _ = new(store)
+
+    def trips(call: t.Callable[[], t.Any]) -> list[str]:
+        sent.commands.clear()
+        call()
+        return [next(iter(command)) for command in sent.commands]
+
+    assert trips(lambda: store.load(key)) == ["find"]
+    assert trips(lambda: store.update(key, record, DAY, replaces=record.revision)) == ["update"]
+    assert trips(lambda: store.update_ttl(key)) == ["find", "update"]
+    assert trips(lambda: store.delete(SessionKey.generate())) == ["find"]
+    assert trips(lambda: store.drop("0" * 64)) == ["delete"]
+    assert trips(lambda: store.renew(key, record, DAY, replaces=record.revision)) == ["insert", "update"]
+    assert trips(store.delete_expired) == ["find"]
+
+
+def test_a_name_that_is_taken_is_replaced_only_if_it_has_expired(store: MongoDBStore, sent: Sent) -> None:
+    now = int(store.now() * 1000)
+    old, data = (pack(Record(state={"a": v}).written(now, timedelta(seconds=5))) for v in (b"1", b"2"))
+    assert store.add("name", old, DAY)
+    sent.commands.clear()
+    assert not store.add("name", data, DAY)
+    insert, command = sent.commands
+    assert "insert" in insert
+    (update,) = command["updates"]
+    assert update["q"]["_id"] == "session:name"
+    assert update["q"]["expires_ms"].keys() == {"$lte"}
+    assert not update.get("upsert")
+    pass_time(store, 6)
+    assert store.add("name", data, DAY)
+    assert store.read("name") == data
+
+
+def test_a_sweep_goes_in_batches_and_keeps_to_its_prefix(documents: Documents, sent: Sent) -> None:
+    store, other = MongoDBStore(documents), MongoDBStore(documents, prefix="other:")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BATCH", 3)
+        for _ in range(7):
+            store.save(Record(state={"a": b"1"}), timedelta(seconds=5))
+        kept = other.save(Record(state={"a": b"1"}), timedelta(seconds=5))
+        pass_time(store, 6)
+        sent.commands.clear()
+        assert store.delete_expired() == 7
+    finds = [command for command in sent.commands if "find" in command]
+    deletes = [command["deletes"][0] for command in sent.commands if "delete" in command]
+    assert [len(delete["q"]["_id"]["$in"]) for delete in deletes] == [3, 3, 1]
+    assert {find["limit"] for find in finds} == {3}
+    assert all(delete["q"]["expires_ms"].keys() == {"$lte"} for delete in deletes)
+    alive(other, kept)
+
+
+# -- settings ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mongodb://",
+        "mongodb:///shop",
+        "mongodb://host",
+        "mongodb://user:secret@host",
+        "mongodb://user:secret@/shop",
+        "mongodb://host:port/shop",
+        "mongodb://user:sec@ret@host/shop",
+        "mongodb://user:sec/ret@host/shop",
+        "mongodb://user:secret@host/shop?nonsense=1",
+        "mongodb://user:secret@host/shop?socketTimeoutMS=soon",
+        "mongodb://user:secret@host/shop?tls=true&tlsCAFile=/nowhere/secret",
+        "http://user:secret@host/shop",
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_and_not_quoted(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        MongoDBStore.from_url(url)
+    assert caught.value.key == "SESSION_STORE"
+    told = f"{caught.value!r}{caught.value.__cause__!r}"
+    assert not any(part in told for part in ("secret", "sec@", "sec/", "ret@"))
+
+
+def test_a_collection_of_a_forbidden_name_is_refused() -> None:
+    with pytest.raises(ConfigurationError):
+        MongoDBStore.from_url("mongodb://host/shop", collection="")
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "name"),
+    [
+        ("mongodb://host/shop", {}, "shop.sessions"),
+        ("mongodb://host", {"database": "other"}, "other.sessions"),
+        ("mongodb://host/shop", {"collection": "visits"}, "shop.visits"),
+        ("mongodb://one,two:1234/shop?replicaSet=rs", {}, "shop.sessions"),
+    ],
+)
+def test_a_url_names_database_and_collection(url: str, options: dict[str, str], name: str) -> None:
+    assert MongoDBStore.from_url(url, **options)._collection.full_name == name
+
+
+def test_an_option_that_is_unknown_is_a_type_error() -> None:
+    with pytest.raises(TypeError):
+        MongoDBStore.from_url("mongodb://host/shop", nonsense=1)
+
+
+def test_waits_are_set_and_those_of_the_url_stay() -> None:
+    client = MongoDBStore.from_url("mongodb://host/shop?sockettimeoutms=9000")._collection.database.client
+    options = client.options
+    assert options.server_selection_timeout == 2
+    assert (options.pool_options.connect_timeout, options.pool_options.socket_timeout) == (1, 9)
+    assert options.pool_options.wait_queue_timeout == 2
+    assert (options.retry_reads, options.retry_writes) == (False, False)
+
+
+def test_repr_shows_nothing_secret() -> None:
+    assert "host" not in repr(MongoDBStore.from_url("mongodb://user:secret@host/shop"))
+
+
+def test_a_given_collection_is_not_changed_and_its_client_not_closed(documents: Documents) -> None:
+    before = (documents.write_concern, documents.read_concern)
+    MongoDBStore(documents).save(Record(state={"a": b"1"}), DAY)
+    assert (documents.write_concern, documents.read_concern) == before
+    assert documents.count_documents({}) == 1
+
+
+# -- the schema ----------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_may_be_made_again_and_is_not_made_by_writes_then(store: MongoDBStore, sent: Sent) -> None:
+    store.create_schema()
+    store.create_schema()
+    sent.commands.clear()
+    store.save(Record(state={"a": b"1"}), DAY)
+    assert [next(iter(command)) for command in sent.commands] == ["insert"]
+
+
+def test_a_store_without_its_index_works_and_says_so_once(
+    documents: Documents, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: Documents, *args: object, **options: object) -> t.NoReturn:
+        raise errors.OperationFailure("not authorized", 13)
+
+    monkeypatch.setattr(Collection, "create_index", refuse)
+    store = MongoDBStore(documents)
+    for _ in range(3):
+        alive(store, store.save(Record(state={"a": b"1"}), DAY))
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "create_schema()" in caplog.text
+    with pytest.raises(StoreUnavailable, match="refused"):
+        store.create_schema()
+
+
+# -- failures ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "says"),
+    [
+        (errors.WTimeoutError("waiting for replication timed out", 64), StoreUnavailable, "confirm"),
+        (errors.ExecutionTimeout("operation exceeded time limit", 50), StoreUnavailable, "in time"),
+        (errors.NetworkTimeout("host:27017: timed out"), StoreUnavailable, "in time"),
+        (errors.WaitQueueTimeoutError("no connection"), StoreUnavailable, "in time"),
+        (errors.ServerSelectionTimeoutError("host:27017: refused"), StoreUnavailable, "cannot be reached"),
+        (errors.NotPrimaryError("not primary"), StoreUnavailable, "cannot be reached"),
+        (errors.AutoReconnect("connection closed"), StoreUnavailable, "cannot be reached"),
+        (errors.OperationFailure("Authentication failed for secret", 18), StoreUnavailable, "refused"),
+        (errors.WriteError("Resulting document after update is larger", 17419), SessionTooLarge, "larger"),
+        (errors.DocumentTooLarge("BSON document too large"), SessionTooLarge, "larger"),
+        (errors.OperationFailure("Out of disk space", 14031), StoreFull, "room"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_whatever_pymongo_says_is_translated(cause: Exception, kind: type[Exception], says: str) -> None:
+    """These need several servers, a full disk or more than nx-27017 does: only the translation is tried here."""
+
+    def fail() -> t.NoReturn:
+        raise cause
+
+    with pytest.raises(kind, match=says) as caught:
+        module._call(fail)
+    assert caught.value.__cause__ is cause
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cause", "times"),
+    [
+        (errors.AutoReconnect("closed"), 2),
+        (errors.NotPrimaryError("not primary"), 2),
+        (errors.NetworkTimeout("timed out"), 1),
+        (errors.ServerSelectionTimeoutError("none"), 1),
+        (errors.OperationFailure("no", 13), 1),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_what_met_a_lost_connection_is_sent_once_more(cause: Exception, times: int) -> None:
+    calls = []
+
+    def fail() -> t.NoReturn:
+        calls.append(True)
+        raise cause
+
+    with pytest.raises(StoreUnavailable):
+        module._call(fail)
+    assert len(calls) == times
+
+
+OPERATIONS: dict[str, t.Callable[[ServerSideStore, SessionKey, Record], object]] = {
+    "load": lambda store, key, record: store.load(key),
+    "save": lambda store, key, record: store.save(record, DAY),
+    "update": lambda store, key, record: store.update(key, later(record, {}), DAY, replaces=record.revision),
+    "update_ttl": lambda store, key, record: store.update_ttl(key),
+    "delete": lambda store, key, record: store.delete(key),
+    "renew": lambda store, key, record: store.renew(key, record, DAY, replaces=record.revision),
+    "drop": lambda store, key, record: store.drop(key.handle),
+    "sweep": lambda store, key, record: t.cast("MongoDBStore", store).delete_expired(),
+}
+IMPATIENT = "/test?serverSelectionTimeoutMS=1500&socketTimeoutMS=1000"
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_server_that_was_killed_is_unavailable_until_it_is_back(
+    operation: str, start: t.Callable[[], NXServer]
+) -> None:
+    server = start()
+    store = MongoDBStore.from_url(server.url + IMPATIENT)
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    record = alive(store, key)
+    server.kill()
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable) as caught:
+        OPERATIONS[operation](store, key, record)
+    assert time.monotonic() - began < 5
+    assert isinstance(caught.value.__cause__, errors.PyMongoError)
+    assert "127.0.0.1" not in str(caught.value)
+    server.start()
+    assert alive(store, key) == record
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_server_that_does_not_answer_is_given_up_in_time(operation: str, start: t.Callable[[], NXServer]) -> None:
+    server = start()
+    store = MongoDBStore.from_url(server.url + IMPATIENT)
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    record = alive(store, key)
+    server.pause()
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        OPERATIONS[operation](store, key, record)
+    assert time.monotonic() - began < 5
+    server.resume()
+    assert alive(store, store.save(record, DAY)).state == {"a": b"1"}
+    with contextlib.suppress(SessionGone):
+        found = store.load(key)  # what was under way may have arrived, but whole
+        assert found is None or found.state in ({"a": b"1"}, {})
+
+
+def test_a_restarted_server_costs_no_request(start: t.Callable[[], NXServer]) -> None:
+    server = start()
+    store = MongoDBStore.from_url(f"{server.url}/test")
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    record = alive(store, key)
+    server.kill()
+    server.start()
+    store.update(key, later(record, {"a": b"2"}), DAY, replaces=record.revision)
+    assert alive(store, key).state == {"a": b"2"}
+
+
+def test_a_host_that_does_not_exist_is_unavailable() -> None:
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        MongoDBStore.from_url("mongodb://nowhere.invalid" + IMPATIENT).load(SessionKey.generate())
+
+
+def test_a_document_over_the_limit_is_an_error_and_what_was_there_stays(store: MongoDBStore) -> None:
+    """pymongo itself refuses it, by what the server says of itself."""
+    key, record, _ = new(store)
+    large = {"a": bytes(2**25)}
+    with pytest.raises(SessionTooLarge):
+        store.update(key, later(record, large), DAY, replaces=record.revision)
+    with pytest.raises(SessionTooLarge):
+        store.save(Record(state=large), DAY)
+    assert alive(store, key) == record
+
+
+def test_a_document_that_is_none_of_ours_is_corrupt(store: MongoDBStore, documents: Documents) -> None:
+    for data in ("text", None, 5):
+        documents.insert_one({"_id": f"session:{data}", "data": data})
+        assert store.read(str(data)) == b""
+
+
+# -- processes -----------------------------------------------------------------------------------------------------
+
+
+def in_a_child(work: t.Callable[[], object]) -> int:
+    """The exit code of a forked process that does ``work``; warnings are failures there."""
+    child = os.fork()
+    if child == 0:
+        try:
+            warnings.simplefilter("error")
+            work()
+            os._exit(0)
+        except BaseException:  # noqa: BLE001  - nothing of pytest may run in the child
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_child_process_has_a_client_of_its_own(nx: NXServer) -> None:
+    """pymongo's clients are not to be used across a fork: it warns, and its locks may be held."""
+    store = MongoDBStore.from_url(f"{nx.url}/test", prefix=f"{uuid4()}:")
+    key = store.save(Record(state={"n": b"1"}), DAY)
+    record = alive(store, key)
+    assert in_a_child(lambda: store.update(key, later(record, {"n": b"2"}), DAY, replaces=record.revision)) == 0
+    with pytest.raises(SessionConflict):
+        store.update(key, later(record, {"n": b"3"}), DAY, replaces=record.revision)
+    assert alive(store, key).state == {"n": b"2"}
+
+
+def test_a_function_is_called_at_first_use_and_again_in_a_child(nx: NXServer) -> None:
+    made: list[Documents] = []
+
+    def make() -> Documents:
+        made.append(MongoClient[dict[str, t.Any]](nx.url).test.made)
+        return made[-1]
+
+    store = MongoDBStore(make, prefix=f"{uuid4()}:")
+    assert made == []
+    key = store.save(Record(state={"n": b"1"}), DAY)
+
+    def work() -> None:
+        alive(store, key)
+        assert len(made) == 2
+
+    assert in_a_child(work) == 0
+    alive(store, key)
+    assert len(made) == 1
+    made[0].database.client.close()
+
+
+# -- with Flask ----------------------------------------------------------------------------------------------------
+
+
+def count() -> None:
+    session["n"] = session.get("n", 0) + 1
+
+
+def test_requests_over_an_outage(start: t.Callable[[], NXServer]) -> None:
+    """No cookie is lost, nothing half-written is seen, and no restart is needed."""
+    server = start()
+    app = make_app(MongoDBStore.from_url(server.url + IMPATIENT), TESTING=False, PROPAGATE_EXCEPTIONS=False)
+    app.logger.disabled = True
+    browser = started(app, n=1)
+    key = browser.key
+    for disturb, mend in ((server.pause, server.resume), (server.kill, server.start)):
+        disturb()
+        response = browser.does(count)
+        assert (response.status_code, response.headers["Retry-After"], fate(response)) == (503, "5", KEPT)
+        mend()
+        browser.does(count)
+        assert browser.key == key
+    assert browser.data == {"n": 3}

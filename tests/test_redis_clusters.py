@@ -1,0 +1,541 @@
+"""Redis with Sentinels and as a cluster: the contract, primaries that die under load, replicas that confirm."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+import time
+import traceback
+import typing as t
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+import redis
+import servers
+from flask import Flask, session
+from http_support import Browser, make_app
+from redis.crc import key_slot
+from redis_clusters import PASSWORD, SENTINEL_PASSWORD, RedisCluster, SentinelTrio, until
+
+from flask_sessionstore import ConfigurationError, Record, SessionGone, SessionKey, StoreUnavailable
+from flask_sessionstore.stores import ServerSideStore
+from flask_sessionstore.stores.redis import RedisStore
+from flask_sessionstore.stores.redis_urls import CONNECT_TIMEOUT, SENTINEL_TIMEOUT, TIMEOUT
+from flask_sessionstore.testing import StoreContract
+
+pytestmark = pytest.mark.redis
+
+DAY = timedelta(days=1)
+StartServer = t.Callable[..., servers.RedisServer]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> t.Iterator[RedisCluster]:
+    """Shared by all tests; what one kills, it starts again."""
+    with RedisCluster(servers.program("valkey9")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def trio() -> t.Iterator[SentinelTrio]:
+    with SentinelTrio(servers.program("valkey9")) as trio:
+        yield trio
+
+
+def saved(store: ServerSideStore) -> SessionKey:
+    return store.save(Record(state={"a": b"1"}), DAY)
+
+
+# -- the contract --------------------------------------------------------------------------------------------------
+
+
+class _Contract(StoreContract):
+    client: redis.RedisCluster | redis.Redis
+    open: t.Callable[[], ServerSideStore]
+
+    def peek(self, store: ServerSideStore, handle: str) -> bytes | None:
+        return t.cast("bytes | None", self.client.get(store.prefix + handle))
+
+    def poke(self, store: ServerSideStore, handle: str, data: bytes) -> None:
+        self.client.set(store.prefix + handle, data)
+
+    def reopen(self, store: ServerSideStore) -> t.Callable[[], ServerSideStore]:
+        return self.open
+
+
+class TestCluster(_Contract):
+    @pytest.fixture
+    def store(self, cluster: RedisCluster) -> ServerSideStore:
+        self.client = redis.RedisCluster(host="127.0.0.1", port=cluster.servers[0].port)
+        self.open = functools.partial(RedisStore.from_url, cluster.url, prefix=f"{uuid4()}:")
+        return self.open()
+
+
+class TestClusterOfAGivenClient(TestCluster):
+    @pytest.fixture
+    def store(self, cluster: RedisCluster) -> ServerSideStore:
+        self.client = redis.RedisCluster(host="127.0.0.1", port=cluster.servers[0].port)
+        prefix = f"{uuid4()}:"
+        self.open = functools.partial(RedisStore.from_url, cluster.url, prefix=prefix)
+        return RedisStore(self.client, prefix=prefix)
+
+
+class TestSentinel(_Contract):
+    @pytest.fixture
+    def store(self, trio: SentinelTrio) -> ServerSideStore:
+        self.client = trio.client()
+        self.open = functools.partial(RedisStore.from_url, trio.url, prefix=f"{uuid4()}:", wait_replicas=2)
+        return self.open()
+
+
+class TestSentinelOfAGivenClient(TestSentinel):
+    @pytest.fixture
+    def store(self, trio: SentinelTrio) -> ServerSideStore:
+        self.client = trio.client()
+        prefix = f"{uuid4()}:"
+        self.open = functools.partial(RedisStore.from_url, trio.url, prefix=prefix)
+        return RedisStore(self.client, prefix=prefix, wait_replicas=2)
+
+
+# -- a primary dies ------------------------------------------------------------------------------------------------
+
+
+class Visitor(threading.Thread):
+    """Counts its own visits, one request after the other, and checks every answer.
+
+    An answer is right if it is a 503 in time, or the page of this very visitor with a count that has grown by one; by
+    more only after failures, whose writes may have arrived. It falls back at most to ``replicated``, and not at all
+    while that is None.
+    """
+
+    #: Seconds for one request; with some to spare for a busy machine.
+    longest = 3 * SENTINEL_TIMEOUT + CONNECT_TIMEOUT + TIMEOUT + 1
+
+    def __init__(self, app: Flask, name: str) -> None:
+        super().__init__(name=name)
+        self.browser = Browser(app)
+        self.count = self.failures = 0
+        self.replicated: int | None = None
+        self.wrong: list[str] = []
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        while not self.done.is_set():
+            if not self.visit():
+                self.done.wait(0.02)  # the servers need the processor to agree on a new primary
+
+    def visit(self) -> bool:
+        started = time.monotonic()
+        response = self.browser.does(self._view)
+        took = time.monotonic() - started
+        if response.status_code == 503:
+            self.failures += 1
+        else:
+            name, _, count = response.text.partition(" ")
+            lowest = self.count if self.replicated is None else self.replicated
+            right = name == self.name and lowest < int(count) <= self.count + self.failures + 1
+            if not right:
+                self.wrong.append(f"{response.text!r} after {self.count} and {self.failures} failures, {lowest=}")
+            self.count, self.failures = int(count), 0
+        if took > self.longest:
+            self.wrong.append(f"{response.status} after {took} seconds")
+        return response.status_code == 200
+
+    def _view(self) -> str:
+        session["name"] = session.get("name", self.name)
+        session["count"] = session.get("count", 0) + 1
+        return f"{session['name']} {session['count']}"
+
+    @property
+    def name_in_store(self) -> str:
+        return f"session:{SessionKey(self.browser.key or '').handle}"
+
+
+@contextlib.contextmanager
+def visited(store: ServerSideStore, number: int) -> t.Iterator[list[Visitor]]:
+    """Visitors with a session each, who come again and again inside the block, and all are served after it."""
+    app = make_app(store, TESTING=False)  # as in production: what fails is a response
+    app.logger.disabled = True
+    visitors = [Visitor(app, f"visitor{n}") for n in range(number)]
+    for visitor in visitors:
+        assert visitor.visit()
+        visitor.start()
+    try:
+        until(lambda: all(visitor.count > 20 for visitor in visitors))
+        yield visitors
+        before = [visitor.count for visitor in visitors]
+        until(lambda: all(visitor.count > count + 20 for visitor, count in zip(visitors, before, strict=True)))
+    finally:
+        for visitor in visitors:
+            visitor.done.set()
+        for visitor in visitors:
+            visitor.join()
+    assert all(visitor.visit() for visitor in visitors)
+    assert [wrong for visitor in visitors for wrong in visitor.wrong] == []
+
+
+def logged_out(store: ServerSideStore) -> SessionKey:
+    key = saved(store)
+    store.delete(key)
+    return key
+
+
+@pytest.fixture(params=servers.PROGRAMS)
+def any_trio(request: pytest.FixtureRequest) -> t.Iterator[SentinelTrio]:
+    """The shared trio, and five seconds each for those of older programs where they are asked for."""
+    if request.param == "valkey9":
+        yield request.getfixturevalue("trio")
+    elif request.param in os.environ.get(servers.ASKED_FOR, "").split(","):
+        with SentinelTrio(servers.program(request.param)) as trio:
+            yield trio
+    else:
+        pytest.skip(f"{servers.ASKED_FOR} does not ask for {request.param}")
+
+
+def test_sessions_go_on_when_the_sentinels_have_made_a_new_primary(any_trio: SentinelTrio) -> None:
+    """The scripts are new to it, and nothing that was replicated is missing, log-outs least of all."""
+    store = RedisStore.from_url(any_trio.url, wait_replicas=2)
+    old = until(any_trio.primary)
+    with visited(store, 3) as visitors:
+        ended = logged_out(store)
+        counts = [visitor.count for visitor in visitors]
+        assert any_trio.replicated(old, 2)
+        for visitor, count in zip(visitors, counts, strict=True):
+            visitor.replicated = count
+        old.kill()
+        until(lambda: any_trio.primary() not in (None, old))
+    with pytest.raises(SessionGone):
+        store.load(ended)
+    any_trio.revive(old)
+
+
+def test_sessions_go_on_when_a_primary_of_a_cluster_is_gone(cluster: RedisCluster) -> None:
+    store = RedisStore.from_url(cluster.url, wait_replicas=1)
+    with visited(store, 4) as visitors:
+        ended = logged_out(store)
+        old = cluster.owner(store.prefix + ended.handle)
+        counts = [visitor.count for visitor in visitors]
+        for visitor, count in zip(visitors, counts, strict=True):
+            key = visitor.name_in_store
+            assert cluster.replicated(cluster.owner(key), 1, f"{{{key}}}")
+            visitor.replicated = count
+        old.kill()
+        until(lambda: cluster.owner(store.prefix + ended.handle) is not old)
+    with pytest.raises(SessionGone):
+        store.load(ended)
+    old.start()
+    until(cluster.settled)
+
+
+# -- nodes that hang, move, refuse ---------------------------------------------------------------------------------
+
+
+def test_a_node_that_hangs_is_waited_for_once_and_the_others_go_on(cluster: RedisCluster) -> None:
+    store = RedisStore.from_url(f"{cluster.url}?socket_timeout=0.2")
+    keys = [saved(store) for _ in range(30)]
+    hung = cluster.owner(store.prefix + keys[0].handle)
+    others = [key for key in keys if cluster.owner(store.prefix + key.handle) is not hung]
+    hung.pause()
+    try:
+        with pytest.raises(StoreUnavailable, match="in time"):
+            store.load(keys[0])
+        assert all(store.load(key) for key in others)
+    finally:
+        hung.resume()
+    until(cluster.settled)
+    assert all(store.load(key) for key in keys)
+
+
+def test_a_cluster_that_hangs_is_waited_for_no_longer_than_one_node(cluster: RedisCluster) -> None:
+    """By many threads at once, whose waits do not add up."""
+    store = RedisStore.from_url(f"{cluster.url}?socket_timeout=0.2")
+    key = saved(store)
+    waits: list[float] = []
+
+    def load() -> None:
+        started = time.monotonic()
+        with contextlib.suppress(StoreUnavailable):
+            store.load(key)
+        waits.append(time.monotonic() - started)
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for server in cluster.servers:
+        server.pause()
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        load()
+    finally:
+        for server in cluster.servers:
+            server.resume()
+    assert max(waits) < 2 * 0.2 + 0.3
+    until(cluster.settled)
+    until(lambda: store.load(key))
+
+
+def test_a_slot_that_moves_to_another_node_is_followed(cluster: RedisCluster) -> None:
+    """While it moves, with keys on either side, and after it has moved."""
+    store = RedisStore.from_url(cluster.url)
+    key = saved(store)
+    name = store.prefix + key.handle
+    slot = key_slot(name.encode())
+    old = cluster.owner(name)
+    new = next(server for server in cluster.primaries() if server is not old)
+    old_id, new_id = (cluster.ask(server, "CLUSTER MYID") for server in (old, new))
+    cluster.ask(new, "CLUSTER SETSLOT", slot, "IMPORTING", old_id)
+    cluster.ask(old, "CLUSTER SETSLOT", slot, "MIGRATING", new_id)
+    assert store.load(key)
+    cluster.ask(old, "MIGRATE", "127.0.0.1", new.port, name, 0, 1000)
+    assert store.load(key)
+    store.update_ttl(key)
+    for server in (new, old):
+        cluster.ask(server, "CLUSTER SETSLOT", slot, "NODE", new_id)
+    assert store.load(key)
+    store.delete(key)
+    with pytest.raises(SessionGone):
+        store.load(key)
+    until(cluster.settled)
+
+
+OPERATIONS: dict[str, t.Callable[[ServerSideStore, SessionKey, Record], object]] = {
+    "load": lambda store, key, record: store.load(key),
+    "save": lambda store, key, record: store.save(record, DAY),
+    "update": lambda store, key, record: store.update(key, record, DAY, replaces=record.revision),
+    "update_ttl": lambda store, key, record: store.update_ttl(key),
+    "renew": lambda store, key, record: store.renew(key, record, DAY, replaces=record.revision),
+    "delete": lambda store, key, record: store.delete(key),
+}
+
+
+def refused(store: ServerSideStore, key: SessionKey, record: Record, *operations: str) -> None:
+    for operation in operations:
+        with pytest.raises(StoreUnavailable):
+            OPERATIONS[operation](store, key, record)
+
+
+@pytest.mark.parametrize("program", servers.PROGRAMS)
+def test_a_primary_that_became_a_replica_is_left(program: str, start_redis: StartServer) -> None:
+    """READONLY is unavailability; so is MASTERDOWN. The connection is given up, for it leads to the wrong server."""
+    server, nobody = start_redis(program), ["127.0.0.1", "1"]
+    store = RedisStore.from_url(server.url)
+    key = saved(store)
+    record = t.cast("Record", store.load(key))
+    with redis.Redis(port=server.port) as admin:
+        admin.replicaof(*nobody)
+        for operation in ("save", "update", "update_ttl", "renew", "delete"):
+            store.load(key)
+            connected = {client["id"] for client in admin.client_list()}
+            refused(store, key, record, operation)
+            store.load(key)
+            assert {client["id"] for client in admin.client_list()} != connected
+        admin.config_set("replica-serve-stale-data", "no")
+        refused(store, key, record, *OPERATIONS)
+        admin.replicaof("NO", "ONE")
+    assert store.load(key) == record
+
+
+def test_a_primary_that_wants_replicas_and_has_none_refuses(start_redis: StartServer) -> None:
+    """NOREPLICAS."""
+    server = start_redis()
+    store = RedisStore.from_url(server.url)
+    key = saved(store)
+    record = t.cast("Record", store.load(key))
+    with redis.Redis(port=server.port) as admin:
+        admin.config_set("min-replicas-to-write", 1)
+    refused(store, key, record, "save", "update", "update_ttl", "renew", "delete")
+    assert store.load(key) == record
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+def test_a_cluster_without_its_slots_refuses(scheme: str, start_redis: StartServer) -> None:
+    """CLUSTERDOWN, or a slot that nobody serves."""
+    server = start_redis(cluster_enabled="yes", cluster_port=str(servers._free_port()))
+    store = RedisStore.from_url(f"{scheme}://127.0.0.1:{server.port}")
+    refused(store, SessionKey.generate(), Record(state={"a": b"1"}), *OPERATIONS)
+
+
+def test_no_sentinel_and_no_node_at_all(start_redis: StartServer) -> None:
+    """At once, and healed without a restart."""
+    server = start_redis(cluster_enabled="yes", cluster_port=str(servers._free_port()))
+    port = server.port
+    with redis.Redis(port=port) as admin:
+        admin.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+    store = RedisStore.from_url(f"redis+cluster://127.0.0.1:{port}")
+    sentinel = RedisStore.from_url(f"redis+sentinel://127.0.0.1:{port}/mymaster")
+    server.kill()
+    for nowhere in (store, sentinel) * 3:
+        with pytest.raises(StoreUnavailable):
+            nowhere.load(SessionKey.generate())
+    server.start()
+    until(lambda: saved(store))
+    with pytest.raises(StoreUnavailable):  # it answers, and is no Sentinel
+        sentinel.load(SessionKey.generate())
+
+
+def test_a_child_process_has_connections_of_its_own(cluster: RedisCluster) -> None:
+    store = RedisStore.from_url(cluster.url)
+    key = saved(store)
+    if (child := os.fork()) == 0:
+        try:
+            os._exit(0 if all(store.load(key) for _ in range(100)) else 1)
+        except BaseException:  # noqa: BLE001  - nothing of pytest may run in the child
+            os._exit(2)
+    assert all(store.load(key) for _ in range(100))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# -- replicas that confirm -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def pair() -> t.Iterator[tuple[servers.RedisServer, servers.RedisServer]]:
+    """A primary and its replica."""
+    program = servers.program("valkey9")
+    with (
+        servers.RedisServer(program, repl_diskless_sync_delay="0") as primary,
+        servers.RedisServer(program) as replica,
+    ):
+        with redis.Redis(port=replica.port) as admin:
+            admin.replicaof("127.0.0.1", str(primary.port))
+        with redis.Redis(port=primary.port, single_connection_client=True) as admin:
+            until(lambda: admin.set("a write to wait for", 1) and admin.wait(1, 1000))
+        yield primary, replica
+
+
+class Confirmed(t.NamedTuple):
+    """Stores for which a replica is to confirm."""
+
+    open: t.Callable[[], RedisStore]
+    replica: t.Callable[[SessionKey], servers.RedisServer]
+
+
+@pytest.fixture(params=["url", "client", "cluster"])
+def confirmed(request: pytest.FixtureRequest) -> t.Iterator[Confirmed]:
+    wait = {"wait_replicas": 1, "wait_timeout": 0.1}
+    if request.param == "cluster":
+        cluster: RedisCluster = request.getfixturevalue("cluster")
+        yield Confirmed(
+            lambda: RedisStore.from_url(cluster.url, **wait), lambda key: cluster.replica(f"session:{key.handle}")
+        )
+        until(cluster.settled)
+        return
+    primary, replica = request.getfixturevalue("pair")
+    if request.param == "url":
+        yield Confirmed(lambda: RedisStore.from_url(primary.url, **wait), lambda key: replica)
+    else:
+        yield Confirmed(
+            lambda: RedisStore(redis.Redis(port=primary.port), wait_replicas=1, wait_timeout=0.1), lambda key: replica
+        )
+
+
+def test_an_end_that_no_replica_confirms_is_told(confirmed: Confirmed) -> None:
+    """It stands on the primary; to end it once more says so again, until a replica has confirmed it."""
+    store = confirmed.open()
+    key = saved(store)
+    confirmed.replica(key).pause()
+    try:
+        store.update_ttl(key)  # waits for nobody
+        record = t.cast("Record", store.load(key))
+        store.update(key, record, DAY, replaces=record.revision)
+        for once_more in (store, confirmed.open()):
+            with pytest.raises(StoreUnavailable, match="replicas"):
+                once_more.delete(key)
+        with pytest.raises(SessionGone):
+            store.load(key)
+    finally:
+        confirmed.replica(key).resume()
+    until(lambda: store.delete(key) is None)  # type: ignore[func-returns-value]
+    confirmed.open().delete(key)
+
+
+def test_a_renewal_that_no_replica_confirms_is_logged(confirmed: Confirmed, caplog: pytest.LogCaptureFixture) -> None:
+    """The visitor has the new key: to refuse would lose the session."""
+    store = confirmed.open()
+    key = saved(store)
+    record = t.cast("Record", store.load(key))
+    confirmed.replica(key).pause()
+    try:
+        new = store.renew(key, record, DAY, replaces=record.revision)
+        assert "replicas" in caplog.text
+        with pytest.raises(SessionGone):  # one that lost is told so, whatever the replicas say
+            store.update(key, record, DAY, replaces=record.revision)
+        with pytest.raises(SessionGone):
+            store.delete(key, replaces=record.revision)
+    finally:
+        confirmed.replica(key).resume()
+    assert store.load(new)
+
+
+def test_only_ends_and_renewals_wait_for_replicas(confirmed: Confirmed) -> None:
+    """A replica that confirms is no news."""
+    store = confirmed.open()
+    key = saved(store)
+    record = t.cast("Record", store.load(key))
+    new = store.renew(key, record, DAY, replaces=record.revision)
+    store.delete(new)
+    assert store.end(new.handle) is False
+
+
+def test_a_client_that_may_wait_on_another_connection_is_refused(cluster: RedisCluster) -> None:
+    client = redis.RedisCluster(host="127.0.0.1", port=cluster.servers[0].port)
+    with pytest.raises(ConfigurationError, match="another connection"):
+        RedisStore(client, wait_replicas=1)
+
+
+@pytest.mark.parametrize("options", [{"wait_replicas": -1}, {"wait_replicas": 1, "wait_timeout": 0}])
+def test_to_wait_for_nobody_or_for_ever_is_refused(options: dict[str, t.Any]) -> None:
+    with pytest.raises(ConfigurationError, match="too small"):
+        RedisStore.from_url("redis://localhost", **options)
+
+
+# -- URLs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis+sentinel:///mymaster", "names no Redis server"),
+        ("redis+sentinel://h1,,h2/mymaster", "names no Redis server"),
+        ("redis+sentinel://h1:26379", "names no service"),
+        ("redis+sentinel://h1:26379/", "names no service"),
+        ("redis+sentinel://h1:26379/mymaster/one", "number"),
+        ("redis+sentinel://:secret@h1:port/mymaster", "percent-encode"),
+        ("redis+sentinel://:secret@h1:26379/mymaster?nonsense=1", "nonsense"),
+        ("redis+cluster://", "names no Redis server"),
+        ("redis+cluster://h1,:7000", "names no Redis server"),
+        ("redis+cluster://h1:7000/1", "one database"),
+        ("redis+cluster://:sec/ret@h1:7000", "one database"),
+        ("redis+cluster://:secret@h1:7000?nonsense=1", "nonsense"),
+    ],
+)
+def test_a_url_that_cannot_work_is_refused_and_its_password_not_shown(url: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why) as caught:
+        RedisStore.from_url(url)
+    assert "sec" not in str(caught.value)
+
+
+def test_urls_of_valkey_and_defaults(trio: SentinelTrio, cluster: RedisCluster) -> None:
+    """Any one node or Sentinel that answers will do."""
+    for url in (trio.url, cluster.url):
+        store = RedisStore.from_url(url.replace("redis+", "valkey+").replace("127.0.0.1", "127.0.0.1:1,127.0.0.1", 1))
+        assert store.load(saved(store))
+
+
+def test_a_wrong_password_is_unavailability_and_not_shown(trio: SentinelTrio) -> None:
+    for password in (PASSWORD, SENTINEL_PASSWORD):
+        store = RedisStore.from_url(trio.url.replace(password, "wrong-secret"))
+        with pytest.raises(StoreUnavailable) as caught:
+            store.load(SessionKey.generate())
+        assert "secret" not in str(caught.value)
+
+
+def test_passwords_are_not_in_the_causes_either() -> None:
+    store = RedisStore.from_url("redis+sentinel://:secret@127.0.0.1:1/mymaster?sentinel_password=secret")
+    with pytest.raises(StoreUnavailable) as caught:
+        store.load(SessionKey.generate())
+    assert "secret" not in "".join(traceback.format_exception(caught.value))

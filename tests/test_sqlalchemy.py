@@ -1,0 +1,810 @@
+"""SQLAlchemyStore: the contract on real databases, and what is its own: transactions, the table, sweeps, failures."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+import time
+import traceback
+import typing as t
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask, session
+from http_support import make_app
+from sql_servers import PASSWORD, DatabaseServer, MariaDB, PostgreSQL
+
+from flask_sessionstore import (
+    ConfigurationError,
+    Record,
+    SessionConflict,
+    SessionGone,
+    SessionKey,
+    SessionManager,
+    StoreUnavailable,
+)
+from flask_sessionstore.stores import ServerSideStore, StoreFull
+from flask_sessionstore.stores import sqlalchemy as module
+from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore, TableMissing
+from flask_sessionstore.testing import StoreContract, later
+
+DAY = timedelta(days=1)
+UNKNOWN = "0" * 64
+pass_time = StoreContract().pass_time
+SERVERS: dict[str, type[DatabaseServer]] = {"postgresql": PostgreSQL, "mariadb": MariaDB}
+
+Start = t.Callable[..., DatabaseServer]
+
+
+@pytest.fixture(scope="module")
+def shared() -> t.Iterator[t.Callable[[str], DatabaseServer]]:
+    """The running server of a name; tests share its database, so take a prefix or a table of your own."""
+    with contextlib.ExitStack() as stack:
+        yield functools.cache(lambda name: stack.enter_context(SERVERS[name]()))
+
+
+@pytest.fixture(params=SERVERS)
+def own_server(request: pytest.FixtureRequest) -> t.Iterator[DatabaseServer]:
+    """A server for this test alone, to be paused or killed."""
+    with SERVERS[request.param]() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", *SERVERS])
+def url(request: pytest.FixtureRequest) -> str:
+    """Every kind of database in turn."""
+    return url_of(request.param, request)
+
+
+def url_of(name: str, request: pytest.FixtureRequest) -> str:
+    if name == "sqlite":
+        return f"sqlite:///{request.getfixturevalue('tmp_path')}/sessions.db"
+    server: DatabaseServer = request.getfixturevalue("shared")(name)
+    return server.url
+
+
+@pytest.fixture
+def engine(url: str) -> t.Iterator[sa.Engine]:
+    """An application's own, with SQLAlchemy's defaults."""
+    engine = make_engine(url)
+    yield engine
+    engine.dispose()
+
+
+def make_engine(url: str, **options: t.Any) -> sa.Engine:
+    return sa.create_engine(with_driver(url), **options)
+
+
+def with_driver(url: str) -> str:
+    scheme, _, rest = url.partition(":")
+    drivers = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+    return f"{drivers.get(scheme, scheme)}:{rest}"
+
+
+def open_store(url: str, prefix: str, **options: t.Any) -> SQLAlchemyStore:
+    return SQLAlchemyStore.from_url(url, prefix=prefix, **options)
+
+
+@pytest.fixture
+def store(url: str) -> t.Iterator[SQLAlchemyStore]:
+    store = open_store(url, prefix=f"{uuid4()}:")
+    store.create_schema()
+    yield store
+    store.engine.dispose()
+
+
+# -- the contract --------------------------------------------------------------------------------------------------
+
+
+class TestFromURL(StoreContract):
+    @pytest.fixture
+    def store(self, url: str) -> t.Iterator[ServerSideStore]:
+        self.open = functools.partial(open_store, url, prefix=f"{uuid4()}:")
+        store = self.open()
+        store.create_schema()
+        yield store
+        store.engine.dispose()
+
+    def peek(self, store: ServerSideStore, handle: str) -> bytes | None:
+        store = t.cast("SQLAlchemyStore", store)
+        row = store.table.c
+        with store.engine.connect() as connection:
+            found = connection.execute(
+                sa.select(row.data).where(row.handle == handle, row.prefix == store.prefix)
+            ).scalar()
+        return None if found is None else bytes(found)
+
+    def poke(self, store: ServerSideStore, handle: str, data: bytes) -> None:
+        store = t.cast("SQLAlchemyStore", store)
+        with store.engine.begin() as connection:
+            connection.execute(sa.update(store.table).where(store.table.c.handle == handle).values(data=data))
+
+    def reopen(self, store: ServerSideStore) -> t.Callable[[], ServerSideStore]:
+        return self.open
+
+
+class TestOnAGivenEngine(TestFromURL):
+    @pytest.fixture
+    def store(self, url: str, engine: sa.Engine) -> ServerSideStore:
+        self.open = functools.partial(open_store, url, prefix=f"{uuid4()}:")
+        store = SQLAlchemyStore(engine, prefix=self.open.keywords["prefix"])
+        store.create_schema()
+        return store
+
+
+class TestInMemory(StoreContract):
+    @pytest.fixture
+    def store(self) -> ServerSideStore:
+        store = SQLAlchemyStore.from_url("sqlite://")
+        store.create_schema()
+        return store
+
+    poke = TestFromURL.poke
+
+
+# -- one statement each --------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def statements(store: SQLAlchemyStore) -> t.Iterator[list[str]]:
+    """What is sent meanwhile."""
+    sent: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        sent.append(statement)
+
+    sa.event.listen(store.engine, "before_cursor_execute", note)
+    yield sent
+    sa.event.remove(store.engine, "before_cursor_execute", note)
+
+
+def test_every_operation_is_as_many_statements_as_promised(store: SQLAlchemyStore) -> None:
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    record = t.cast("Record", store.load(key))
+
+    def count(call: t.Callable[[], object]) -> int:
+        with statements(store) as sent:
+            call()
+        return len(sent)
+
+    assert count(lambda: store.save(record, DAY)) == 1
+    assert count(lambda: store.load(key)) == 1
+    assert count(lambda: store.update(key, record, DAY, replaces=record.revision)) == 1
+    assert count(lambda: store.update_ttl(key)) == 2
+    assert count(lambda: store.drop(UNKNOWN)) == 1
+    assert count(lambda: store.renew(key, record, DAY, replaces=record.revision)) == 2
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    assert count(lambda: store.delete(key)) == 2
+
+
+def test_mariadb_is_asked_once_an_operation(shared: Start) -> None:
+    """Counted by the server itself: no BEGIN, COMMIT or ROLLBACK, no isolation level set, no ping."""
+    if "skip_autocommit_rollback" not in (sa.create_engine.__doc__ or ""):
+        pytest.skip("SQLAlchemy before 2.0.43 sends a ROLLBACK of nothing after each")
+    store = open_store(shared("mariadb").url, "questions:")
+    store.create_schema()
+    key = store.save(Record(state={"a": b"1"}), DAY)
+
+    def asked() -> int:
+        with store.engine.connect() as connection:
+            return int(connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Questions'").one()[1])
+
+    before = asked()
+    for _ in range(10):
+        store.load(key)
+    assert asked() - before == 10 + 1
+    store.engine.dispose()
+
+
+def test_an_exchange_for_the_very_same_is_done_all_the_same(store: SQLAlchemyStore) -> None:
+    """MySQL would count no row that did not change."""
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    now = store.now()
+    store.clock = lambda: now
+    data = t.cast("bytes", store.read(key.handle))
+    revision = t.cast("Record", store.load(key)).revision
+    assert store.swap(key.handle, data, DAY, replaces=revision)
+    assert store.swap(key.handle, data, DAY, replaces=revision)
+
+
+@pytest.mark.parametrize("expired", [False, True], ids=["free", "expired"])
+def test_one_of_many_gets_a_name(store: SQLAlchemyStore, expired: bool) -> None:
+    key = store.save(Record(state={"a": b"1"}), timedelta(seconds=5))
+    data = t.cast("bytes", store.read(key.handle))
+    name = key.handle if expired else UNKNOWN
+    pass_time(store, 6)
+    start, got = threading.Barrier(8), []
+
+    def add() -> None:
+        start.wait()
+        got.append(store.add(name, data, DAY))
+
+    in_threads(8, add)
+    assert sorted(got) == [False] * 7 + [True]
+
+
+def in_threads(number: int, call: t.Callable[[], object]) -> None:
+    """Run it in so many threads, to the end; none may fail."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001  - a thread's failure is the test's
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_names_compare_byte_by_byte(store: SQLAlchemyStore) -> None:
+    other = SQLAlchemyStore(store.engine, prefix=store.prefix.upper() + "É")
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    assert other.load(key) is None
+    assert store.read(key.handle.upper()) is None
+    data = t.cast("bytes", store.read(key.handle))
+    assert other.add(key.handle, data, DAY)
+    other.drop(key.handle)
+    assert store.load(key) is not None
+
+
+def test_a_child_process_leaves_the_parents_connections_alone(store: SQLAlchemyStore) -> None:
+    key = store.save(Record(state={"n": b"1"}), DAY)
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if store.load(key) is not None and store.update_ttl(key) else 1)
+        except BaseException:  # noqa: BLE001  - nothing of pytest may run in the child
+            os._exit(2)
+    assert store.load(key) is not None
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert store.load(key) is not None
+
+
+# -- beside the application's own transactions ---------------------------------------------------------------------
+
+
+class Shop(t.NamedTuple):
+    """An application with a table and sessions in one database."""
+
+    app: Flask
+    store: SQLAlchemyStore
+    db: t.Any
+    thing: t.Any
+
+    def stored(self) -> int:
+        """How many things others see."""
+        engine = make_engine(str(self.app.config["SQLALCHEMY_DATABASE_URI"]))
+        with engine.connect() as connection:
+            count = connection.execute(sa.select(sa.func.count()).select_from(self.thing.__table__)).scalar_one()
+        engine.dispose()
+        return count
+
+
+@pytest.fixture
+def shop(url: str) -> t.Iterator[Shop]:
+    flask_sqlalchemy = pytest.importorskip("flask_sqlalchemy")
+    db = flask_sqlalchemy.SQLAlchemy()
+
+    class Thing(db.Model):  # type: ignore[name-defined, misc]
+        __tablename__ = f"things_{uuid4().hex[:8]}"
+        id = db.Column(db.Integer, primary_key=True)
+
+    app = Flask("shop")
+    app.config.update(SECRET_KEY="a secret", TESTING=True, SQLALCHEMY_DATABASE_URI=with_driver(url))
+    db.init_app(app)
+    SessionManager(app, store=lambda app: SQLAlchemyStore(db.engine, prefix=f"{uuid4()}:"))
+    store = t.cast("SQLAlchemyStore", t.cast("t.Any", app.session_interface).store)
+    with app.app_context():
+        db.create_all()
+        store.create_schema()
+    yield Shop(app, store, db, Thing)
+    store.engine.dispose()
+
+
+def test_what_the_view_did_not_commit_stays_uncommitted(shop: Shop) -> None:
+    """A session is read, saved and changed while the view's transaction is open, and neither knows of the other."""
+
+    @shop.app.get("/")
+    def index() -> str:
+        shop.db.session.add(shop.thing())
+        if shop.db.engine.name != "sqlite":  # of which one connection writes at a time
+            shop.db.session.flush()
+        session["n"] = session.get("n", 0) + 1
+        session.save()  # type: ignore[attr-defined]
+        assert shop.stored() == 0
+        return str(session["n"])
+
+    browser = shop.app.test_client()
+    assert [browser.get("/").text for _ in range(3)] == ["1", "2", "3"]
+    assert shop.stored() == 0
+
+
+def test_a_rollback_of_the_view_keeps_the_session_and_a_commit_is_its_own(shop: Shop) -> None:
+    @shop.app.get("/<what>")
+    def index(what: str) -> str:
+        session["n"] = session.get("n", 0) + 1
+        session.save()  # type: ignore[attr-defined]
+        shop.db.session.add(shop.thing())
+        getattr(shop.db.session, what)()
+        return str(session["n"])
+
+    browser = shop.app.test_client()
+    assert [browser.get(path).text for path in ("/rollback", "/commit", "/rollback")] == ["1", "2", "3"]
+    assert shop.stored() == 1
+
+
+def test_the_applications_connections_come_back_as_they_were(store: SQLAlchemyStore, engine: sa.Engine) -> None:
+    """Those that this store has borrowed still have transactions."""
+    given = SQLAlchemyStore(engine, prefix=store.prefix)
+    key = given.save(Record(state={"a": b"1"}), DAY)
+    with engine.connect() as connection:
+        connection.execute(sa.delete(given.table).where(given.table.c.handle == key.handle))
+        connection.rollback()
+    assert given.load(key) is not None
+
+
+def test_several_applications_share_a_database(url: str) -> None:
+    """By their prefixes in one table, or by tables of their own."""
+    name = f"t{uuid4().hex[:8]}"
+    options = [{"prefix": "one:"}, {"prefix": "two:"}, {"prefix": "one:", "table": name}]
+    stores = [SQLAlchemyStore.from_url(url, **option) for option in options]
+    keys = []
+    for store in stores:
+        store.create_schema()
+        keys.append(store.save(Record(state={"a": b"1"}), timedelta(seconds=5)))
+    assert [[s.load(key) is not None for key in keys] for s in stores] == [
+        [True, False, False], [False, True, False], [False, False, True],
+    ]  # fmt: skip
+    pass_time(stores[1], 6)
+    assert stores[1].delete_expired() == 1
+    assert [s.load(key) is not None for s, key in zip(stores, keys, strict=True)] == [True, False, True]
+    for store in stores:
+        store.engine.dispose()
+
+
+# -- the table -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tableless(url: str) -> t.Iterator[SQLAlchemyStore]:
+    """A store whose table was not created yet."""
+    store = SQLAlchemyStore.from_url(url, table=f"t{uuid4().hex[:8]}")
+    yield store
+    store.engine.dispose()
+
+
+def test_a_missing_table_is_named_with_the_remedy(tableless: SQLAlchemyStore) -> None:
+    for call in operations(tableless).values():
+        with pytest.raises(TableMissing, match=r"create_schema\(\)") as caught:
+            call()
+        assert tableless.table.name in str(caught.value)
+    tableless.create_schema()
+    for call in operations(tableless).values():
+        call()
+
+
+def operations(store: SQLAlchemyStore) -> dict[str, t.Callable[[], object]]:
+    data = b"\1\0" + bytes(100)
+    return {
+        "read": lambda: store.read(UNKNOWN),
+        "add": lambda: store.add(UNKNOWN, data, DAY),
+        "swap": lambda: store.swap(UNKNOWN, data, DAY, replaces=bytes(8)),
+        "drop": lambda: store.drop(UNKNOWN),
+        "delete_expired": lambda: store.delete_expired(10),
+    }
+
+
+def test_the_table_may_be_created_again_and_by_many_at_once(url: str) -> None:
+    name, start = f"t{uuid4().hex[:8]}", threading.Barrier(6)
+    stores = [SQLAlchemyStore.from_url(url, table=name) for _ in range(6)]
+    waiting = iter(stores)
+
+    def create() -> None:
+        store = next(waiting)
+        start.wait()
+        store.create_schema()
+
+    in_threads(6, create)
+    key = stores[0].save(Record(state={"a": b"1"}), DAY)
+    stores[1].create_schema()
+    assert stores[2].load(key) is not None
+    assert [len(sa.inspect(s.engine).get_indexes(name)) for s in stores[:1]] == [1]
+    for store in stores:
+        store.engine.dispose()
+
+
+def test_a_missing_index_is_made(tableless: SQLAlchemyStore) -> None:
+    tableless.create_schema()
+    (index,) = tableless.table.indexes
+    index.drop(tableless.engine)
+    tableless.create_schema()
+    assert len(sa.inspect(tableless.engine).get_indexes(tableless.table.name)) == 1
+
+
+def test_migrations_find_the_table_as_it_should_be(tableless: SQLAlchemyStore) -> None:
+    autogenerate = pytest.importorskip("alembic.autogenerate")
+    migration = pytest.importorskip("alembic.runtime.migration")
+
+    def differences() -> list[t.Any]:
+        ours = {"include_name": lambda name, kind, parents: kind != "table" or name == tableless.table.name}
+        with tableless.engine.connect() as connection:
+            context = migration.MigrationContext.configure(connection, opts={"compare_type": True, **ours})
+            return list(autogenerate.compare_metadata(context, tableless.metadata))
+
+    assert [difference[0] for difference in differences()] == ["add_table", "add_index"]
+    tableless.create_schema()
+    assert differences() == []
+
+
+def test_a_table_in_a_schema_of_its_own(shared: Start) -> None:
+    url = shared("postgresql").url
+    store = SQLAlchemyStore.from_url(url, schema="web")
+    with pytest.raises(StoreUnavailable, match="web"):
+        store.load(SessionKey.generate())
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA web")
+    store.create_schema()
+    store.create_schema()
+    assert store.load(store.save(Record(state={"a": b"1"}), DAY)) is not None
+    store.engine.dispose()
+
+
+# -- the broom -----------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_goes_in_small_steps(store: SQLAlchemyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BATCH", 4)
+    for _ in range(10):
+        store.save(Record(state={"a": b"1"}), timedelta(seconds=5))
+    pass_time(store, 6)
+    with statements(store) as sent:
+        assert store.delete_expired(2) == 2
+        assert len(sent) == 2
+        assert store.delete_expired() == 8
+    assert sum("DELETE" in statement for statement in sent) == 1 + 2
+
+
+def test_the_longest_expired_go_first(store: SQLAlchemyStore) -> None:
+    keys = [store.save(Record(state={"a": b"1"}), timedelta(seconds=n)) for n in (30, 10, 20)]
+    pass_time(store, 40)
+    store.delete_expired(2)
+    pass_time(store, -40)
+    assert [store.load(key) is not None for key in keys] == [True, False, False]
+
+
+def test_many_sweep_at_once_beside_writers(store: SQLAlchemyStore, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each expired row is removed once, no live one, and nobody fails."""
+    monkeypatch.setattr(module, "_BATCH", 20)
+    for _ in range(200):
+        store.save(Record(state={"a": b"1"}), timedelta(seconds=5))
+    live = [store.save(Record(state={"n": b"0"}), DAY) for _ in range(3)]
+    removed, start = [], threading.Barrier(6)
+    roles = iter([*live, None, None, None])
+
+    def work() -> None:
+        key = next(roles)
+        mine = open_store(url, store.prefix)
+        pass_time(mine, 6)
+        start.wait()
+        if key is None:
+            removed.append(mine.delete_expired())
+        else:
+            for _ in range(30):
+                mine.update_ttl(key)
+                mine.save(Record(state={"a": b"1"}), DAY)
+        mine.engine.dispose()
+
+    in_threads(6, work)
+    pass_time(store, 6)
+    assert sum(removed) + store.delete_expired() == 200
+    assert all(store.load(key) is not None for key in live)
+
+
+def test_a_row_that_came_to_life_meanwhile_is_not_swept(store: SQLAlchemyStore, url: str) -> None:
+    """Between the look and the removal another takes the expired name."""
+    key = store.save(Record(state={"a": b"1"}), timedelta(seconds=5))
+    data = t.cast("bytes", store.read(key.handle))
+    other = open_store(url, store.prefix)
+    for each in (store, other):
+        pass_time(each, 6)
+
+    def revive(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if statement.startswith("DELETE"):
+            assert other.add(key.handle, data, DAY)
+
+    sa.event.listen(store.engine, "before_cursor_execute", revive)
+    assert store.delete_expired() == 0
+    assert store.read(key.handle) == data
+    other.engine.dispose()
+
+
+# -- what cannot work ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("postgres://ann:wrong-secret@localhost/shop", r"postgresql\+psycopg://"),
+        ("nonsense://ann:wrong-secret@localhost/shop", "nonsense"),
+        ("postgresql://ann:wrong-secret@localhost:wrong-secret/shop", "percent-encode"),
+        ("mysql://ann:wrong-secret@localhost/shop?nonsense=1", "nonsense"),
+        ("mysql+mysqldb://localhost/shop", "pip install 'mysqlclient'"),
+        ("postgresql+nonsense://localhost/shop", "nonsense"),
+        ("not a URL, wrong-secret", "percent-encode"),
+    ],
+)
+def test_a_url_that_cannot_work_is_refused_with_the_remedy(url: str, remedy: str) -> None:
+    with pytest.raises(ConfigurationError, match=remedy) as caught:
+        SQLAlchemyStore.from_url(url)
+    assert "wrong-secret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("engine", ["sqlite:///file", None, sa.MetaData()], ids=["a URL", "nothing", "else"])
+def test_what_is_no_engine_is_refused(engine: t.Any) -> None:
+    with pytest.raises(ConfigurationError, match="takes a synchronous Engine"):
+        SQLAlchemyStore(engine)
+
+
+@pytest.mark.parametrize("pool", [None, sa.StaticPool])
+def test_an_engine_of_one_connection_is_refused(pool: type[sa.Pool] | None) -> None:
+    engine = sa.create_engine("sqlite://", poolclass=pool)
+    with pytest.raises(ConfigurationError, match='"memory:"'):
+        SQLAlchemyStore(engine)
+
+
+def test_an_overlong_prefix_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="64"):
+        SQLAlchemyStore.from_url("sqlite://", prefix="x" * 65)
+
+
+@pytest.mark.parametrize("wrong", ["password", "database", "host"])
+@pytest.mark.parametrize("name", SERVERS)
+def test_who_is_not_let_in_is_told_so_and_shows_no_password(shared: Start, name: str, wrong: str) -> None:
+    url = shared(name).url.replace(PASSWORD, "wrong-secret") if wrong == "password" else shared(name).url
+    url = f"{url}_other" if wrong == "database" else url
+    url = url.replace("127.0.0.1", "nowhere.invalid") if wrong == "host" else url
+    store = SQLAlchemyStore.from_url(url)
+    with pytest.raises(StoreUnavailable, match="session database") as caught:
+        store.load(SessionKey.generate())
+    shown = "".join(traceback.format_exception(caught.value)) + repr(store)
+    assert "wrong-secret" not in shown
+    assert PASSWORD not in shown
+    assert isinstance(caught.value.__cause__, sa.exc.DBAPIError)
+
+
+def test_no_error_shows_what_is_in_a_session(engine: sa.Engine) -> None:
+    """An Engine's own errors would quote the parameters."""
+    store = SQLAlchemyStore(engine, table="nowhere")
+    record = Record(state={"a": bytes(range(65, 90))})
+    with pytest.raises(StoreUnavailable) as caught:
+        store.save(record, DAY)
+    assert "ABCDE" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_exhausted_pool_is_named(url: str) -> None:
+    engine = make_engine(url, pool_size=1, max_overflow=0, pool_timeout=0.05)
+    store = SQLAlchemyStore(engine)
+    store.create_schema()
+    with engine.connect(), pytest.raises(StoreUnavailable, match="pool_size"):
+        store.load(SessionKey.generate())
+    assert store.load(SessionKey.generate()) is None
+    engine.dispose()
+
+
+def test_a_row_that_others_keep_locked_is_given_up_in_time(shared: Start) -> None:
+    for name in SERVERS:
+        store = open_store(shared(name).url, f"{uuid4()}:")
+        store.create_schema()
+        key = store.save(Record(state={"a": b"1"}), DAY)
+        engine = make_engine(shared(name).url)
+        with engine.begin() as connection:
+            connection.execute(sa.select(store.table).where(store.table.c.handle == key.handle).with_for_update())
+            started = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                store.update_ttl(key)
+            assert time.monotonic() - started < 4
+            assert store.load(key) is not None
+        assert store.update_ttl(key)
+        engine.dispose()
+        store.engine.dispose()
+
+
+# -- SQLite --------------------------------------------------------------------------------------------------------
+
+
+def test_sqlite_is_set_up_for_many(tmp_path: Path) -> None:
+    store = SQLAlchemyStore.from_url(f"sqlite:///{tmp_path}/sessions.db")
+    with store.engine.connect() as connection:
+        settings = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "busy_timeout")
+        }
+    assert settings == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 2000}
+    store.engine.dispose()
+
+
+def test_lookups_use_the_indexes(tmp_path: Path) -> None:
+    """Asked of SQLite: only the look for expired rows goes by their ends, all else by the key, nothing through all."""
+    store = SQLAlchemyStore.from_url(f"sqlite:///{tmp_path}/sessions.db")
+    store.create_schema()
+    store.save(Record(state={"a": b"1"}), timedelta(seconds=5))
+    pass_time(store, 6)
+    with statements(store) as sent:
+        store.read(UNKNOWN)
+        store.swap(UNKNOWN, bytes(100), DAY, replaces=bytes(8))
+        assert store.delete_expired(10) == 1
+    with store.engine.connect() as connection:
+        for statement in sent:
+            parameters = ("x",) * statement.count("?")
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+            index = "ix_flask_sessions_expires_at" if "ORDER BY" in statement else "sqlite_autoindex_flask_sessions_1"
+            assert all(f"USING INDEX {index}" in str(row) for row in plan), (statement, plan)
+    store.engine.dispose()
+
+
+def test_a_locked_sqlite_file_is_named_and_still_read(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/sessions.db"
+    store = SQLAlchemyStore.from_url(f"{url}?timeout=0.05")
+    store.create_schema()
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            store.update_ttl(key)
+        assert store.load(key) is not None
+        connection.rollback()
+    store.update_ttl(key)
+    for each in (engine, store.engine):
+        each.dispose()
+
+
+def test_a_full_sqlite_file_still_lets_sessions_end(tmp_path: Path) -> None:
+    store = SQLAlchemyStore.from_url(f"sqlite:///{tmp_path}/sessions.db")
+    store.create_schema()
+
+    def limit(connection: t.Any, _record: object) -> None:
+        connection.execute("PRAGMA max_page_count = 30")
+
+    store.engine.dispose()
+    sa.event.listen(store.engine, "connect", limit)
+    key = store.save(Record(state={"a": bytes(10_000)}), DAY)
+
+    def fill() -> None:
+        for _ in range(100):
+            store.save(Record(state={"a": bytes(3000)}), DAY)
+
+    with pytest.raises(StoreFull):
+        fill()
+    store.delete(key)
+    with contextlib.suppress(SessionGone):  # its tombstone, if there was room
+        assert store.load(key) is None
+    store.engine.dispose()
+
+
+@pytest.mark.parametrize("content", [None, "a text"], ids=["no folder", "no database"])
+def test_a_file_that_is_no_database_is_unavailability(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "sessions.db" if content else tmp_path / "nowhere" / "sessions.db"
+    if content:
+        path.write_text(content * 1000)
+    store = SQLAlchemyStore.from_url(f"sqlite:///{path}")
+    with pytest.raises(StoreUnavailable) as caught:
+        store.load(SessionKey.generate())
+    assert str(path) not in str(caught.value)
+    store.engine.dispose()
+
+
+# -- servers that fail ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_store(own_server: DatabaseServer) -> t.Iterator[SQLAlchemyStore]:
+    store = SQLAlchemyStore.from_url(own_server.url)
+    store.create_schema()
+    yield store
+    store.engine.dispose()
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_server_that_is_down_and_back(own_server: DatabaseServer, own_store: SQLAlchemyStore, end: str) -> None:
+    """Each operation says so, and the next one works when it can, without a restart of ours."""
+    key = own_store.save(Record(state={"a": b"1"}), DAY)
+    getattr(own_server, end)()
+    for call in operations(own_store).values():
+        with pytest.raises(StoreUnavailable):
+            call()
+    own_server.start()
+    assert own_store.load(key) is not None
+
+
+def test_a_restart_between_requests_is_not_noticed(own_server: DatabaseServer, own_store: SQLAlchemyStore) -> None:
+    key = own_store.save(Record(state={"a": b"1"}), DAY)
+    for call in operations(own_store).values():
+        own_server.stop()
+        own_server.start()
+        call()
+    assert own_store.load(key) is not None
+
+
+def test_a_server_that_does_not_answer_is_given_up_in_time(
+    own_server: DatabaseServer, own_store: SQLAlchemyStore
+) -> None:
+    """With a connection and without one; and a late reply is never taken for another's."""
+    one = own_store.save(Record(state={"a": b"one"}), DAY)
+    two = own_store.save(Record(state={"a": b"two"}), DAY)
+    own_server.pause()
+    for _ in range(2):
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            own_store.load(one)
+        assert time.monotonic() - started < 4
+    own_server.resume()
+    assert t.cast("Record", own_store.load(two)).state == {"a": b"two"}
+
+
+def test_a_server_killed_in_the_middle_loses_nothing_that_it_confirmed(
+    own_server: DatabaseServer, own_store: SQLAlchemyStore
+) -> None:
+    """Several count by compare-and-set while it is killed and comes back: every count confirmed is there."""
+    key = own_store.save(Record(state={"n": b"0"}), DAY)
+    confirmed: list[int] = []
+    news, done = threading.Condition(), threading.Event()
+
+    def count() -> None:
+        while not done.is_set():
+            with contextlib.suppress(StoreUnavailable, SessionConflict):
+                record = t.cast("Record", own_store.load(key))
+                number = int(record.state["n"]) + 1
+                state = {"n": str(number).encode()}
+                own_store.update(key, later(record, state), DAY, replaces=record.revision)
+                with news:
+                    confirmed.append(number)
+                    news.notify()
+
+    threads = [threading.Thread(target=count) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(4):
+            with news:
+                enough = len(confirmed) + 20
+                assert news.wait_for(lambda: len(confirmed) >= enough, timeout=60)  # noqa: B023  - called at once
+            own_server.kill()
+            own_server.start()
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert len(set(confirmed)) == len(confirmed)
+    assert int(t.cast("Record", own_store.load(key)).state["n"]) >= max(confirmed)
+
+
+def test_visitors_keep_their_cookies(own_server: DatabaseServer, own_store: SQLAlchemyStore) -> None:
+    """Over HTTP: a 503 without a cookie while it is down, and everything as before afterwards."""
+    app = make_app(own_store, TESTING=False)
+    browser = app.test_client()
+
+    def visit() -> str:
+        session["n"] = session.get("n", 0) + 1
+        return str(session["n"])
+
+    def get() -> t.Any:
+        return browser.get("/", environ_overrides={"tests.action": visit})
+
+    assert get().text == "1"
+    for end in (own_server.stop, own_server.kill):
+        end()
+        response = get()
+        assert (response.status_code, response.headers.getlist("Set-Cookie")) == (503, [])
+        own_server.start()
+    assert get().text == "2"
