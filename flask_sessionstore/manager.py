@@ -81,7 +81,8 @@ def _make_store(app: Flask, setting: t.Any, options: dict[str, t.Any]) -> Sessio
     if isinstance(setting, str):
         return stores.from_url(_in_instance_folder(app, setting), **options)
     if isinstance(setting, (tuple, list)) and len(setting) == 2:
-        return _make_pair(app, *setting, options)
+        cache, store = setting
+        return _make_pair(app, cache, store, options)
     raise ConfigurationError(
         f"{config.SESSION_STORE} takes a URL, a SessionStore, a pair (cache, store) of these, or a function of the"
         f" application; it is of type {type(setting).__name__}",

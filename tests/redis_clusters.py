@@ -202,10 +202,16 @@ class SentinelTrio(_Servers):
 
     def revive(self, server: RedisServer) -> None:
         """Start one that was killed again, as a replica of whichever is the primary now."""
-        primary = until(self.primary)
         server.start()
+        until(lambda: self._follows(server), seconds=60)
+
+    def _follows(self, server: RedisServer) -> bool:
+        primary = self.primary()
+        if primary is None:
+            return False
+        # Said again until it holds: the Sentinels, too, have something to say to a server that comes back.
         self.ask(server, "REPLICAOF", "127.0.0.1", primary.port)
-        until(lambda: self.replicated(primary, 2))
+        return bool(self.replicated(primary, 2))
 
     def primary(self) -> RedisServer | None:
         """The primary; None while the Sentinels do not agree."""

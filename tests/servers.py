@@ -183,6 +183,8 @@ class RedisServer:
     def pause(self) -> None:
         """Let it hang: connections are accepted by the system, and nothing is answered."""
         self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # all its threads: until then it may still answer
 
     def resume(self) -> None:
         """Let it go on."""
