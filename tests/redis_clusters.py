@@ -22,12 +22,13 @@ from flask_sessionstore import StoreUnavailable
 
 #: The name under which Sentinels know the primary.
 SERVICE = "mymaster"
+# Servers count as gone after two or three seconds of silence: sooner, a busy machine would look like an outage.
 #: Of the servers that they watch, and their own.
 PASSWORD, SENTINEL_PASSWORD = "of-the-servers", "of-the-sentinels"
 _SLOTS = 16384
 
 
-def until(condition: t.Callable[[], t.Any], seconds: float = 20) -> t.Any:
+def until(condition: t.Callable[[], t.Any], seconds: float = 60) -> t.Any:
     """What ``condition`` returns, asked again and again until that is true."""
     deadline, pause = time.monotonic() + seconds, threading.Event()
     while time.monotonic() < deadline:
@@ -93,7 +94,7 @@ class RedisCluster(_Servers):
     def start(self) -> None:
         for _ in range(6):
             self.launch(
-                cluster_enabled="yes", cluster_config_file="nodes.conf", cluster_node_timeout="1000",
+                cluster_enabled="yes", cluster_config_file="nodes.conf", cluster_node_timeout="3000",
                 cluster_replica_validity_factor="0", cluster_port=str(_free_port()),
             )  # fmt: skip
         first, second, third, *replicas = self.servers
@@ -162,7 +163,7 @@ class _Sentinel(RedisServer):
             f"sentinel sentinel-pass {SENTINEL_PASSWORD}\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {watched} 2\n"
             f"sentinel auth-pass {SERVICE} {PASSWORD}\n"
-            f"sentinel down-after-milliseconds {SERVICE} 500\n"
+            f"sentinel down-after-milliseconds {SERVICE} 2000\n"
             f"sentinel failover-timeout {SERVICE} 3000\n"
         )
         self._process = subprocess.Popen(
