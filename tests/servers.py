@@ -7,6 +7,7 @@ interface, keeps its files in a temporary folder, and dies with the process that
 from __future__ import annotations
 
 import collections
+import contextlib
 import importlib.util
 import os
 import re
@@ -189,6 +190,15 @@ class RedisServer:
     def resume(self) -> None:
         """Let it go on."""
         self._signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def hanging(self) -> t.Iterator[None]:
+        """Let it hang inside the block. Afterwards it goes on, whatever the others have made of it meanwhile."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
 
     def _end(self, number: signal.Signals) -> None:
         self._signal(number)

@@ -238,13 +238,10 @@ def test_a_node_that_hangs_is_waited_for_once_and_the_others_go_on(cluster: Redi
     keys = [saved(store) for _ in range(30)]
     hung = cluster.owner(store.prefix + keys[0].handle)
     others = [key for key in keys if cluster.owner(store.prefix + key.handle) is not hung]
-    hung.pause()
-    try:
+    with hung.hanging():
         with pytest.raises(StoreUnavailable, match="in time"):
             store.load(keys[0])
         assert all(store.load(key) for key in others)
-    finally:
-        hung.resume()
     until(cluster.settled)
     assert all(store.load(key) for key in keys)
 
@@ -262,17 +259,14 @@ def test_a_cluster_that_hangs_is_waited_for_no_longer_than_one_node(cluster: Red
         waits.append(time.monotonic() - started)
 
     threads = [threading.Thread(target=load) for _ in range(8)]
-    for server in cluster.servers:
-        server.pause()
-    try:
+    with contextlib.ExitStack() as stack:
+        for server in cluster.servers:
+            stack.enter_context(server.hanging())
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         load()
-    finally:
-        for server in cluster.servers:
-            server.resume()
     assert max(waits) < 2 * 0.2 + 0.3
     until(cluster.settled)
     until(lambda: store.load(key))
@@ -437,8 +431,7 @@ def test_an_end_that_no_replica_confirms_is_told(confirmed: Confirmed) -> None:
     """It stands on the primary; to end it once more says so again, until a replica has confirmed it."""
     store = confirmed.open()
     key = saved(store)
-    confirmed.replica(key).pause()
-    try:
+    with confirmed.replica(key).hanging():
         store.update_ttl(key)  # waits for nobody
         record = t.cast("Record", store.load(key))
         store.update(key, record, DAY, replaces=record.revision)
@@ -447,8 +440,6 @@ def test_an_end_that_no_replica_confirms_is_told(confirmed: Confirmed) -> None:
                 once_more.delete(key)
         with pytest.raises(SessionGone):
             store.load(key)
-    finally:
-        confirmed.replica(key).resume()
     until(lambda: store.delete(key) is None)  # type: ignore[func-returns-value]
     confirmed.open().delete(key)
 
@@ -458,16 +449,13 @@ def test_a_renewal_that_no_replica_confirms_is_logged(confirmed: Confirmed, capl
     store = confirmed.open()
     key = saved(store)
     record = t.cast("Record", store.load(key))
-    confirmed.replica(key).pause()
-    try:
+    with confirmed.replica(key).hanging():
         new = store.renew(key, record, DAY, replaces=record.revision)
         assert "replicas" in caplog.text
         with pytest.raises(SessionGone):  # one that lost is told so, whatever the replicas say
             store.update(key, record, DAY, replaces=record.revision)
         with pytest.raises(SessionGone):
             store.delete(key, replaces=record.revision)
-    finally:
-        confirmed.replica(key).resume()
     assert store.load(new)
 
 
