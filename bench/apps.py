@@ -114,8 +114,17 @@ def ours_cookie(scenario: Scenario, place: Place) -> Flask:
     return ours("cookie:", scenario)
 
 
+def ours_private_cookie(scenario: Scenario, place: Place) -> Flask:
+    refuse_large(scenario)
+    return ours("cookie:", scenario, SESSION_COOKIE_CONTENT_SECURITY="private")
+
+
 def ours_memory(scenario: Scenario, place: Place) -> Flask:
     return ours("memory:", scenario)
+
+
+def ours_sealed_memory(scenario: Scenario, place: Place) -> Flask:
+    return ours("memory:", scenario, SESSION_SEAL=True)
 
 
 def ours_files(scenario: Scenario, place: Place) -> Flask:

@@ -15,6 +15,7 @@ from time import perf_counter
 
 import sqlalchemy as sa
 
+from flask_sessionstore import owners
 from flask_sessionstore.key import SessionKey
 from flask_sessionstore.record import Record, new_revision, pack
 
@@ -26,6 +27,8 @@ from .scenarios import SMALL
 from .tables import figure
 
 EXPIRED = 1_000
+OWNER, OWNED = "ada", 100
+FIND = f"find({OWNED})"
 SWEEPS = 20
 VISITORS = 1_000
 CHUNK = 10_000
@@ -40,7 +43,7 @@ def rows_table(engine: str, place: Place, sizes: t.Sequence[int], rounds: int) -
     cases = [Case(table.name, verb, run, table.tidy) for table in tables for verb, run in table.verbs().items()]
     times = measure(cases, rounds) | {(name, sweep): took for name, took in swept(tables).items()}
     rows = [[engine, *(table.name for table in tables), "target"]]
-    for verb in ("load", "update", sweep):
+    for verb in ("load", "update", FIND, sweep):
         found = [statistics.median(times[table.name, verb]) for table in tables]
         rows.append([verb, *(f"{figure(value)} ({value / found[0]:.2f})" for value in found), "at most 1.33"])
     return rows
@@ -55,7 +58,8 @@ class Table:
         self.tidy = os.sync if engine == "SQLite" else lambda: None
         self.store = sqlalchemy_store(url, table=f"sessions_{size}")
         self.bulk = sa.create_engine(self.store.engine.url)
-        keys = self.fill(size, timedelta(0))
+        keys = self.fill(size - OWNED, timedelta(0))
+        self.fill(OWNED, timedelta(0), OWNER)
         self.visited = keys[:: max(1, size // VISITORS)]
         random.Random(3).shuffle(self.visited)
         if engine == "PostgreSQL":  # as it does by itself, sooner or later
@@ -63,10 +67,10 @@ class Table:
                 connection.execute(sa.text(f"VACUUM ANALYZE {self.store.table}"))
                 connection.execute(sa.text("CHECKPOINT"))
 
-    def fill(self, count: int, age: timedelta) -> list[SessionKey]:
-        """Add sessions that were made so long ago, for a day."""
+    def fill(self, count: int, age: timedelta, owner: str | None = None) -> list[SessionKey]:
+        """Add sessions that were made so long ago, for a day; without an owner named, each has one of its own."""
         made_ms = int((self.store.now() - age.total_seconds()) * 1000)
-        record = Record(state=STATE).written(made_ms, DAY)
+        record = Record(state=STATE, owner=owner).written(made_ms, DAY)
         row = {
             "prefix": self.store.prefix,
             "revision": record.revision,
@@ -75,7 +79,9 @@ class Table:
         }
         keys = [SessionKey.generate() for _ in range(count)]
         for start in range(0, count, CHUNK):
-            rows = [{"handle": key.handle, **row} for key in keys[start : start + CHUNK]]
+            rows = [
+                {"handle": key.handle, "owner": owner or key.handle[:16], **row} for key in keys[start : start + CHUNK]
+            ]
             with self.bulk.begin() as connection:
                 connection.execute(sa.insert(self.store.table), rows)
         return keys
@@ -92,7 +98,12 @@ class Table:
             self.store.update(key, new, DAY, replaces=old.revision)
             known[key] = new
 
-        return {"load": lambda: self.store.load(next(loads)), "update": update}
+        def find() -> None:
+            found = len(owners.find(self.store, OWNER))
+            if found != OWNED:
+                raise RuntimeError(f"{found} sessions were found instead of {OWNED}")
+
+        return {"load": lambda: self.store.load(next(loads)), "update": update, FIND: find}
 
 
 def swept(tables: t.Sequence[Table]) -> dict[str, list[float]]:

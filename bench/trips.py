@@ -8,7 +8,7 @@ from flask import Flask, session
 
 from .apps import Place, flask_session_redis, ours
 from .client import Client
-from .scenarios import SCENARIOS, SMALL, Scenario, read, untouched
+from .scenarios import SCENARIOS, SMALL, Scenario, numbers, read, untouched
 
 if t.TYPE_CHECKING:
     from redis import Redis
@@ -20,6 +20,9 @@ TARGETS = {
     "new": "1",
     "purge": "1",
     "renew": "at most 3",
+    "sign in": "at most 4",
+    "sign in, no session": "at most 2",
+    "sign out": "at most 3",
     "untouched, extended": "1",
     "read, extended": "2",
 }
@@ -34,9 +37,20 @@ def renew() -> None:
     session.renew()  # type: ignore[attr-defined]  # only ours has it
 
 
+def sign_in() -> None:
+    session["_user_id"] = str(next(numbers))  # Flask-Login's key
+
+
+def sign_out() -> None:
+    del session["_user_id"]
+
+
 ONLY_OURS = (
     Scenario("purge", SMALL, purge),
     Scenario("renew", SMALL, renew),
+    Scenario("sign in", SMALL, sign_in),
+    Scenario("sign in, no session", {}, sign_in),
+    Scenario("sign out", {**SMALL, "_user_id": "ada"}, sign_out),
     Scenario("untouched, extended", SMALL, untouched),
     Scenario("read, extended", SMALL, read),
 )

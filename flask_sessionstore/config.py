@@ -7,16 +7,18 @@ their meaning and are read by Flask's own attributes and methods at every reques
 from __future__ import annotations
 
 import difflib
+import importlib
 import typing as t
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import lru_cache
 
 import msgspec
 from flask import Flask
 
 from .errors import ConfigurationError
-from .lifecycle import Policy
-from .sessions import Rules
+from .policy import Policy, Rules
+from .signing import SIGNED, Protection
 
 #: Where the store comes from: a URL, a SessionStore, a pair (cache, store) of these, or a function of the application.
 #: Default: files in the instance folder.
@@ -25,7 +27,7 @@ SESSION_STORE = "SESSION_STORE"
 SESSION_STORE_OPTIONS = "SESSION_STORE_OPTIONS"
 #: Namespace in shared engines, for stores made from a URL.
 SESSION_KEY_PREFIX = "SESSION_KEY_PREFIX"
-#: "signed".
+#: "signed", or "private": encrypted.
 SESSION_COOKIE_CONTENT_SECURITY = "SESSION_COOKIE_CONTENT_SECURITY"
 #: Idle lifetime of sessions behind a browser-session cookie; None: PERMANENT_SESSION_LIFETIME.
 SESSION_BROWSER_LIFETIME = "SESSION_BROWSER_LIFETIME"
@@ -39,6 +41,12 @@ SESSION_REFRESH_INTERVAL = "SESSION_REFRESH_INTERVAL"
 SESSION_OWNER_KEY = "SESSION_OWNER_KEY"
 #: Keys that are dropped when the owner changes.
 SESSION_LOGIN_DROPS = "SESSION_LOGIN_DROPS"
+#: How many sessions an owner may have: of more, those extended least recently end. None: any number.
+SESSION_MAX_PER_OWNER = "SESSION_MAX_PER_OWNER"
+#: Whether sessions keep the browser and the address of their last sign-in.
+SESSION_RECORD_CLIENT = "SESSION_RECORD_CLIENT"
+#: Whether records are encrypted at rest: False, True, or "required" (and what is not encrypted is refused).
+SESSION_SEAL = "SESSION_SEAL"
 #: Limit of the encoded state in bytes.
 SESSION_MAX_SIZE = "SESSION_MAX_SIZE"
 #: How long a request goes on merging against other writers.
@@ -67,11 +75,12 @@ _OURS = (
     SESSION_REFRESH_INTERVAL,
     SESSION_OWNER_KEY,
     SESSION_LOGIN_DROPS,
+    SESSION_MAX_PER_OWNER,
+    SESSION_RECORD_CLIENT,
+    SESSION_SEAL,
     SESSION_MAX_SIZE,
     SESSION_CONFLICT_TIMEOUT,
 )
-# Promised for a later version. Whoever sets one counts on it: better no start than a silent no.
-_NOT_YET = ("SESSION_SEAL", "SESSION_MAX_PER_OWNER", "SESSION_RECORD_CLIENT")
 # Flask-Session's, and the line to write instead.
 _FLASK_SESSIONS = {
     "SESSION_TYPE": 'SESSION_STORE = "redis://localhost:6379/0", "file:sessions" or another URL',
@@ -105,6 +114,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store: t.Any
     store_options: dict[str, t.Any]
     policy: Policy
+    seal: bool | t.Literal["required"]
 
 
 def read_settings(app: Flask, store: t.Any = None) -> Settings:
@@ -115,9 +125,7 @@ def read_settings(app: Flask, store: t.Any = None) -> Settings:
     config = app.config
     _refuse_foreign(config)
     _refuse_misspelt(config)
-    content_security = config.get(SESSION_COOKIE_CONTENT_SECURITY, "signed")
-    if content_security != "signed":
-        raise _wrong(SESSION_COOKIE_CONTENT_SECURITY, content_security, '"signed" (encrypted cookies come later)')
+    protection(app)
     if not isinstance(config.get("SESSION_REFRESH_EACH_REQUEST", True), bool):
         raise _wrong("SESSION_REFRESH_EACH_REQUEST", config["SESSION_REFRESH_EACH_REQUEST"], "True or False")
     secrets(app)
@@ -126,6 +134,7 @@ def read_settings(app: Flask, store: t.Any = None) -> Settings:
         store=configured if configured is not None else store if store is not None else DEFAULT_STORE,
         store_options={"prefix": _text(config, SESSION_KEY_PREFIX, "session:"), **_options(config)},
         policy=_policy(app),
+        seal=_seal(config),
     )
 
 
@@ -149,6 +158,37 @@ def secrets(app: Flask) -> tuple[str | bytes, ...]:
     return (app.secret_key, *former)
 
 
+def protection(app: Flask) -> Protection:
+    """What protects the application's cookie.
+
+    :raises ConfigurationError: if there is no such protection, or the package it needs is missing.
+    """
+    content_security = app.config.get(SESSION_COOKIE_CONTENT_SECURITY, "signed")
+    if content_security == "signed":
+        return SIGNED
+    if content_security == "private":
+        return _encryption()
+    raise _wrong(SESSION_COOKIE_CONTENT_SECURITY, content_security, '"signed" or "private"')
+
+
+@lru_cache(maxsize=1)  # an import that has been made costs a microsecond all the same
+def _encryption() -> Protection:
+    _need_cryptography(SESSION_COOKIE_CONTENT_SECURITY)
+    from .encryption import PRIVATE
+
+    return PRIVATE
+
+
+def _need_cryptography(key: str) -> None:
+    try:
+        importlib.import_module("cryptography")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"{key} needs a package that is not installed (cryptography): pip install 'flask-sessionstore[crypto]'",
+            key=key,
+        ) from error
+
+
 def _policy(app: Flask) -> Policy:
     config = app.config
     return Policy(
@@ -162,7 +202,9 @@ def _policy(app: Flask) -> Policy:
         absolute_lifetime=_span(config, SESSION_ABSOLUTE_LIFETIME, None),
         refresh=config.get("SESSION_REFRESH_EACH_REQUEST", True),
         refresh_interval=_interval(config),
-        max_size=_count(config, SESSION_MAX_SIZE, 1024 * 1024),
+        max_size=_count(config, SESSION_MAX_SIZE, 1024 * 1024, "bytes"),
+        max_per_owner=_count(config, SESSION_MAX_PER_OWNER, None, "sessions"),
+        record_client=_flag(config, SESSION_RECORD_CLIENT, False),
         conflict_timeout=t.cast("timedelta", _span(config, SESSION_CONFLICT_TIMEOUT, timedelta(seconds=2))),
         sender=app,
     )
@@ -172,16 +214,13 @@ def _refuse_foreign(config: t.Mapping[str, t.Any]) -> None:
     for key, instead in _FLASK_SESSIONS.items():
         if config.get(key) is not None:
             raise ConfigurationError(f"{key} is a setting of Flask-Session; here, write: {instead}", key=key)
-    for key in _NOT_YET:
-        if config.get(key):
-            raise ConfigurationError(f"{key} is not supported by this version of flask_sessionstore", key=key)
 
 
 def _refuse_misspelt(config: t.Mapping[str, t.Any]) -> None:
     known = [key.removeprefix("SESSION_") for key in (*_OURS, *_FLASKS)]
     for key in config:
         name = key.removeprefix("SESSION_")
-        if name == key or name in known or key in _FLASK_SESSIONS or key in _NOT_YET:
+        if name == key or name in known or key in _FLASK_SESSIONS:
             continue
         alike = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
         if alike:
@@ -220,11 +259,22 @@ def _flag(config: t.Mapping[str, t.Any], key: str, default: bool) -> bool:
     return value
 
 
-def _count(config: t.Mapping[str, t.Any], key: str, default: int) -> int:
+def _count(config: t.Mapping[str, t.Any], key: str, default: t.Any, of: str) -> t.Any:
     value = config.get(key, default)
+    if value is None and default is None:
+        return None
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise _wrong(key, value, "a number of bytes above 0")
+        raise _wrong(key, value, f"a number of {of} above 0")
     return value
+
+
+def _seal(config: t.Mapping[str, t.Any]) -> bool | t.Literal["required"]:
+    value = config.get(SESSION_SEAL, False)
+    if not (isinstance(value, bool) or value == "required"):
+        raise _wrong(SESSION_SEAL, value, 'True, False or "required"')
+    if value:
+        _need_cryptography(SESSION_SEAL)
+    return t.cast('bool | t.Literal["required"]', value)
 
 
 def _names(config: t.Mapping[str, t.Any], key: str, default: tuple[str, ...]) -> tuple[str, ...]:

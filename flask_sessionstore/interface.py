@@ -14,12 +14,14 @@ from flask.wrappers import Request, Response
 from werkzeug.http import dump_cookie, http_date, parse_list_header
 
 from . import config
+from .client import describe_client
 from .errors import ConfigurationError, SessionTooLarge, StoreUnavailable
-from .key import Claim, Token
-from .lifecycle import Cookie, Lifecycle, Outcome, Policy, cookie_lifetime, largest_keys
+from .key import Claim, SessionKey, Token
+from .lifecycle import Cookie, Lifecycle, Outcome, largest_keys
+from .policy import Policy, cookie_lifetime
 from .record import Record, to_datetime
 from .sessions import Session
-from .signing import TokenSigner, claim, signer
+from .signing import Tokens
 from .stores.base import SessionStore
 
 logger = logging.getLogger("flask_sessionstore")
@@ -69,7 +71,7 @@ class StoreSessionInterface(SessionInterface):
             return
         lifecycle = t.cast("Lifecycle", session._source)
         browser = t.cast("_Browser", lifecycle.presented)
-        lifecycle.response_begun = False  # Flask may come again, with another response
+        lifecycle.no_cookie = None  # Flask may come again, with another response
         try:
             outcome = lifecycle.commit(session, may_extend=lambda: not _is_public(response))
             self._send(app, browser, outcome, session, response)
@@ -85,10 +87,21 @@ class StoreSessionInterface(SessionInterface):
             self._send(app, browser, lifecycle.outcome, session, response)
             raise
         finally:
-            lifecycle.response_begun = True
+            lifecycle.no_cookie = "the response has begun"
             if response.is_streamed:
                 purged = session._purged
                 response.call_on_close(lambda: _warn_of_unsaved(session, purged))
+
+    @property
+    def sender(self) -> t.Any:
+        """Of signals: the application."""
+        return self._policy.sender
+
+    def open_by_handle(self, app: Flask, handle: str) -> Session:
+        """The session under ``handle``, for code that no browser sent: see :meth:`SessionManager.open`."""
+        lifecycle = Lifecycle(self.store, self._policy_of(app), _ByHandle(handle))
+        lifecycle.no_cookie = "it was opened by its handle"
+        return self.session_class._of(lifecycle)
 
     def _policy_of(self, app: Flask) -> Policy:
         """The policy with what Flask has set now: an application may change these late."""
@@ -132,7 +145,7 @@ class StoreSessionInterface(SessionInterface):
             permanent=record.permanent,
             seen=record.revision[:4],
         )
-        value = browser.signer.dumps(token)
+        value = browser.protector.dumps(token)
         if seconds:
             value += f"; Expires={http_date(to_datetime(record.expires_ms))}; Max-Age={seconds}"
         _check_cookie_size(len(browser.cookie_name) + 1 + len(value) + len(attributes), record)
@@ -142,18 +155,19 @@ class StoreSessionInterface(SessionInterface):
 class _Browser:
     """What one request's browser presented. Nothing is parsed before somebody asks."""
 
-    __slots__ = ("_app", "_interface", "_request", "_signer", "_tokens", "cookie_name")
+    __slots__ = ("_app", "_interface", "_protector", "_request", "_tokens", "cookie_name")
 
     def __init__(self, interface: StoreSessionInterface, app: Flask, request: Request) -> None:
         self._interface = interface
         self._app = app
         self._request = request
         self._tokens: list[Token] | None = None
-        self._signer: TokenSigner | None = None
+        self._protector: Tokens | None = None
         #: Asked for while the request's context stands: an override may depend on it.
         self.cookie_name = interface.get_cookie_name(app)
 
     def claims(self) -> list[Claim]:
+        claim = config.protection(self._app).claim
         return [found for found in map(claim, self._cookies()) if found is not None]
 
     def tokens(self) -> list[Token]:
@@ -165,18 +179,22 @@ class _Browser:
         import_session = self._interface._import_session
         return None if import_session is None else import_session(self._app, self._request)
 
+    def client(self) -> str | None:
+        return describe_client(self._request.headers.get("User-Agent", ""), self._request.remote_addr)
+
     @property
-    def signer(self) -> TokenSigner:
+    def protector(self) -> Tokens:
         """With the secrets as they are now; kept for the request."""
-        if self._signer is None:
-            self._signer = signer(config.secrets(self._app), self.cookie_name)
-        return self._signer
+        if self._protector is None:
+            protection = config.protection(self._app)
+            self._protector = protection.tokens(config.secrets(self._app), self.cookie_name)
+        return self._protector
 
     def _verified(self) -> list[Token]:
         cookies = self._cookies()
         if not cookies:
             return []
-        loads = self.signer.loads
+        loads = self.protector.loads
         tokens = [token for text in cookies if (token := loads(text, self._interface.store.key_class)) is not None]
         return tokens if len(tokens) < 2 else list({token.key: token for token in tokens}.values())
 
@@ -190,6 +208,25 @@ class _Browser:
         values = list(dict.fromkeys(part[len(start) :].strip('"') for part in parts if part.startswith(start)))
         # More than that is no accident: somebody wants the real one to be overlooked.
         return values if len(values) <= MAX_COOKIES else []
+
+
+class _ByHandle:
+    """Presented by nobody: a session that the server's side opens by its handle."""
+
+    def __init__(self, handle: str) -> None:
+        self._token = Token(SessionKey.of(handle), issued=0, lifetime=0, permanent=False, seen=b"")
+
+    def claims(self) -> list[Claim]:
+        return []
+
+    def tokens(self) -> list[Token]:
+        return [self._token]
+
+    def seed(self) -> None:
+        return None
+
+    def client(self) -> None:
+        return None
 
 
 # -- caches between us and the browser -----------------------------------------------------------------------------

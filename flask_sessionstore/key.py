@@ -16,6 +16,11 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]", re.ASCII)
 _HANDLE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
+def is_handle(text: object) -> bool:
+    """Whether ``text`` could be a session's handle: 64 hexadecimal digits in lower case."""
+    return isinstance(text, str) and _HANDLE.fullmatch(text) is not None
+
+
 class SessionKey:
     """The secret of one session: 32 random bytes as 43 characters of base64url.
 
@@ -26,19 +31,20 @@ class SessionKey:
     :raises ValueError: if ``text`` is no session key.
     """
 
-    __slots__ = ("_handle", "_text")
+    __slots__ = ("_cipher", "_handle", "_text")
 
     def __init__(self, text: str) -> None:
         if not _KEY.fullmatch(text):
             raise ValueError("not a session key: 43 characters of base64url are expected")
         self._text: str | None = text
         self._handle: str | None = None
+        self._cipher: t.Any = None  # kept here by sealing, for as long as the key itself is
 
     @classmethod
     def generate(cls) -> t.Self:
         """A new key from the operating system's randomness (256 bits; OWASP asks for at least 64)."""
         key = cls.__new__(cls)
-        key._text, key._handle = secrets.token_urlsafe(32), None
+        key._text, key._handle, key._cipher = secrets.token_urlsafe(32), None, None
         return key
 
     @classmethod
@@ -47,10 +53,10 @@ class SessionKey:
 
         :raises ValueError: if ``handle`` is not 64 hexadecimal digits in lower case.
         """
-        if not _HANDLE.fullmatch(handle):
+        if not is_handle(handle):
             raise ValueError("not a session handle: 64 hexadecimal digits in lower case are expected")
         key = cls.__new__(cls)
-        key._text, key._handle = None, handle
+        key._text, key._handle, key._cipher = None, handle, None
         return key
 
     @property

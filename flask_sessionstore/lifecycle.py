@@ -15,11 +15,11 @@ import logging
 import random
 import time
 import typing as t
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-import msgspec
+from blinker import NamedSignal
 
-from . import signals
+from . import owners, signals
 from .errors import (
     SessionConflict,
     SessionCorrupt,
@@ -31,8 +31,9 @@ from .errors import (
     StoreUnavailable,
 )
 from .key import Claim, SessionKey, Token
-from .record import TOMBSTONE_TIME, Record, new_revision, to_ms
-from .sessions import Rules, Session
+from .policy import Policy, is_persistent
+from .record import TOMBSTONE_TIME, Record, new_revision
+from .sessions import Session
 
 if t.TYPE_CHECKING:
     from .stores.base import SessionStore
@@ -63,49 +64,6 @@ KEEP = Outcome()
 DELETE = Outcome(Cookie.DELETE)
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings a lifecycle obeys; spans of time as timedelta."""
-
-    rules: Rules = Rules()
-    #: Idle lifetime of permanent sessions, and of all where ``browser_lifetime`` is None.
-    lifetime: timedelta = timedelta(days=31)
-    #: Idle lifetime of sessions behind a browser-session cookie.
-    browser_lifetime: timedelta | None = None
-    #: Hard end, from creation or the last sign-in.
-    absolute_lifetime: timedelta | None = None
-    #: Whether requests extend, or only changes do.
-    refresh: bool = True
-    #: No extension sooner after the last; but a tenth of the lifetime is enough.
-    refresh_interval: timedelta = timedelta(seconds=60)
-    #: Limit of the encoded state, in bytes.
-    max_size: int = 1024 * 1024
-    #: How long to go on merging against other writers.
-    conflict_timeout: timedelta = timedelta(seconds=2)
-    #: Sender of signals.
-    sender: t.Any = None
-
-    def idle(self, record: Record) -> timedelta:
-        """How long the session of ``record`` may be idle."""
-        if record.lifetime is not None:
-            return record.lifetime
-        if record.permanent or self.browser_lifetime is None:
-            return self.lifetime
-        return self.browser_lifetime
-
-    def end_ms(self, deadline: datetime | None, created_ms: int) -> int:
-        """The fixed end in force, in milliseconds since 1970; 0 for none."""
-        ends = []
-        if deadline is not None:
-            ends.append(int(deadline.timestamp() * 1000))
-        if self.absolute_lifetime is not None:
-            ends.append(created_ms + to_ms(self.absolute_lifetime))
-        return max(min(ends), 1) if ends else 0
-
-    def interval(self, lifetime: timedelta) -> float:
-        """Seconds between two extensions of a session with this idle lifetime."""
-        return min(self.refresh_interval, lifetime / 10).total_seconds()
-
-
 class Presented(t.Protocol):
     """What the browser presented."""
 
@@ -118,6 +76,9 @@ class Presented(t.Protocol):
     def seed(self) -> t.Mapping[str, object] | None:
         """Data to start a new session with."""
 
+    def client(self) -> str | None:
+        """Which browser it is, and where."""
+
 
 class Lifecycle:
     """One request's session, from the token to the outcome.
@@ -129,8 +90,10 @@ class Lifecycle:
 
     #: Between two attempts against other writers; replaced where waiting makes no sense.
     sleep: t.Callable[[float], object] = time.sleep
-    #: True once no cookie can be sent any more.
-    response_begun = False
+    #: Why no cookie can be sent; None as long as one can.
+    no_cookie: str | None = None
+    #: Why writes were dropped; None if none were.
+    dropped: str | None = None
     #: The latest decision about the cookie.
     outcome = KEEP
 
@@ -142,6 +105,8 @@ class Lifecycle:
     _failure: Exception | None = None
     _committed = False
     _extended = False
+    # Whether this commit has filed the session under an owner that it did not belong to.
+    _signed_in = False
     # Whether the browser holds a session of another kind, which has to go when this one ends.
     _seeded = False
 
@@ -182,7 +147,12 @@ class Lifecycle:
 
     def handle(self) -> str | None:
         """The handle under which the session is stored; None for a store that keeps none."""
-        return getattr(self._key, "handle", None)
+        return _handle(self._key)
+
+    @property
+    def absence(self) -> str | None:
+        """How the session went that was looked for; None if nothing is known of it."""
+        return self._absence if self._absence in ("ended", "emptied", "renewed") else None
 
     def save(self, session: Session) -> None:
         """Commit now. An earlier failure does not keep it from trying, nor this one the end of the request.
@@ -208,6 +178,12 @@ class Lifecycle:
             self.outcome = KEEP  # whatever was to be sent: it is dead
         return self._base
 
+    def leave(self, session: Session) -> None:
+        """The session of this request was ended by its handle: go on as a new one. Left empty, the cookie goes."""
+        self._key, self._base, self._absence = None, None, "unknown"
+        self.outcome, self._committed = KEEP, False
+        session._start_over()
+
     # -- loading ---------------------------------------------------------------------------------------------------
 
     def _choose(self, tokens: list[Token]) -> None:
@@ -232,6 +208,7 @@ class Lifecycle:
             return None, gone.kind or "unknown"
         except SessionCorrupt as error:
             logger.warning("session %s: %s; a new one replaces it at the next write", _short(key), error)
+            self._announce(signals.session_corrupt, key, newer=bool(error.newer))
             return None, "corrupt"
         if record is not None and not 0 < self.policy.end_ms(record.deadline, record.created_ms) <= now_ms:
             return record, None
@@ -254,6 +231,8 @@ class Lifecycle:
                 return self.outcome
             try:
                 self.outcome = self._commit(session, may_extend)
+                if self._signed_in:
+                    self.outcome = self._keep_to_limit(session, self.outcome)
             except Exception as error:
                 saved = self.outcome
                 self.fail(error)
@@ -272,6 +251,7 @@ class Lifecycle:
             self.outcome = KEEP
         if isinstance(error, StoreUnavailable):
             logger.error("%s", error, exc_info=error.__cause__)
+            signals.announce(signals.store_failed, self.policy.sender, error=error)
 
     def _commit(self, session: Session, may_extend: t.Callable[[], bool]) -> Outcome:
         if session._purged:
@@ -326,7 +306,7 @@ class Lifecycle:
         if self._base is not None:
             self._base = record
         # A browser-session cookie has no end that would move; but a cookie that is the session itself is another now.
-        return Outcome(Cookie.SET, sent, record) if _is_persistent(record) or sent is not key else KEEP
+        return Outcome(Cookie.SET, sent, record) if is_persistent(record) or sent is not key else KEEP
 
     # -- the end of a session ---------------------------------------------------------------------------------------
 
@@ -342,6 +322,8 @@ class Lifecycle:
             return DELETE if self._seeded or self.seed() is not None else KEEP
         self.outcome = DELETE  # even when the store fails
         self.store.delete(key)
+        if self._absence in (None, "renewed", "corrupt"):  # else it was seen to be gone
+            self._announce(signals.session_ended, key, how="purged")
         self._forget()
         return DELETE
 
@@ -364,7 +346,7 @@ class Lifecycle:
         changes, absence = session._changes, self._absence
         signs_in = self._signs_in(session)
         if absence == "renewed" and changes.cleared:
-            self.store.delete(self._known_key())  # what this browser was signed in to goes on under the successor
+            self._end_successor("cleared")  # what this browser was signed in to goes on under it
         if absence == "ambiguous" or (absence in ("renewed", "late") and not signs_in):
             return self._drop(session, absence) if session._state else self._gone(session, absence)
         if session._state:
@@ -381,21 +363,25 @@ class Lifecycle:
             key = self.store.save(record, self.policy.idle(record))
         except SessionGone as gone:
             return self._drop(session, gone.kind or "revoked")
+        self._announce(signals.session_created, key)
+        self._signed_in = record.owner is not None
         return self._stored(session, key, record)
 
     # -- changes to a known session ---------------------------------------------------------------------------------
 
     def _commit_changes(self, session: Session, base: Record) -> Outcome:
         """Write, and where another request wrote first, apply the changes to its record and write again."""
-        newest, state = base, session._state
+        key, newest, state = self._known_key(), base, session._state
         attempts: list[bytes] = []
-        until = 0.0
-        while True:
+        losses, until = 0, 0.0
+        outcome: Outcome | None = None
+        while outcome is None:
             try:
-                return self._attempt(session, newest, state, attempts)
+                outcome = self._attempt(session, newest, state, attempts)
             except SessionGone as gone:
                 return self._commit_gone(session, base, gone.kind)
-            except SessionCorrupt:
+            except SessionCorrupt as error:
+                self._announce(signals.session_corrupt, key, newer=bool(error.newer))
                 return self._commit_gone(session, base, None)
             except SessionConflict as conflict:
                 until = until or time.monotonic() + self.policy.conflict_timeout.total_seconds()
@@ -403,17 +389,23 @@ class Lifecycle:
                     raise
                 newest = conflict.record
                 if set(attempts) & set(newest.revisions):
-                    return self._stored(session, self._known_key(), newest)  # it had arrived, only its reply was lost
+                    outcome = self._stored(session, key, newest)  # it had arrived, only its reply was lost
+                    break
                 state = session._changes.apply(newest.state)
+                losses += 1
                 self.sleep(random.uniform(0, 0.002 * 2 ** min(len(attempts), 5)))
+        if losses:
+            self._announce(signals.session_merged, key, attempts=losses + 1)
+        return outcome
 
     def _attempt(self, session: Session, newest: Record, state: dict[str, bytes], attempts: list[bytes]) -> Outcome:
         """One try: which of the store's verbs these changes come to, against ``newest``."""
         key = self._known_key()
         record = self._record(session, state, newest) if state else None
         if record is None:
-            emptied = not state and not session._changes.cleared and newest.owner is None
-            self.store.delete(key, replaces=newest.revision, emptied=emptied)
+            how = _how_ended(session, state, newest)
+            self.store.delete(key, replaces=newest.revision, emptied=how == "emptied")
+            self._announce(signals.session_ended, key, how=how)
             self._forget()
             session._settle(None)
             return DELETE
@@ -421,7 +413,7 @@ class Lifecycle:
         ttl = self.policy.idle(record)
         if self._renews(session, newest, record):
             self._need_cookie()
-            key = self._renew(key, record, ttl, newest)
+            key = self._renew(session, key, record, ttl, newest)
         elif _differs(record, newest):
             self._need_cookie(unless=key.handle)
             key = self.store.update(key, record, ttl, replaces=newest.revision)
@@ -432,29 +424,39 @@ class Lifecycle:
 
     def _renews(self, session: Session, newest: Record, record: Record) -> bool:
         changes = session._changes
-        return changes.renewed or changes.cleared or (session._owner_changed() and record.owner != newest.owner)
+        # (The owner may differ though nobody changed it: SESSION_OWNER_KEY may be new.)
+        return changes.renewed or changes.cleared or record.owner != newest.owner
 
-    def _renew(self, key: SessionKey, record: Record, ttl: timedelta, newest: Record) -> SessionKey:
-        ended = newest.owner is not None and record.owner != newest.owner
+    def _renew(self, session: Session, key: SessionKey, record: Record, ttl: timedelta, newest: Record) -> SessionKey:
+        changed = record.owner != newest.owner
+        ended = changed and newest.owner is not None
         try:
-            return self.store.renew(key, record, ttl, replaces=newest.revision, ended=ended)
+            new = self.store.renew(key, record, ttl, replaces=newest.revision, ended=ended)
         except StoreFull:
             if ended:  # an end never waits for room: the log-out is done, only what was to be kept beside it is not
                 self.store.delete(key, replaces=newest.revision)
+                self._announce(signals.session_ended, key, how="signed out")
                 self.outcome = DELETE
             raise
+        self._signed_in = changed and record.owner is not None
+        reason = "signed in" if self._signed_in else "signed out" if changed else _why_renewed(session)
+        self._announce(signals.session_renewed, new, previous=_handle(key), reason=reason)
+        return new
 
     def _commit_gone(self, session: Session, base: Record, kind: str | None) -> Outcome:
         """The session this request had loaded went meanwhile."""
-        changes, key = session._changes, self._known_key()
+        changes = session._changes
         own = changes.own()
+        if kind == "revoked":  # all sessions of the owner were ended while this one was made: it is not made again
+            return self._drop(session, kind)
         if kind == "emptied":
             return self._save(session, own, None)
         signed_out = changes.cleared or (session._owner_changed() and session._owner is None)
         if signed_out and kind == "renewed":
-            self.store.delete(key)
+            self._end_successor("cleared" if changes.cleared else "signed out")
         if not self._signs_in(session):
-            return self._drop(session, kind or "unknown") if changes else self._gone(session, kind)
+            lost = changes and (session._state or not changes.cleared)  # who only ends it loses nothing
+            return self._drop(session, kind or "unknown") if lost else self._gone(session, kind)
         if kind == "renewed" and base.owner is None:
             # The same browser signed in twice, or its anonymous session was renewed by another of its requests: what is
             # in it (the cart) is this browser's own, and comes along.
@@ -467,8 +469,9 @@ class Lifecycle:
 
     def _drop(self, session: Session, reason: str) -> Outcome:
         reason = "unknown" if reason == "late" else reason
+        self.dropped = reason
         logger.warning("session %s: writes were dropped, the session is gone (%s)", _short(self._key), reason)
-        signals.session_write_dropped.send(self.policy.sender, handle=self.handle(), reason=reason)
+        self._announce(signals.session_write_dropped, self._key, reason=reason)
         return self._gone(session, reason)
 
     def _gone(self, session: Session, reason: str | None) -> Outcome:
@@ -476,6 +479,32 @@ class Lifecycle:
         self._base, self._absence = None, "late" if reason in (None, "unknown") else reason
         session._settle(None)
         return KEEP
+
+    def _end_successor(self, how: str) -> None:
+        """End what the session that was met goes on as."""
+        key = self._known_key()
+        self.store.delete(key)
+        self._announce(signals.session_ended, key, how=how)
+
+    # -- signing in -------------------------------------------------------------------------------------------------
+
+    def _keep_to_limit(self, session: Session, outcome: Outcome) -> Outcome:
+        """End what an owner has too many of, now that there is one more."""
+        self._signed_in = False
+        most, key, record = self.policy.max_per_owner, outcome.key, outcome.record
+        if most is None or key is None or record is None:
+            return outcome
+        try:
+            record = owners.keep_to(self.store, most, key, record, self.policy.idle(record), self._displaced)
+        except SessionGone as gone:
+            return self._drop(session, gone.kind or "unknown")
+        except StoreUnavailable as error:  # who has signed in is signed in, and the next one will count again
+            logger.warning("the sessions of an owner could not be counted: %s", error)
+            return outcome
+        return self._stored(session, key, record)
+
+    def _displaced(self, handle: str) -> None:
+        signals.announce(signals.session_ended, self.policy.sender, handle=handle, how="displaced")
 
     # -- shared -----------------------------------------------------------------------------------------------------
 
@@ -494,7 +523,9 @@ class Lifecycle:
         owner = session._owner_in(state)
         same_owner = base is not None and owner == base.owner
         permanent, lifetime, deadline = self._metadata(changes.metadata, kept, owner)
-        created_ms = kept.created_ms if kept is not None and same_owner else now_ms
+        created_ms, client = (
+            (kept.created_ms, kept.client) if kept is not None and same_owner else (now_ms, self._client())
+        )
         end_ms = self.policy.end_ms(deadline, created_ms)
         if 0 < end_ms <= now_ms:
             return None
@@ -505,10 +536,14 @@ class Lifecycle:
             permanent=permanent,
             lifetime=lifetime,
             deadline=deadline,
+            client=client,
             created_ms=created_ms,
             end_ms=end_ms,
         )
         return record.written(now_ms, self.policy.idle(record))
+
+    def _client(self) -> str | None:
+        return self.presented.client() if self.policy.record_client else None
 
     def _metadata(
         self, assigned: t.Mapping[str, t.Any], kept: Record | None, owner: str | None
@@ -548,14 +583,15 @@ class Lifecycle:
 
     def _need_cookie(self, *, unless: str | None = None) -> None:
         """Whatever comes next makes a key that the browser lacks; not so if the key is a handle's and stays."""
-        if self.response_begun and not unless:
-            raise SessionError(
-                "the response has begun: the session cannot be saved any more under a key that the browser lacks"
-            )
+        if self.no_cookie is not None and not unless:
+            raise SessionError(f"{self.no_cookie}: the session cannot be saved under a key that the browser lacks")
 
     def _known_key(self) -> SessionKey:
         assert self._key is not None
         return self._key
+
+    def _announce(self, signal: NamedSignal, key: SessionKey | None, **arguments: t.Any) -> None:
+        signals.announce(signal, self.policy.sender, handle=_handle(key), **arguments)
 
     def _now_ms(self) -> int:
         return int(self.store.now() * 1000)
@@ -577,16 +613,24 @@ def _differs(record: Record, newest: Record) -> bool:
     )
 
 
-def _is_persistent(record: Record) -> bool:
-    """Whether the cookie outlives the browser."""
-    return record.permanent or record.lifetime is not None
+def _how_ended(session: Session, state: dict[str, bytes], newest: Record) -> str:
+    """How it came that there is nothing to keep of ``newest``."""
+    if session._changes.cleared:
+        return "cleared"
+    if state:
+        return "expired"
+    return "emptied" if newest.owner is None else "signed out"
 
 
-def cookie_lifetime(record: Record) -> timedelta | None:
-    """How long the cookie of ``record`` lives; None for a browser-session cookie."""
-    return record.left if _is_persistent(record) else None
+def _why_renewed(session: Session) -> str:
+    return "cleared" if session._changes.cleared else "renewed"
+
+
+def _handle(key: SessionKey | None) -> str | None:
+    """None also for the key of a store that keeps nothing under handles."""
+    return getattr(key, "handle", None)
 
 
 def _short(key: SessionKey | None) -> str:
-    handle = getattr(key, "handle", None)
+    handle = _handle(key)
     return handle[:8] if handle else "without a handle"

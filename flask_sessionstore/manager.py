@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
+from uuid import UUID
 
-from flask import Flask
+import flask
+from flask import Flask, current_app, has_request_context
 
-from . import config, stores
-from .errors import ConfigurationError
+from . import cli, config, owners, signals, stores
+from .errors import ConfigurationError, SessionGone, UnsupportedByStore
 from .interface import ImportSession, StoreSessionInterface
-from .stores.base import SessionStore
+from .key import is_handle
+from .lifecycle import Lifecycle
+from .record import SessionInfo
+from .sessions import Session, owner_of
+from .stores.base import OwnerIndex, ServerSideStore, SessionStore, Sweeps
 from .stores.caching import CachingStore
 
 EXTENSION = "sessionstore"
+
+Owner = t.Union[str, int, UUID]  # noqa: UP007  - evaluated at run time
+# Not None: an application that passes the id of a visitor who is not signed in must not have asked for anybody's.
+_ANYBODYS: t.Any = object()
 
 Tier = t.Union[SessionStore, str]  # noqa: UP007  - evaluated at run time
 StoreSetting = t.Union[Tier, tuple[Tier, Tier], t.Callable[[Flask], t.Any]]  # noqa: UP007
@@ -67,8 +78,163 @@ class SessionManager:
             raise ConfigurationError("this application has a SessionManager already: call init_app once")
         settings = config.read_settings(app, store if store is not None else self._store)
         made = _make_store(app, settings.store, settings.store_options)
+        if settings.policy.max_per_owner is not None and not isinstance(made, OwnerIndex):
+            raise ConfigurationError(
+                f"{config.SESSION_MAX_PER_OWNER} needs a store that can list an owner's sessions;"
+                f" {type(made).__name__} cannot",
+                key=config.SESSION_MAX_PER_OWNER,
+            )
+        if settings.seal:
+            _seal(made, settings.seal)
         app.session_interface = self.interface_class(made, settings.policy, self._import_session)
         app.extensions[EXTENSION] = self
+        if cli.sessions.name not in app.cli.commands:  # else it has a command of its own by that name
+            app.cli.add_command(cli.sessions)
+
+    # -- sessions other than the request's own: with an application context, as in a request or a command ------------
+
+    def find(self, owner: Owner) -> list[SessionInfo]:
+        """The living sessions of ``owner``, the one last extended first. ``current`` marks that of this request.
+
+        :param owner: a value as the session keeps it under SESSION_OWNER_KEY; compared as text.
+        :raises UnsupportedByStore: if the store cannot tell whose its sessions are.
+        :raises StoreUnavailable:
+        """
+        found = owners.find(self._store_in_use(), _text_of(owner))
+        current = self._current_handle()
+        return [SessionInfo.of(handle, record, current=handle == current) for handle, record in found.items()]
+
+    def revoke(self, handle: str, *, owner: Owner | None = _ANYBODYS) -> bool:
+        """End a session by its handle, and what it goes on as if it was renewed.
+
+        If it is the session of this request, the request goes on with a new one.
+
+        :param owner: only if it is this owner's: what a page passes that lets visitors end sessions of their own. None,
+            an owner who is not there, has none.
+        :return: whether there was one to end. A handle that is none ends nothing.
+        :raises UnsupportedByStore: if the store keeps nothing on the server's side.
+        :raises StoreUnavailable:
+        """
+        store = self._server_store()
+        if owner is None or not is_handle(handle):
+            return False
+        current = self._current_handle()
+        ended = store.end(handle, owner=None if owner is _ANYBODYS else _text_of(owner))
+        if ended:
+            self._announce(handle)
+            self._leave(current)
+        return ended
+
+    def revoke_all(self, owner: Owner, *, keep_current: bool = False) -> int:
+        """End every session of ``owner``, those that are just being made included, and return how many there were.
+
+        Not covered: a sign-in whose password was checked before this, and that is stored after it.
+
+        :param keep_current: but not that of this request.
+        :raises UnsupportedByStore: if the store cannot tell whose its sessions are.
+        :raises StoreUnavailable: some may have ended already: call it again.
+        """
+        current = self._current_handle()
+        ended = owners.end_all(self._store_in_use(), _text_of(owner), keep=current if keep_current else None)
+        for handle in ended:
+            self._announce(handle)
+        if ended and not keep_current:
+            self._leave(current)
+        return len(ended)
+
+    def delete_expired(self, limit: int | None = None) -> int:
+        """Remove sessions that have expired, from stores whose engine does not do so by itself, and what is left of
+        ended ones in the lists of their owners. Safe beside running applications, on many machines at once.
+
+        :param limit: how many at most; None: all.
+        :return: how many sessions were removed; where the engine removes these itself, how many entries of lists.
+        :raises UnsupportedByStore: if there is never anything to remove.
+        :raises StoreUnavailable:
+        """
+        store = self._store_in_use()
+        if not isinstance(store, Sweeps | OwnerIndex):
+            raise UnsupportedByStore(f"{type(store).__name__} removes expired sessions by itself")
+        removed = store.delete_expired(limit) if isinstance(store, Sweeps) else None
+        pruned = store.prune(limit) if isinstance(store, OwnerIndex) else 0
+        return pruned if removed is None else removed
+
+    @contextlib.contextmanager
+    def open(self, handle: str) -> t.Iterator[Session]:
+        """The session under ``handle``, for jobs, sockets and tests::
+
+            with sessions.open(handle) as session:
+                session["report"] = "ready"
+
+        What was changed is stored when the block ends, merged with what requests wrote meanwhile; if the block raises,
+        nothing is. Reading extends nothing. What needs a new key (a renewal, another owner, clearing and writing) is
+        the browser's: it raises, and nothing is stored.
+
+        :raises SessionGone: if there is no such session, or it ended while the block ran.
+        :raises SessionError: if what was changed needs a new key.
+        :raises UnsupportedByStore: if the store keeps nothing on the server's side.
+        :raises StoreUnavailable:
+        """
+        self._server_store()
+        if not is_handle(handle):
+            raise SessionGone("no session has such a handle")
+        session = self._interface().open_by_handle(current_app._get_current_object(), handle)  # type: ignore[attr-defined]
+        lifecycle = t.cast("Lifecycle", session._source)
+        if session.handle is None:
+            raise SessionGone("there is no session under this handle", kind=lifecycle.absence)
+        yield session
+        lifecycle.commit(session, may_extend=lambda: False)
+        if lifecycle.dropped is not None:
+            raise SessionGone("the session ended before what was changed could be stored", kind=lifecycle.dropped)
+
+    # -- how ------------------------------------------------------------------------------------------------------
+
+    def _interface(self) -> StoreSessionInterface:
+        interface = current_app.session_interface
+        if not isinstance(interface, StoreSessionInterface):
+            raise ConfigurationError("this application has no SessionManager: call init_app with it first")
+        return interface
+
+    def _store_in_use(self) -> SessionStore:
+        return self._interface().store
+
+    def _server_store(self) -> ServerSideStore:
+        store = self._store_in_use()
+        if not isinstance(store, ServerSideStore):
+            raise UnsupportedByStore(f"{type(store).__name__} keeps nothing that the server could find, open or end")
+        return store
+
+    def _current(self) -> Session | None:
+        """The session of this request, if it is one of this store's."""
+        if not has_request_context():
+            return None
+        session = flask.session._get_current_object()  # type: ignore[attr-defined]
+        if isinstance(session, Session) and getattr(session._source, "store", None) is self._store_in_use():
+            return session
+        return None
+
+    def _current_handle(self) -> str | None:
+        session = self._current()
+        return None if session is None else session.handle
+
+    def _leave(self, current: str | None) -> None:
+        """If the session of this request was among those that ended: go on with a new one."""
+        session = self._current()
+        if session is not None and current is not None and self._server_store().info(current) is None:
+            t.cast("Lifecycle", session._source).leave(session)
+
+    def _announce(self, handle: str) -> None:
+        signals.announce(signals.session_ended, self._interface().sender, handle=handle, how="revoked")
+
+
+def _text_of(owner: Owner) -> str:
+    """An owner as text.
+
+    :raises SessionInsertError: if it is none that a session could have.
+    """
+    text = owner_of(owner)
+    if text is None:
+        raise ValueError("an owner is a str, an int or a UUID, not None")
+    return text
 
 
 def _make_store(app: Flask, setting: t.Any, options: dict[str, t.Any]) -> SessionStore:
@@ -88,6 +254,16 @@ def _make_store(app: Flask, setting: t.Any, options: dict[str, t.Any]) -> Sessio
         f" application; it is of type {type(setting).__name__}",
         key=config.SESSION_STORE,
     )
+
+
+def _seal(store: SessionStore, seal: bool | t.Literal["required"]) -> None:
+    if not isinstance(store, ServerSideStore):
+        raise ConfigurationError(
+            f"{config.SESSION_SEAL} is for stores on the server's side; for {type(store).__name__} there is"
+            f' {config.SESSION_COOKIE_CONTENT_SECURITY} = "private"',
+            key=config.SESSION_SEAL,
+        )
+    store.seal = seal
 
 
 def _make_pair(app: Flask, cache: t.Any, store: t.Any, options: dict[str, t.Any]) -> SessionStore:

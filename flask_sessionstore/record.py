@@ -13,9 +13,10 @@
     58      8      idle: the lifetime in force, as a span
     66      8      end: the fixed end in force, 0 if none
     74      8      deadline: the session's own fixed end, 0 if none
-    82      1      flags: 1 permanent, 2 has an owner, 4 has a lifetime of its own
+    82      1      flags: 1 permanent, 2 has an owner, 4 has a lifetime of its own, 8 has a client, 16 is sealed
     83      2      length of the owner in bytes
-    85      ...    owner (UTF-8), then the state: a MessagePack map of key to encoded value
+    85      2      length of the client in bytes
+    87      ...    owner and client (UTF-8), then the state: a MessagePack map of key to encoded value, or that sealed
 
 All numbers are big-endian and unsigned, all times milliseconds since 1970 UTC. ``revision``, ``extended`` and
 ``expires`` have fixed places so that an engine can compare the one and move the others without reading the rest. In a
@@ -45,14 +46,16 @@ TIMES = slice(34, 50)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999  # the last millisecond of the year 9999, beyond which there are no datetimes
 _MILLISECOND = timedelta(milliseconds=1)
-_HEADER = struct.Struct(">BB8s24sQQQQQQBH")
+_HEADER = struct.Struct(">BB8s24sQQQQQQBHH")
 #: The bytes before the owner: all that an engine needs to compare and to move.
 HEADER_SIZE = _HEADER.size
 _TIMES = struct.Struct(">QQ")
 _KINDS = (None, "ended", "emptied", "renewed")
-_PERMANENT, _OWNED, _OWN_LIFETIME = 1, 2, 4
+_PERMANENT, _OWNED, _OWN_LIFETIME, _CLIENT, _SEALED = 1, 2, 4, 8, 16
 _NO_REVISION = bytes(8)
 _FORMAT_BYTE = bytes([FORMAT])
+_LIVE = bytes([FORMAT, 0])
+_FLAGS, _OWNER_SIZE = 82, slice(83, 85)
 # Later formats take the numbers up to here; what lies above starts no record of ours (JSON, text, a pickle).
 _LAST_FORMAT = 31
 
@@ -79,8 +82,10 @@ def to_datetime(ms: int) -> datetime:
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One session as a store keeps it. A value: changes make another."""
 
-    #: The data: encoded values by key.
+    #: The data: encoded values by key. Empty in a record that is sealed.
     state: dict[str, bytes] = {}
+    #: Whether the data can be read by its browser's requests alone.
+    sealed: bool = False
     #: Up to four revisions, newest first.
     revisions: tuple[bytes, ...] = ()
     #: Whom the session belongs to, or None.
@@ -91,6 +96,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     lifetime: timedelta | None = None
     #: The session's own fixed end, or None.
     deadline: datetime | None = None
+    #: Browser and address of the last sign-in, where the application has them recorded.
+    client: str | None = None
     created_ms: int = 0
     extended_ms: int = 0
     expires_ms: int = 0
@@ -137,6 +144,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             permanent=self.permanent,
             lifetime=self.lifetime,
             deadline=self.deadline,
+            client=self.client,
             created_ms=self.created_ms or now_ms,
             extended_ms=now_ms,
             expires_ms=self._clamp(now_ms + idle),
@@ -174,15 +182,29 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     extended_at: datetime
     expires_at: datetime
-    #: Browser and address of its last sign-in, where the application records them.
+    #: Browser and address of its last sign-in, where SESSION_RECORD_CLIENT is set.
     client: str | None = None
     #: Whether it is the session of the current request.
     current: bool = False
+
+    @classmethod
+    def of(cls, handle: str, record: Record, *, current: bool = False) -> SessionInfo:
+        """What may be shown of ``record``, which is kept under ``handle``."""
+        return cls(
+            handle=handle,
+            owner=record.owner,
+            created_at=record.created_at,
+            extended_at=record.extended_at,
+            expires_at=record.expires_at,
+            client=record.client,
+            current=current,
+        )
 
 
 def pack(record: Record) -> bytes:
     """The bytes of a record."""
     owner = b"" if record.owner is None else record.owner.encode()
+    client = b"" if record.client is None else record.client.encode()
     header = _HEADER.pack(
         FORMAT,
         0,
@@ -196,16 +218,18 @@ def pack(record: Record) -> bytes:
         0 if record.deadline is None else to_ms(record.deadline - _EPOCH),
         (_PERMANENT if record.permanent else 0)
         | (_OWNED if record.owner is not None else 0)
-        | (_OWN_LIFETIME if record.lifetime is not None else 0),
+        | (_OWN_LIFETIME if record.lifetime is not None else 0)
+        | (_CLIENT if record.client is not None else 0),
         len(owner),
+        len(client),
     )
-    return header + owner + _encode_state(record.state)
+    return header + owner + client + _encode_state(record.state)
 
 
 def pack_tombstone(tombstone: Tombstone) -> bytes:
     """The bytes of a tombstone."""
     kind = _KINDS.index(tombstone.kind)
-    header = _HEADER.pack(FORMAT, kind, tombstone.revision, b"", 0, tombstone.expires_ms, 0, 0, 0, 0, 0, 0)
+    header = _HEADER.pack(FORMAT, kind, tombstone.revision, b"", 0, tombstone.expires_ms, 0, 0, 0, 0, 0, 0, 0)
     return header + bytes.fromhex(tombstone.successor or "")
 
 
@@ -225,25 +249,28 @@ def unpack(data: bytes) -> Record | Tombstone:
 
 
 def _unpack(data: bytes) -> Record | Tombstone:
-    (_, kind, revision, older, extended, expires, created, idle, end, deadline, flags, owned) = _HEADER.unpack_from(
-        data
+    (_, kind, revision, older, extended, expires, created, idle, end, deadline, flags, owned, client) = (
+        _HEADER.unpack_from(data)
     )
-    rest = _HEADER.size + owned
+    names = _HEADER.size + owned
+    rest = names + client
     if kind:
         successor = data[rest:].hex() or None
         if len(data) - rest != (32 if _KINDS[kind] == "renewed" else 0):
             raise ValueError("a tombstone of the wrong length")
         return Tombstone(kind=t.cast(str, _KINDS[kind]), revision=revision, expires_ms=expires, successor=successor)
     if len(data) < rest:
-        raise ValueError("the owner is cut off")
+        raise ValueError("its owner or client is cut off")
     revisions = (revision, older[:8], older[8:16], older[16:]) if older[0:8] != _NO_REVISION else (revision,)
     return Record(
-        state=_decode_state(memoryview(data)[rest:]),
+        state={} if flags & _SEALED else _decode_state(memoryview(data)[rest:]),
+        sealed=bool(flags & _SEALED),
         revisions=tuple(r for r in revisions if r != _NO_REVISION),
-        owner=data[_HEADER.size : rest].decode() if flags & _OWNED else None,
+        owner=data[_HEADER.size : names].decode() if flags & _OWNED else None,
         permanent=bool(flags & _PERMANENT),
         lifetime=timedelta(milliseconds=idle) if flags & _OWN_LIFETIME else None,
         deadline=to_datetime(deadline) if deadline else None,
+        client=data[names:rest].decode() if flags & _CLIENT else None,
         created_ms=created,
         extended_ms=extended,
         expires_ms=expires,
@@ -267,6 +294,36 @@ def expires_ms_of(data: bytes) -> int | None:
     if data[:1] != _FORMAT_BYTE or len(data) < _HEADER.size:
         return None
     return int.from_bytes(data[TIMES][8:], "big")
+
+
+def owner_in(data: bytes) -> str | None:
+    """The owner of a packed record; None if it has none, or is no record."""
+    if data[:2] != _LIVE or len(data) < _HEADER.size or not data[_FLAGS] & _OWNED:
+        return None
+    owner = data[_HEADER.size : _HEADER.size + int.from_bytes(data[_OWNER_SIZE], "big")]
+    try:
+        return owner.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def is_sealed(data: bytes) -> bool:
+    """Whether packed bytes are those of a sealed record."""
+    return data[:2] == _LIVE and len(data) >= _HEADER.size and bool(data[_FLAGS] & _SEALED)
+
+
+def split_state(data: bytes, *, sealed: bool) -> tuple[bytes, bytes]:
+    """A packed record as two parts: all that is before the state, marked as sealed or not; and the state.
+
+    :raises SessionCorrupt: if it is too short to be a record.
+    """
+    try:
+        *_, flags, owned, client = _HEADER.unpack_from(data)
+    except struct.error as error:
+        raise SessionCorrupt("the store holds a damaged session record", newer=False) from error
+    rest = _HEADER.size + owned + client
+    flags = flags | _SEALED if sealed else flags & ~_SEALED
+    return data[:_FLAGS] + bytes([flags]) + data[_FLAGS + 1 : rest], data[rest:]
 
 
 def move_times(data: bytes, extended_ms: int, expires_ms: int) -> bytes:

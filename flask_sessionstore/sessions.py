@@ -16,12 +16,13 @@ import typing as t
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-import msgspec
+from flask import current_app, g, has_app_context
 from flask.sessions import SessionMixin
 
 from . import codec
 from .changes import Changes, Update
 from .errors import SessionCorrupt, SessionError, SessionInsertError
+from .policy import Rules
 from .record import Record
 
 logger = logging.getLogger("flask_sessionstore")
@@ -45,17 +46,6 @@ class SessionStatus(enum.Enum):
     CHANGED = "changed"
     RENEWED = "renewed"
     PURGED = "purged"
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that a session itself obeys."""
-
-    #: Whose value names the owner; None for no owners.
-    owner_key: str | None = "_user_id"
-    #: Keys dropped when the owner changes.
-    login_drops: tuple[str, ...] = ("csrf_token",)
-    #: Whether new sessions are permanent.
-    permanent: bool = False
 
 
 class Source(t.Protocol):
@@ -85,16 +75,18 @@ class Source(t.Protocol):
 def owner_of(value: object) -> str | None:
     """The owner that ``value`` names, as text; None for no owner.
 
-    :raises SessionInsertError: for what is no str, int or UUID, or longer than 255 characters.
+    :raises SessionInsertError: for what is no str, int or UUID, is longer than 255 characters, or has a NUL in it,
+        which PostgreSQL's texts cannot hold.
     """
     if value is None:
         return None
     if isinstance(value, (str, int, UUID)) and not isinstance(value, bool):
         text = _as_text(value)
-        if text is not None and len(text) <= _MAX_OWNER and _is_unicode(text):
+        if text is not None and len(text) <= _MAX_OWNER and "\0" not in text and _is_unicode(text):
             return text
     raise SessionInsertError(
-        f"the session's owner must be a str, an int or a UUID, of at most {_MAX_OWNER} characters as text",
+        f"the session's owner must be a str, an int or a UUID, of at most {_MAX_OWNER} characters as text, none of them"
+        " NUL",
         path=None,
         type=type(value),
     )
@@ -478,6 +470,7 @@ class Session(SessionMixin):
             self._changes.remove(name)
             self._state.pop(name, None)
             self._values.pop(name, None)
+        _forget_token(rules.login_drops)
 
     def _is_final(self) -> bool:
         if self._purged and not self._warned:
@@ -569,6 +562,12 @@ class Session(SessionMixin):
     def modified(self, value: bool) -> None:
         # False takes back no change that was made: what is written is stored.
         self._forced = bool(value)
+
+    def _start_over(self) -> None:
+        """What was the session has ended: go on as a new one."""
+        with self._lock:
+            self._values.clear()
+            self._settle(None)
 
     def _is_unsaved(self) -> bool:
         """Whether something was changed since the last commit. What makes no new session is nothing to one."""
@@ -664,6 +663,12 @@ class Session(SessionMixin):
     def _notice_all(self) -> None:
         for key in list(self._values):
             self._notice(key)
+
+
+def _forget_token(dropped: t.Collection[str]) -> None:
+    """Flask-WTF keeps a request's CSRF token in ``flask.g`` too: forms made after the sign-in would show a dead one."""
+    if has_app_context() and (name := current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token")) in dropped:
+        g.pop(name, None)
 
 
 class _FreeStanding:

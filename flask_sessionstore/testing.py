@@ -19,12 +19,13 @@ import threading
 import typing as t
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from .errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable
 from .key import SessionKey
 from .record import FORMAT, TOMBSTONE_TIME, Record, new_revision, pack, revision_of
-from .stores.base import ServerSideStore, SessionStore, Sweeps
+from .stores.base import Entry, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_left, lend
 
 __all__ = ["FaultyStore", "SessionStoreContract", "StoreContract", "later"]
 
@@ -445,6 +446,80 @@ class StoreContract(SessionStoreContract):
         assert [self.peek(store, key.handle) for key in short] == [None] * 5
         assert store.load(long) is not None
 
+    def test_a_scan_finds_every_session(self, store: ServerSideStore) -> None:
+        if not isinstance(store, Scans):
+            pytest.skip("this store has no Scans")
+        assert list(store.scan()) == []
+        keys = [store.save(Record(state={"n": bytes([n])}, owner="ann" if n % 2 else None), _DAY) for n in range(40)]
+        found = {entry.handle: entry.data for entry in store.scan()}
+        assert found == {key.handle: store.read(key.handle) for key in keys}
+
+    @pytest.mark.parametrize("owner", ["ann", "Ann", "7", "ünï *:%_'\"\\/", "x" * 255])
+    def test_the_sessions_of_an_owner(self, store: ServerSideStore, owner: str) -> None:
+        index = _index_of(store)
+        mine = [store.save(Record(state={"n": bytes([n])}, owner=owner), _DAY) for n in range(3)]
+        for other in (None, "bob", owner + "2" if len(owner) < 9 else "y"):
+            store.save(Record(state={"n": b"9"}, owner=other), _DAY)
+        entries = index.entries(owner)
+        assert {entry.handle: entry.data for entry in entries} == {key.handle: store.read(key.handle) for key in mine}
+        assert len(entries) == 3
+        assert not any(has_left(entry, owner, store.now()) for entry in entries)
+        assert index.entries("nobody") == []
+
+    def test_an_entry_stays_as_long_as_its_session(self, store: ServerSideStore) -> None:
+        """However often that is extended or written."""
+        index = _index_of(store)
+        key = store.save(Record(state={"a": b"1"}, owner="ann"), timedelta(seconds=60))
+        for _ in range(3):
+            self.pass_time(store, 50)
+            store.update_ttl(key)
+        record = _alive(store, key)
+        store.update(key, later(record, {"a": b"2"}), timedelta(seconds=60), replaces=record.revision)
+        index.prune()
+        assert _living(store, "ann") == [key.handle]
+
+    def test_an_entry_moves_with_a_renewal(self, store: ServerSideStore) -> None:
+        _index_of(store)
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        first = _alive(store, key)
+        second = msgspec.structs.replace(later(first, {"a": b"2"}), owner="ann")
+        signed_in = store.renew(key, second, _DAY, replaces=first.revision)
+        assert _living(store, "ann") == [signed_in.handle]
+        second = _alive(store, signed_in)
+        third = msgspec.structs.replace(later(second, {"a": b"3"}), owner="bob")
+        replaced = store.renew(signed_in, third, _DAY, replaces=second.revision, ended=True)
+        assert (_living(store, "ann"), _living(store, "bob")) == ([], [replaced.handle])
+
+    @pytest.mark.parametrize("end", ["delete", "end", "expiry"])
+    def test_no_entry_outlives_its_session_for_long(self, store: ServerSideStore, end: str) -> None:
+        index = _index_of(store)
+        keys = [store.save(Record(state={"a": b"1"}, owner="ann"), timedelta(seconds=60)) for _ in range(20)]
+        assert index.prune() == 0
+        for key in keys:
+            if end == "delete":
+                store.delete(key)
+            elif end == "end":
+                assert store.end(key.handle, owner="ann")
+        self.pass_time(store, 61 if end == "expiry" else 11)
+        assert _living(store, "ann") == []
+        index.prune(5)
+        index.prune()
+        if isinstance(store, Sweeps):
+            store.delete_expired()
+        index.prune()
+        in_the_record = type(index).file is OwnerIndex.file  # there is no list of its own, and the engine is the broom
+        assert index.entries("ann") == [] or (in_the_record and not isinstance(store, Sweeps))
+
+    def test_a_session_that_is_being_made_can_be_barred(self, store: ServerSideStore) -> None:
+        """As ending all sessions of its owner does, if it was filed already."""
+        _index_of(store)
+        key = SessionKey.generate()
+        assert store.bar(key.handle)
+        assert not store.add(key.handle, _packed(store, b"1"), _DAY)
+        assert _fate(store, key) == "ended"
+        living = store.save(Record(state={"a": b"1"}), _DAY)
+        assert not store.bar(living.handle)
+
 
 class FaultyStore(ServerSideStore):
     """A store that passes everything on to another, and fails when told to.
@@ -465,6 +540,7 @@ class FaultyStore(ServerSideStore):
         super().__init__(prefix=store.prefix)
         self.store = store
         self.clock = store.now
+        lend(self, store)
         #: The primitives called so far, in order.
         self.calls: list[str] = []
         #: Set while a call hangs: a test waits for it before it goes on.
@@ -475,7 +551,7 @@ class FaultyStore(ServerSideStore):
     def fail(self, operation: str | None = None, *, times: int | None = 1) -> None:
         """Let the next calls raise :exc:`~flask_sessionstore.StoreUnavailable` without reaching the store.
 
-        :param operation: "read", "add", "swap" or "drop"; None: any.
+        :param operation: "read", "add", "swap", "drop", or "file", "unfile" and "entries" of an index; None: any.
         :param times: how many; None: all until :meth:`heal`.
         """
         self._plans.append(_Plan("fail", operation, times))
@@ -505,6 +581,21 @@ class FaultyStore(ServerSideStore):
 
     def drop(self, handle: str) -> None:
         self._pass_on("drop", lambda: self.store.drop(handle))
+
+    # What follows is there if the store can do it.
+
+    def file(self, owner: str, handle: str) -> None:
+        self._pass_on("file", lambda: self._index.file(owner, handle))
+
+    def unfile(self, owner: str, handle: str) -> None:
+        self._pass_on("unfile", lambda: self._index.unfile(owner, handle))
+
+    def entries(self, owner: str) -> list[Entry]:
+        return self._pass_on("entries", lambda: self._index.entries(owner))
+
+    @property
+    def _index(self) -> OwnerIndex:
+        return t.cast("OwnerIndex", self.store)
 
     _R = t.TypeVar("_R")
 
@@ -538,6 +629,18 @@ def _alive(store: SessionStore, key: SessionKey) -> Record:
     record = store.load(key)
     assert record is not None
     return record
+
+
+def _index_of(store: ServerSideStore) -> OwnerIndex:
+    if not isinstance(store, OwnerIndex):
+        pytest.skip("this store has no OwnerIndex")
+    return store
+
+
+def _living(store: ServerSideStore, owner: str) -> list[str]:
+    """The handles of an owner's living sessions."""
+    entries = t.cast("OwnerIndex", store).entries(owner)
+    return [entry.handle for entry in entries if not has_left(entry, owner, store.now())]
 
 
 def _fate(store: SessionStore, key: SessionKey) -> str | None:

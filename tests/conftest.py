@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import typing as t
 import uuid
@@ -10,12 +11,15 @@ import uuid
 import pytest
 import servers
 from hypothesis import settings
+from memcached_server import MemcachedServer
+from sql_servers import DatabaseServer, MariaDB, PostgreSQL
 
-from flask_sessionstore.stores import ServerSideStore, SessionStore, from_url
+from flask_sessionstore.stores import OwnerIndex, ServerSideStore, SessionStore, from_url
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 
 # A time limit for each example would fail by chance on a busy machine. What Hypothesis sets up for CI stays.
 settings.register_profile("project", settings.default, deadline=None)
@@ -58,6 +62,41 @@ def start_redis() -> t.Iterator[StartServer]:
         )
 
 
+@pytest.fixture(scope="session")
+def shared_memcached() -> t.Iterator[MemcachedServer]:
+    """A running server; tests share it, so take a prefix of your own."""
+    with MemcachedServer() as server:
+        yield server
+
+
+#: The kinds of databases with a server, by name.
+DATABASES: dict[str, type[DatabaseServer]] = {"postgresql": PostgreSQL, "mariadb": MariaDB}
+
+
+@pytest.fixture(scope="session")
+def shared_database() -> t.Iterator[t.Callable[[str], DatabaseServer]]:
+    """The running server of a name; tests share its database, so take a prefix or a table of your own."""
+    with contextlib.ExitStack() as stack:
+        yield functools.cache(lambda name: stack.enter_context(DATABASES[name]()))
+
+
+@pytest.fixture(scope="session")
+def shared_sql_store(
+    shared_database: t.Callable[[str], DatabaseServer], tmp_path_factory: pytest.TempPathFactory
+) -> t.Iterator[t.Callable[[str], SQLAlchemyStore]]:
+    """A store in the shared database of a name, or in a file for "sqlite", with its table."""
+    with contextlib.ExitStack() as stack:
+
+        def make(name: str) -> SQLAlchemyStore:
+            file = f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/sessions.db"
+            store = SQLAlchemyStore.from_url(file if name == "sqlite" else shared_database(name).url)
+            store.create_schema()
+            stack.callback(store.engine.dispose)
+            return store
+
+        yield functools.cache(make)
+
+
 class Clock:
     """Time as the test wants it: called, it gives seconds since the epoch."""
 
@@ -77,13 +116,23 @@ def clock() -> Clock:
     return Clock(1_767_225_600.0)
 
 
-#: Every store that needs no more than this machine: its name, and how to make it for a folder of its own.
+def sql_store(name: str, request: pytest.FixtureRequest) -> SQLAlchemyStore:
+    """A copy of the shared store, with a prefix of its own: to make another would take longer than most tests."""
+    store: SQLAlchemyStore = copy.copy(request.getfixturevalue("shared_sql_store")(name))
+    store.prefix = f"{uuid.uuid4()}:"
+    return store
+
+
+#: Every store that needs no more than this machine: its name, and how to make it, empty.
 STORES: dict[str, t.Callable[[pytest.FixtureRequest], SessionStore]] = {
     "cookie": lambda request: CookieStore(),
     "memory": lambda request: MemoryStore(),
     "caching": lambda request: CachingStore(MemoryStore(), MemoryStore()),
     "file": lambda request: FileSystemStore(request.getfixturevalue("tmp_path") / "sessions"),
     "redis": lambda request: from_url(request.getfixturevalue("valkey").url, prefix=f"{uuid.uuid4()}:"),
+    "sqlite": lambda request: sql_store("sqlite", request),
+    "postgresql": lambda request: sql_store("postgresql", request),
+    "memcached": lambda request: from_url(request.getfixturevalue("shared_memcached").url, prefix=f"{uuid.uuid4()}:"),
 }
 
 
@@ -105,3 +154,11 @@ def store(request: pytest.FixtureRequest) -> SessionStore:
 def server_store(request: pytest.FixtureRequest) -> ServerSideStore:
     """Every kind of server-side store in turn, empty."""
     return t.cast("ServerSideStore", STORES[request.param](request))
+
+
+@pytest.fixture
+def index(server_store: ServerSideStore) -> ServerSideStore:
+    """Every store that can tell whose its sessions are, in turn, empty."""
+    if not isinstance(server_store, OwnerIndex):
+        pytest.skip(f"{type(server_store).__name__} has no OwnerIndex")
+    return server_store

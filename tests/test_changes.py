@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flask_sessionstore import Record, Session, SessionError, SessionGetError, codec
 from flask_sessionstore.changes import Changes, Update
-from flask_sessionstore.sessions import Rules
+from flask_sessionstore.policy import Rules
 
 State = dict[str, bytes]
 Operation = tuple[str, str]  # what, and with which key

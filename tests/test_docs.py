@@ -25,6 +25,8 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from flask_sessionstore import ConfigurationError, config
+from flask_sessionstore.stores import ServerSideStore
+from flask_sessionstore.testing import StoreContract
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -248,3 +250,12 @@ def test_a_setting_said_to_be_refused_is_refused(setting: str) -> None:
     app.config[setting] = True
     with pytest.raises(ConfigurationError, match=setting):
         config.read_settings(app)
+
+
+class TestTheStoreWithOwners(StoreContract):
+    """The store that the page about stores of one's own ends in."""
+
+    @pytest.fixture
+    def store(self, run: t.Callable[..., dict[str, t.Any]], tmp_path: Path) -> ServerSideStore:
+        page = run(ROOT / "docs" / "custom-store.rst")
+        return t.cast("ServerSideStore", page["SQLiteStoreWithOwners"](tmp_path / "sessions.db"))

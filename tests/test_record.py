@@ -21,6 +21,7 @@ from flask_sessionstore.record import (
     expires_ms_of,
     move_times,
     new_revision,
+    owner_in,
     pack,
     pack_tombstone,
     revision_of,
@@ -46,6 +47,7 @@ def records(draw: st.DrawFn) -> Record:
         permanent=draw(st.booleans()),
         lifetime=draw(st.sampled_from([None, timedelta(milliseconds=idle_ms)])),
         deadline=draw(st.none() | moments_ms.filter(bool).map(to_datetime)),
+        client=draw(st.none() | st.text(max_size=255)),
         created_ms=draw(moments_ms),
         extended_ms=draw(moments_ms),
         expires_ms=draw(moments_ms),
@@ -114,6 +116,7 @@ RECORD = Record(
     permanent=True,
     lifetime=timedelta(hours=1),
     deadline=datetime(2026, 2, 1, tzinfo=UTC),
+    client="curl, 192.0.2.7",
     created_ms=NOW_MS - 2,
     extended_ms=NOW_MS,
     expires_ms=NOW_MS + 3_600_000,
@@ -121,7 +124,7 @@ RECORD = Record(
     end_ms=NOW_MS + 86_400_000,
 )
 # In the order of record.py: format, kind, revision; three older ones; extended, expires, created; idle, end, deadline;
-# flags, length of the owner; what follows.
+# flags, lengths of the owner and the client; what follows.
 LAYOUTS: list[tuple[Record | Tombstone, str]] = [
     (
         RECORD,
@@ -130,8 +133,8 @@ LAYOUTS: list[tuple[Record | Tombstone, str]] = [
         4242424242424242 4343434343434343 4444444444444444
         0000019b76daa87b 0000019b771196fb 0000019b76daa879
         000000000036ee80 0000019b7c01047b 0000019c167fcc00
-        07 0005
-        c3bc6e616c 82 a463617274 c405 91a3746561 a16e c401 05
+        0f 0005 000f
+        c3bc6e616c 6375726c2c203139322e302e322e37 82 a463617274 c405 91a3746561 a16e c401 05
         """,
     ),
     (
@@ -141,7 +144,7 @@ LAYOUTS: list[tuple[Record | Tombstone, str]] = [
         0000000000000000 0000000000000000 0000000000000000
         0000000000000002 0000000000000003 0000000000000001
         0000000000000000 0000000000000000 0000000000000000
-        00 0000
+        00 0000 0000
         80
         """,
     ),
@@ -153,7 +156,7 @@ LAYOUTS: list[tuple[Record | Tombstone, str]] = [
             0000000000000000 0000000000000000 0000000000000000
             0000000000000000 0000019b76daa87b 0000000000000000
             0000000000000000 0000000000000000 0000000000000000
-            00 0000
+            00 0000 0000
             {successor or ""}
             """,
         )
@@ -164,6 +167,17 @@ LAYOUTS: list[tuple[Record | Tombstone, str]] = [
         )
     ),
 ]
+
+
+@few
+@given(records())
+def test_the_owner_can_be_read_from_the_bytes_alone(record: Record) -> None:
+    assert owner_in(pack(record)) == record.owner
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01", b"\x01\x00" + b"\xff" * 90, b"pickle"])
+def test_bytes_that_are_no_record_have_no_owner_worth_an_error(data: bytes) -> None:
+    assert not owner_in(data)
 
 
 @pytest.mark.parametrize(("what", "layout"), LAYOUTS, ids=["record", "bare record", "ended", "emptied", "renewed"])

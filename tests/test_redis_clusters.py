@@ -9,7 +9,8 @@ import threading
 import time
 import traceback
 import typing as t
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from uuid import uuid4
 
 import pytest
@@ -23,6 +24,7 @@ from redis_clusters import PASSWORD, SENTINEL_PASSWORD, RedisCluster, SentinelTr
 from flask_sessionstore import ConfigurationError, Record, SessionGone, SessionKey, StoreUnavailable
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.redis import RedisStore
+from flask_sessionstore.stores.redis_clients import Cluster
 from flask_sessionstore.stores.redis_urls import CONNECT_TIMEOUT, SENTINEL_TIMEOUT, TIMEOUT
 from flask_sessionstore.testing import StoreContract
 
@@ -43,6 +45,9 @@ def cluster() -> t.Iterator[RedisCluster]:
 def trio() -> t.Iterator[SentinelTrio]:
     with SentinelTrio(servers.program("valkey9")) as trio:
         yield trio
+
+
+pass_time = StoreContract().pass_time
 
 
 def saved(store: ServerSideStore) -> SessionKey:
@@ -345,12 +350,83 @@ def test_a_primary_that_wants_replicas_and_has_none_refuses(start_redis: StartSe
     assert store.load(key) == record
 
 
+def test_many_threads_notice_nothing_of_a_restart(start_redis: StartServer) -> None:
+    """Though every connection is lost, those that ended threads have left for others too."""
+    server = start_redis()
+    store = RedisStore.from_url(server.url)
+    failures: list[BaseException] = []
+
+    def load(together: threading.Barrier) -> None:
+        together.wait()
+        try:
+            store.load(SessionKey.generate())
+        except BaseException as error:  # noqa: BLE001  - a thread's failure is the test's
+            failures.append(error)
+        together.wait()  # so that each has a connection of its own
+
+    def at_once(number: int) -> None:
+        together = threading.Barrier(number)
+        threads = [threading.Thread(target=load, args=(together,)) for _ in range(number)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    at_once(40)
+    server.stop()
+    server.start()
+    for _ in range(4):
+        at_once(8)
+    assert failures == []
+
+
+@pytest.mark.parametrize("program", ["valkey9", "redis7"])  # older ones answer only after every two megabytes
+def test_a_server_that_is_loading_its_data_refuses_and_heals(program: str, start_redis: StartServer) -> None:
+    """LOADING: nobody is taken for signed out. It loads as slowly as it is told to, until it is told otherwise."""
+    server = start_redis(program, loading_process_events_interval_bytes="1024", enable_debug_command="yes")
+    store = RedisStore.from_url(server.url)
+    keys = [store.save(Record(state={"a": os.urandom(2000)}, owner="ann"), DAY) for _ in range(400)]
+    records = [store.load(key) for key in keys]
+    with redis.Redis(port=server.port) as admin:
+        admin.config_set("key-load-delay", 5_000)  # microseconds for each key
+        loader = threading.Thread(target=admin.execute_command, args=("DEBUG RELOAD",))
+        loader.start()
+        with redis.Redis(port=server.port) as other:
+            until(lambda: other.info("persistence")["loading"])
+            with pytest.raises(StoreUnavailable) as caught:
+                store.load(keys[0])
+            assert isinstance(caught.value.__cause__, redis.exceptions.BusyLoadingError)
+            for call in (lambda: store.entries("ann"), lambda: saved(store), lambda: list(store.scan())):
+                with pytest.raises(StoreUnavailable):
+                    call()
+            other.config_set("key-load-delay", 0)
+        loader.join()
+    assert [store.load(key) for key in keys] == records
+
+
 @pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
 def test_a_cluster_without_its_slots_refuses(scheme: str, start_redis: StartServer) -> None:
     """CLUSTERDOWN, or a slot that nobody serves."""
     server = start_redis(cluster_enabled="yes", cluster_port=str(servers._free_port()))
     store = RedisStore.from_url(f"{scheme}://127.0.0.1:{server.port}")
     refused(store, SessionKey.generate(), Record(state={"a": b"1"}), *OPERATIONS)
+
+
+def test_of_a_cluster_that_is_not_whole_what_is_there_is_known(start_redis: StartServer) -> None:
+    """Whichever of the nodes in the URL is asked last: one may have left the cluster, and know of no other."""
+    server, lone = (
+        start_redis(
+            cluster_enabled="yes", cluster_port=str(servers._free_port()), cluster_require_full_coverage="no"
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    with redis.Redis(port=server.port) as admin:
+        admin.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16000)
+        name = admin.execute_command("CLUSTER MYID")
+    for ports in ((server.port, lone.port), (lone.port, server.port)):
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+        client = t.cast("Cluster", RedisStore.from_url(f"redis+cluster://{hosts}").client)
+        assert [primary.execute_command("CLUSTER MYID") for primary in client.primaries()] == [name]
 
 
 def test_no_sentinel_and_no_node_at_all(start_redis: StartServer) -> None:
@@ -381,6 +457,45 @@ def test_a_child_process_has_connections_of_its_own(cluster: RedisCluster) -> No
             os._exit(2)
     assert all(store.load(key) for _ in range(100))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_lists_and_records_of_a_slot_that_moves_are_found(cluster: RedisCluster) -> None:
+    """Though all for one node were asked of it at once, and some have left it."""
+    store = RedisStore.from_url(cluster.url, prefix=f"{{{uuid4()}}}:")  # all in one slot
+    keys = [store.save(Record(state={"a": b"1"}, owner="ann"), DAY) for _ in range(4)]
+    name = store.prefix + keys[0].handle
+    slot, old = key_slot(name.encode()), cluster.owner(name)
+    new = next(server for server in cluster.primaries() if server is not old)
+    old_id, new_id = (cluster.ask(server, "CLUSTER MYID") for server in (old, new))
+    found = {entry.handle: entry.data for entry in store.entries("ann")}
+    cluster.ask(new, "CLUSTER SETSLOT", slot, "IMPORTING", old_id)
+    cluster.ask(old, "CLUSTER SETSLOT", slot, "MIGRATING", new_id)
+    for gone in (name, store.prefix + keys[1].handle, f"{store.prefix}owner:ann"):
+        cluster.ask(old, "MIGRATE", "127.0.0.1", new.port, gone, 0, 1000)
+        assert {entry.handle: entry.data for entry in store.entries("ann")} == found
+        assert {entry.handle: entry.data for entry in store.scan()} == found
+        assert store.prune() == 0
+    for key in keys[2:]:
+        cluster.ask(old, "MIGRATE", "127.0.0.1", new.port, store.prefix + key.handle, 0, 1000)
+    for server in (new, old):
+        cluster.ask(server, "CLUSTER SETSLOT", slot, "NODE", new_id)
+    assert {entry.handle: entry.data for entry in store.entries("ann")} == found
+    store.drop(keys[0].handle)
+    pass_time(store, 11)
+    assert store.prune() == 1
+    until(cluster.settled)
+
+
+def test_a_node_that_hangs_is_no_shorter_list(cluster: RedisCluster) -> None:
+    """Neither of an owner's sessions nor of all."""
+    store = RedisStore.from_url(f"{cluster.url}?socket_timeout=0.2", prefix=f"{uuid4()}:")
+    keys = [store.save(Record(state={"a": b"1"}, owner="ann"), DAY) for _ in range(12)]
+    with cluster.owner(store.prefix + keys[0].handle).hanging():
+        for call in (lambda: store.entries("ann"), lambda: list(store.scan()), store.prune):
+            with pytest.raises(StoreUnavailable):
+                call()
+    until(cluster.settled)
+    assert len(store.entries("ann")) == 12
 
 
 # -- replicas that confirm -----------------------------------------------------------------------------------------
@@ -527,3 +642,83 @@ def test_passwords_are_not_in_the_causes_either() -> None:
     with pytest.raises(StoreUnavailable) as caught:
         store.load(SessionKey.generate())
     assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+# -- TLS -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """One that signs itself, for 127.0.0.1: the paths of ``cert`` and ``key``."""
+    pytest.importorskip("cryptography", reason="to make a certificate takes the package cryptography")
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a server of the tests")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - DAY)
+        .not_valid_after(now + DAY)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("certificate")
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return {"cert": str(folder / "cert.pem"), "key": str(folder / "key.pem")}
+
+
+def start_with_tls(start_redis: StartServer, program: str, certificate: dict[str, str]) -> tuple[int, str]:
+    """The port for TLS, and the file that tells whom to trust. Skips the test if the program knows no TLS."""
+    port = servers._free_port()
+    try:
+        start_redis(
+            program, tls_port=str(port), tls_cert_file=certificate["cert"], tls_key_file=certificate["key"],
+            tls_ca_cert_file=certificate["cert"], tls_auth_clients="no",
+        )  # fmt: skip
+    except RuntimeError as error:
+        if "TLS" in str(error) or "'tls-port" in str(error):
+            pytest.skip(f"{program} was built without TLS")
+        raise
+    return port, certificate["cert"]
+
+
+@pytest.mark.parametrize("program", servers.PROGRAMS)
+def test_tls_is_spoken_to_a_server_that_can_prove_itself(
+    program: str, start_redis: StartServer, certificate: dict[str, str]
+) -> None:
+    port, trusted = start_with_tls(start_redis, program, certificate)
+    for scheme in ("rediss", "valkeys"):
+        store = RedisStore.from_url(f"{scheme}://127.0.0.1:{port}/0?ssl_ca_certs={trusted}")
+        key = store.save(Record(state={"a": b"1"}, owner="ann"), DAY)
+        assert [entry.handle for entry in store.entries("ann")] == [key.handle]
+        store.delete(key)
+        assert store.prune() == 1
+
+
+@pytest.mark.parametrize("program", servers.PROGRAMS)
+def test_tls_to_a_server_that_cannot_is_unavailability(
+    program: str, start_redis: StartServer, certificate: dict[str, str]
+) -> None:
+    """Nobody vouches for it, or it speaks no TLS; or it speaks nothing else."""
+    port, trusted = start_with_tls(start_redis, program, certificate)
+    plain = start_redis(program).port
+    for url in (
+        f"rediss://:secret@127.0.0.1:{port}",
+        f"rediss://:secret@127.0.0.1:{plain}?ssl_ca_certs={trusted}&socket_timeout=0.2",
+        f"redis://:secret@127.0.0.1:{port}?socket_timeout=0.2",
+        f"rediss+cluster://:secret@127.0.0.1:{port}",
+        f"rediss+sentinel://:secret@127.0.0.1:{port}/mymaster?sentinel_password=secret",
+    ):
+        with pytest.raises(StoreUnavailable) as caught:
+            RedisStore.from_url(url).load(SessionKey.generate())
+        assert "secret" not in "".join(traceback.format_exception(caught.value))

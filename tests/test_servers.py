@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -13,14 +15,21 @@ from pathlib import Path
 import pytest
 import redis
 import servers
+from memcached_server import MemcachedServer
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from sql_servers import PostgreSQL
 
 if t.TYPE_CHECKING:
     from conftest import Clock, StartServer
 
 
 NEVER = Retry(NoBackoff(), 0)
+SERVERS: dict[str, t.Callable[[], servers.Server]] = {
+    "redis": lambda: servers.RedisServer(servers.program("valkey9")),
+    "memcached": MemcachedServer,
+    "postgresql": PostgreSQL,
+}
 
 
 @pytest.fixture
@@ -88,18 +97,26 @@ def test_an_ended_server_comes_back_empty_on_its_port(start_redis: StartServer, 
         assert client.get("cart") is None
 
 
-def test_a_paused_server_hangs_and_goes_on(start_redis: StartServer) -> None:
+def test_a_server_that_hangs_goes_on(start_redis: StartServer) -> None:
     server = start_redis()
     with redis.Redis.from_url(server.url, socket_timeout=0.1, retry=NEVER) as client:
-        server.pause()
-        with pytest.raises(redis.TimeoutError):
+        with server.hanging(), pytest.raises(redis.TimeoutError):
             client.ping()
-        server.resume()
         assert client.ping()
 
 
-def test_leaving_ends_a_paused_server_and_removes_its_files() -> None:
-    with servers.RedisServer(servers.program("valkey9")) as server:
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_server_that_hangs_may_be_ended_meanwhile(start_redis: StartServer, end: str) -> None:
+    server = start_redis()
+    with server.hanging():
+        server.resume()
+        getattr(server, end)()
+    assert not server.running
+
+
+@pytest.mark.parametrize("start", SERVERS.values(), ids=SERVERS)
+def test_leaving_ends_a_paused_server_and_removes_its_files(start: t.Callable[[], servers.Server]) -> None:
+    with start() as server:
         server.pause()
     assert not server.running
     assert not server.folder.exists()
@@ -113,29 +130,49 @@ def ended(connection: socket.socket) -> bool:
         return True
 
 
-@pytest.mark.skipif(not servers.LEASH, reason="setpriv is not installed")
-def test_no_server_outlives_the_process_that_started_it() -> None:
-    code = """if True:
-        import servers
-        server = servers.RedisServer(servers.program("valkey9"))
+@contextlib.contextmanager
+def started_elsewhere(server: str) -> t.Iterator[tuple[subprocess.Popen[bytes], list[bytes]]]:
+    """A process that has started a server and waits; and the server's port, process and folder."""
+    code = f"""if True:
+        import servers, sql_servers
+        server = {server}
+        server.install()
         server.start()
-        print(server.port, flush=True)
+        print(server.port, server._process.pid, server.folder, flush=True)
         input()
     """
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # for accounts that are not root's
+        environment = {**os.environ, "PYTHONPATH": str(Path(servers.__file__).parent), "TMPDIR": folder}
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        ) as starter:
+            assert starter.stdout is not None
+            yield starter, starter.stdout.readline().split()
+
+
+@pytest.mark.skipif(not servers.LEASH, reason="setpriv is not installed")
+def test_no_server_outlives_the_process_that_started_it() -> None:
     with (
-        tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(Path(servers.__file__).parent), "TMPDIR": folder},
-        ) as starter,
+        started_elsewhere('servers.RedisServer(servers.program("valkey9"))') as (starter, (port, *_)),
+        socket.create_connection(("127.0.0.1", int(port)), timeout=30) as connection,
     ):
-        assert starter.stdout is not None
-        port = int(starter.stdout.readline())
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-            starter.kill()
-            assert ended(connection)
+        starter.kill()
+        assert ended(connection)
+
+
+@pytest.mark.skipif(not servers.LEASH, reason="setpriv is not installed")
+def test_a_postgresql_whose_starter_is_gone_leaves_nothing_behind() -> None:
+    """Neither processes nor shared memory."""
+    servers.program("postgresql")
+    with started_elsewhere("sql_servers.PostgreSQL()") as (starter, (_, pid, folder)):
+        memory = (Path(folder.decode()) / "data" / "postmaster.pid").read_text().splitlines()[6].split()[1]
+        handle = os.pidfd_open(int(pid))
+        starter.kill()
+        assert select.select([handle], [], [], 30)[0]
+        os.close(handle)
+        held = [line.split()[1] for line in Path("/proc/sysvipc/shm").read_text().splitlines()]
+        assert memory not in held
 
 
 def test_the_clock_moves_only_by_hand(clock: Clock) -> None:

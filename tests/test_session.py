@@ -28,8 +28,8 @@ from flask_sessionstore import (
     SessionStatus,
 )
 from flask_sessionstore.key import Claim, Token
-from flask_sessionstore.lifecycle import Cookie, Lifecycle, Policy, cookie_lifetime
-from flask_sessionstore.sessions import Rules
+from flask_sessionstore.lifecycle import Cookie, Lifecycle
+from flask_sessionstore.policy import Policy, Rules, cookie_lifetime
 from flask_sessionstore.stores.memory import MemoryStore
 
 if t.TYPE_CHECKING:
@@ -84,6 +84,9 @@ class Browser:
         return [] if self.token is None else [self.token]
 
     def seed(self) -> t.Mapping[str, object] | None:
+        return None
+
+    def client(self) -> str | None:
         return None
 
     def open(self) -> Session:

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import itertools
 import string
+import typing as t
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from flask.sessions import SecureCookieSessionInterface
 from hypothesis import example, given
 from hypothesis import strategies as st
 from itsdangerous import Signer
 
 from flask_sessionstore import SessionKey
+from flask_sessionstore.encryption import PRIVATE, TokenCipher
 from flask_sessionstore.key import Claim, Token
-from flask_sessionstore.signing import claim, signer
+from flask_sessionstore.signing import SIGNED, Protection, TokenSigner
 from flask_sessionstore.stores.cookie import CookieStore
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
 KEY = SessionKey("A" * 43)
 TOKEN = Token(key=KEY, issued=1_767_225_600, lifetime=3600, permanent=True, seen=b"seen")
-SIGNER = signer(("secret",), "session")
-TEXT = SIGNER.dumps(TOKEN)
+SIGNER = TokenSigner(("secret",), "session")
+CIPHER = TokenCipher(("secret",), "session")
+#: One text for each.
+TEXTS = {SIGNED: SIGNER.dumps(TOKEN), PRIVATE: CIPHER.dumps(TOKEN)}
+BOTH = pytest.mark.parametrize("protection", [pytest.param(SIGNED, id="signed"), pytest.param(PRIVATE, id="private")])
 
 
-def loads(text: str) -> Token | None:
-    return SIGNER.loads(text, SessionKey)
+def loads(protection: Protection, text: str, secrets: tuple[str | bytes, ...] = ("secret",)) -> Token | None:
+    return protection.tokens(secrets, "session").loads(text, SessionKey)
 
 
+def encode(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def decode(text: str) -> bytes:
+    return urlsafe_b64decode(text + "==")
+
+
+# What the cookie store's keys hold: the session itself, in base64url.
+keys = st.builds(SessionKey.generate) | st.binary(min_size=1, max_size=300).map(encode).map(CookieStore.key_class)
 tokens = st.builds(
     Token,
-    key=st.binary(min_size=32, max_size=32).map(lambda _: SessionKey.generate()),
+    key=keys,
     issued=st.integers(0, 2**32 - 1),
     lifetime=st.integers(0, 2**31 - 1),
     permanent=st.booleans(),
@@ -36,104 +57,311 @@ tokens = st.builds(
 )
 
 
-@given(tokens)
-def test_a_token_comes_back_as_it_was_sent(token: Token) -> None:
-    text = SIGNER.dumps(token)
-    assert loads(text) == token
-    assert claim(text) == Claim(token.issued, token.lifetime)
+texts = st.text() | st.text(ALPHABET + ".") | st.text(st.characters(categories=["Cs"]))
 
 
-def test_a_token_starts_with_the_session_key_and_is_safe_in_a_cookie() -> None:
-    key, rest, signature = TEXT.split(".")
-    assert key == str(KEY)
-    assert set(rest + signature) <= set(ALPHABET)
-    assert len(TEXT) < 120
+# -- there and back ------------------------------------------------------------------------------------------------
 
 
-def test_the_text_of_a_token_is_what_it_has_always_been() -> None:
+@BOTH
+@given(token=tokens)
+def test_a_token_comes_back_as_it_was_sent(protection: Protection, token: Token) -> None:
+    ours = protection.tokens(("secret",), "session")
+    text = ours.dumps(token)
+    assert ours.loads(text, type(token.key)) == token
+    assert protection.claim(text) == Claim(token.issued, token.lifetime)
+    assert set(text) <= set(ALPHABET + ".")
+
+
+@BOTH
+def test_a_lifetime_longer_than_a_token_can_say_is_the_longest_it_can(protection: Protection) -> None:
+    text = protection.tokens(("secret",), "session").dumps(TOKEN._replace(lifetime=2**40))
+    assert loads(protection, text) == TOKEN._replace(lifetime=2**31 - 1)
+
+
+def test_a_signed_token_starts_with_the_session_key() -> None:
+    assert TEXTS[SIGNED].split(".")[0] == str(KEY)
+
+
+def test_the_text_of_a_signed_token_is_what_it_has_always_been() -> None:
     expected = f"{KEY}.aVW5AIAADhBzZWVu.zuA_-HaOm_p06PzLpnQti934Wm2eiksC8I2F9d0y70E"
-    assert expected == TEXT
+    assert TEXTS[SIGNED] == expected
 
 
-def test_a_lifetime_longer_than_a_token_can_say_is_the_longest_it_can() -> None:
-    token = loads(SIGNER.dumps(TOKEN._replace(lifetime=2**40)))
-    assert token == TOKEN._replace(lifetime=2**31 - 1)
+def test_an_encrypted_token_of_long_ago_is_read() -> None:
+    text = (
+        "AWlVuQCAAA4Q_V2IHDK8P8EoziBuYJfZDg368u6Yr-g_kS_jOW3hMhs9Shfg"
+        "5kRVG0bOeRQAcXbv53LXjee9Yo0XOJ_kf3Nv7wZey5Ob1GR9_OwzKoaJQKg"
+    )
+    assert loads(PRIVATE, text) == TOKEN
 
 
-@pytest.mark.parametrize("position", range(len(TEXT) - 1))
-def test_a_token_with_any_character_changed_is_rejected(position: int) -> None:
-    for other in set(ALPHABET + ".=!é \x00") - {TEXT[position]}:
-        assert loads(TEXT[:position] + other + TEXT[position + 1 :]) is None
+def test_an_encrypted_token_shows_its_time_and_nothing_else() -> None:
+    text = CIPHER.dumps(TOKEN)
+    assert decode(text)[:9] == bytes([1]) + decode("aVW5AIAADhA")
+    assert TOKEN.seen not in decode(text)
+    assert bytes(32) not in decode(text)  # the key's bytes
+    assert "A" * 10 not in text
 
 
-def test_a_token_cut_off_or_with_more_in_front_of_it_is_rejected() -> None:
-    for position in range(len(TEXT)):
-        assert loads(TEXT[:position]) is None
-        assert loads(TEXT[position + 1 :]) is None
-    assert loads("A" + TEXT) is None
-    assert loads("." + TEXT) is None
+def test_two_encrypted_tokens_share_neither_key_nor_nonce_nor_anything_encrypted() -> None:
+    texts = [decode(CIPHER.dumps(TOKEN)) for _ in range(50)]
+    for part in (slice(9, 25), slice(25, 37), slice(37, 73), slice(73, None)):
+        assert len({text[part] for text in texts}) == 50
 
 
-def test_a_signature_has_one_spelling() -> None:
-    spellings = [TEXT[:-1] + other for other in ALPHABET] + [TEXT + junk for junk in ("=", "!", " ", "\n", "é")]
-    assert [text for text in spellings if loads(text)] == [TEXT]
+@pytest.mark.parametrize("size", [1, 2, 3, 32, 1000, 2993])
+def test_encryption_adds_fifteen_characters_to_a_signed_token(size: int) -> None:
+    token = TOKEN._replace(key=CookieStore.key_class(encode(bytes(size))))
+    signed, private = SIGNER.dumps(token), CIPHER.dumps(token)
+    assert len(private) == 76 + len(encode(bytes(size)))
+    assert len(private) - len(signed) == 15
 
 
-@pytest.mark.parametrize("name", ["", "Session", "session2", "__Host-session"])
-def test_a_token_of_another_cookie_is_rejected(name: str) -> None:
-    assert signer(("secret",), name).loads(TEXT, SessionKey) is None
+def test_the_sizes_of_a_server_side_session_s_tokens() -> None:
+    assert (len(TEXTS[SIGNED]), len(TEXTS[PRIVATE])) == (104, 119)
 
 
-def test_a_token_of_another_secret_is_rejected() -> None:
-    assert signer(("another",), "session").loads(TEXT, SessionKey) is None
-    assert signer(("another", "and another"), "session").loads(TEXT, SessionKey) is None
+# -- tampering -----------------------------------------------------------------------------------------------------
 
 
-def test_a_former_secret_verifies_and_the_current_one_signs() -> None:
-    rotated = signer(("new", "secret"), "session")
-    assert rotated.loads(TEXT, SessionKey) == TOKEN
-    assert rotated.dumps(TOKEN) == signer(("new",), "session").dumps(TOKEN) != TEXT
-    assert loads(rotated.dumps(TOKEN)) is None
+@BOTH
+def test_a_token_with_any_character_changed_is_refused(protection: Protection) -> None:
+    text = TEXTS[protection]
+    for position, other in itertools.product(range(len(text)), ALPHABET + ".=+/!é \x00"):
+        if other != text[position]:
+            assert loads(protection, text[:position] + other + text[position + 1 :]) is None
 
 
-def test_a_secret_may_be_bytes() -> None:
-    assert signer((b"secret",), "session").loads(TEXT, SessionKey) == TOKEN
+def test_an_encrypted_token_with_any_bit_of_any_byte_changed_is_refused() -> None:
+    data = decode(TEXTS[PRIVATE])
+    for position, bit in itertools.product(range(len(data)), range(8)):
+        changed = data[:position] + bytes([data[position] ^ 1 << bit]) + data[position + 1 :]
+        assert loads(PRIVATE, encode(changed)) is None
 
 
-def test_what_flask_or_another_extension_signs_with_the_same_secret_is_rejected() -> None:
-    payload = TEXT.rpartition(".")[0]
-    for salt in ("itsdangerous.Signer", SecureCookieSessionInterface.salt, "session"):
-        assert loads(Signer("secret", salt=salt, key_derivation="hmac").sign(payload).decode()) is None
+@BOTH
+@given(token=tokens, choice=st.data())
+def test_no_part_of_any_token_may_be_changed_moved_or_doubled(
+    protection: Protection, token: Token, choice: st.DataObject
+) -> None:
+    ours = protection.tokens(("secret",), "session")
+    text = ours.dumps(token)
+    places = st.integers(0, len(text))
+    start, end, to = choice.draw(places), choice.draw(places), choice.draw(places)
+    changed = text[:to] + choice.draw(st.just(text[start:end]) | texts) + text[choice.draw(places) :]
+    assert ours.loads(changed, type(token.key)) == (token if changed == text else None)
 
 
-def test_a_rightly_signed_text_that_is_no_token_is_rejected() -> None:
+@BOTH
+def test_a_token_cut_off_or_with_more_around_it_is_refused(protection: Protection) -> None:
+    text = TEXTS[protection]
+    for position in range(len(text)):
+        assert loads(protection, text[:position]) is None
+        assert loads(protection, text[position + 1 :]) is None
+    for more in ("A", "AAAA", ".", "=", "==", "!", " ", "\n", "é", text, "A" * 100_000):
+        assert loads(protection, text + more) is None
+        assert loads(protection, more + text) is None
+
+
+@BOTH
+@pytest.mark.parametrize("size", range(1, 7))
+def test_a_token_has_one_spelling(protection: Protection, size: int) -> None:
+    # Of bytes that are no multiple of three, the last character has bits to spare.
+    ours = protection.tokens(("secret",), "session")
+    text = ours.dumps(TOKEN._replace(key=CookieStore.key_class(encode(bytes(size)))))
+    spellings = [text[:-1] + other for other in ALPHABET]
+    spellings += [text + "=" * n for n in (1, 2, 3)] + [f"{text[:9]}{junk}{text[9:]}" for junk in ("!", " ", "\n", "=")]
+    assert [found for found in spellings if ours.loads(found, CookieStore.key_class)] == [text]
+
+
+def test_parts_of_two_encrypted_tokens_make_no_third() -> None:
+    one, other = decode(CIPHER.dumps(TOKEN)), decode(CIPHER.dumps(TOKEN._replace(issued=1)))
+    for position in (5, 9, 25, 37, 73):
+        assert loads(PRIVATE, encode(one[:position] + other[position:])) is None
+
+
+# -- secrets and purposes ------------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["", "Session", "session2", "session\x00", "__Host-session"])
+def test_a_token_of_another_cookie_is_refused(protection: Protection, name: str) -> None:
+    assert protection.tokens(("secret",), name).loads(TEXTS[protection], SessionKey) is None
+
+
+@BOTH
+@pytest.mark.parametrize("secrets", [("another",), ("another", "and another"), ("secret2",), ("Secret",), ("secre",)])
+def test_a_token_of_another_secret_is_refused(protection: Protection, secrets: tuple[str, ...]) -> None:
+    assert loads(protection, TEXTS[protection], secrets) is None
+
+
+@BOTH
+def test_former_secrets_are_read_and_the_current_one_writes(protection: Protection) -> None:
+    rotated = protection.tokens(("new", "older", "secret"), "session")
+    assert rotated.loads(TEXTS[protection], SessionKey) == TOKEN
+    text = rotated.dumps(TOKEN)
+    assert [secret for secret in ("new", "older", "secret") if loads(protection, text, (secret,))] == ["new"]
+
+
+@BOTH
+def test_a_secret_may_be_bytes(protection: Protection) -> None:
+    assert loads(protection, TEXTS[protection], (b"secret",)) == TOKEN
+
+
+@given(token=tokens)
+def test_neither_reads_what_the_other_made(token: Token) -> None:
+    for writer, reader in ((SIGNER, CIPHER), (CIPHER, SIGNER)):
+        text = writer.dumps(token)
+        assert reader.loads(text, SessionKey) is reader.loads(text, CookieStore.key_class) is None
+
+
+def test_a_signed_text_in_place_of_an_encrypted_one_is_refused() -> None:
+    # Signed by the right key: what it says is an encrypted token, or the same bytes.
+    signed = SIGNER._signer.sign(TEXTS[PRIVATE]).decode()
+    for text in (signed, signed.replace(".", ""), encode(signed.encode())):
+        assert loads(PRIVATE, text) is None
+
+
+def test_what_flask_or_another_extension_signs_with_the_same_secret_is_refused() -> None:
+    payloads = (TEXTS[SIGNED].rpartition(".")[0], TEXTS[PRIVATE])
+    salts = ("itsdangerous.Signer", SecureCookieSessionInterface.salt, "session")
+    for salt, payload, digest in itertools.product(salts, payloads, (hashlib.sha1, hashlib.sha256)):
+        text = Signer("secret", salt=salt, key_derivation="hmac", digest_method=digest).sign(payload).decode()
+        assert loads(SIGNED, text) is loads(PRIVATE, text) is None
+
+
+def hkdf(secret: bytes, info: bytes) -> bytes:
+    """RFC 5869, for one block and no salt."""
+    return hmac.digest(hmac.digest(bytes(32), secret, "sha256"), info + b"\x01", "sha256")
+
+
+PURPOSE = b"flask_sessionstore.private cookie.session"
+
+
+def made_with(key: bytes, *, form: int = 1, content: bytes = b"seen" + bytes(32), purpose: bytes = PURPOSE) -> str:
+    """An encrypted token, as the documentation has it, under any key."""
+    clear, salt, nonce = bytes([form]) + decode("aVW5AIAADhA"), b"s" * 16, b"n" * 12
+    encrypted = AESGCM(hmac.digest(key, salt, "sha256")).encrypt(nonce, content, clear + purpose)
+    return encode(clear + salt + nonce + encrypted)
+
+
+def test_the_key_comes_from_the_secret_the_purpose_and_the_name() -> None:
+    assert loads(PRIVATE, made_with(hkdf(b"secret", PURPOSE))) == TOKEN
+
+
+FOREIGN_KEYS = {
+    "the secret itself": b"secret",
+    "its digest": hashlib.sha256(b"secret").digest(),
+    "no secret": hkdf(b"", PURPOSE),
+    "another cookie's": hkdf(b"secret", PURPOSE + b"2"),
+    "the signer's": SIGNER._signer.derive_key(b"secret"),
+    "a signer's of that purpose": Signer("secret", PURPOSE, key_derivation="hmac").derive_key(),
+    "Flask's": Signer("secret", "cookie-session", key_derivation="hmac").derive_key(),
+    "itsdangerous's": Signer("secret").derive_key(),
+    "an oracle's": hmac.digest(b"secret", PURPOSE, "sha256"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN_KEYS)
+def test_a_token_under_a_key_of_another_purpose_is_refused(name: str) -> None:
+    assert loads(PRIVATE, made_with(FOREIGN_KEYS[name])) is None
+
+
+def test_no_two_purposes_share_a_key() -> None:
+    names = ("", "session", "session2", "flask_sessionstore.cookie.session", ".session", "cookie.session")
+    found = [
+        key
+        for secret, name in itertools.product((b"secret", b"secret\x00", b"another"), names)
+        for key in (
+            hkdf(secret, b"flask_sessionstore.private cookie." + name.encode()),
+            hkdf(secret, b"flask_sessionstore.seal" + name.encode()),
+            TokenSigner((secret,), name)._signer.derive_key(secret),
+            Signer(secret, name or "salt", key_derivation="hmac").derive_key(),
+        )
+    ]
+    # HMAC pads its key with zeros, so that "secret" and "secret\0" are one to itsdangerous; not to HKDF.
+    assert len(set(found)) == len(found) - 2 * len(names)
+
+
+# -- right keys, and still no token --------------------------------------------------------------------------------
+
+
+def test_a_rightly_signed_text_that_is_no_token_is_refused() -> None:
     sign = SIGNER._signer.sign
     for payload in ("", ".", "A" * 43, f"{KEY}.", f"{KEY}.AAAA", f"{KEY}.{'A' * 15}", f"{KEY}x.{'A' * 16}", "é.é"):
-        assert loads(sign(payload).decode()) is None
+        assert loads(SIGNED, sign(payload).decode()) is None
 
 
-texts = st.text() | st.text(ALPHABET + ".") | st.text(st.characters(categories=["Cs"]))
+def test_a_rightly_encrypted_text_that_is_no_token_is_refused() -> None:
+    key = hkdf(b"secret", PURPOSE)
+    for content in (b"", b"see", b"seen", b"seen" + bytes(31), b"seen" + bytes(33)):
+        assert loads(PRIVATE, made_with(key, content=content)) is None
+    assert loads(PRIVATE, made_with(key, purpose=b"")) is None
+    assert loads(PRIVATE, made_with(key, purpose=PURPOSE + b"2")) is None
+
+
+@pytest.mark.parametrize("form", [0, 2, 255])
+def test_a_token_of_another_format_is_refused_and_claims_nothing(form: int) -> None:
+    text = made_with(hkdf(b"secret", PURPOSE), form=form)
+    assert loads(PRIVATE, text) is None
+    assert PRIVATE.claim(text) is None
+
+
+# -- any text ------------------------------------------------------------------------------------------------------
+
+
 key_classes = st.sampled_from([SessionKey, CookieStore.key_class])
 
 
-@given(texts, key_classes)
+@BOTH
+@given(text=texts | st.binary().map(lambda data: encode(b"\x01" + data)), key_class=key_classes)
 @example("", SessionKey)
 @example("." * 1000, SessionKey)
 @example("A" * 100_000, SessionKey)
+@example("AQ" + "A" * 100_000, CookieStore.key_class)
 @example(f"{KEY}.{'A' * 16}.", SessionKey)
 @example("\ud800.\udfff.\x00", SessionKey)
-def test_no_text_raises_and_none_is_believed(text: str, key_class: type[SessionKey]) -> None:
-    assert SIGNER.loads(text, key_class) is None
+def test_no_text_raises_and_none_is_believed(protection: Protection, text: str, key_class: type[SessionKey]) -> None:
+    assert protection.tokens(("secret",), "session").loads(text, key_class) is None
 
 
-@given(texts)
+@BOTH
+@given(text=texts)
 @example("0000000000000.signature")
 @example("\ud800.\udfff.\x00")
 @example("é.é.é")
-def test_no_text_raises_when_its_claim_is_read(text: str) -> None:
-    assert claim(text) is None or len(text) >= 18
+@example("AQ==AAAAAAAA")
+def test_no_text_raises_when_its_claim_is_read(protection: Protection, text: str) -> None:
+    assert protection.claim(text) is None or len(text) >= 12
 
 
 def test_a_claim_needs_no_secret_and_proves_nothing() -> None:
-    assert claim(TEXT[:-5] + "wrong") == claim("x" + TEXT) == Claim(TOKEN.issued, TOKEN.lifetime)
-    assert claim(str(KEY)) is None
+    claimed = Claim(TOKEN.issued, TOKEN.lifetime)
+    signed, private = TEXTS[SIGNED], TEXTS[PRIVATE]
+    assert SIGNED.claim(signed[:-5] + "wrong") == SIGNED.claim("x" + signed) == claimed
+    assert PRIVATE.claim(private[:-5] + "wrong") == PRIVATE.claim(private[:12]) == claimed
+    assert SIGNED.claim(str(KEY)) is PRIVATE.claim(str(KEY)) is None
+
+
+def test_neither_makes_a_claim_of_what_the_other_made() -> None:
+    assert SIGNED.claim(TEXTS[PRIVATE]) is None
+    assert PRIVATE.claim(TEXTS[SIGNED]) is None
+
+
+@BOTH
+def test_threads_may_share_the_tokens_of_a_cookie(protection: Protection) -> None:
+    ours = protection.tokens(("new", "secret"), "session")
+
+    def there_and_back(number: int) -> bool:
+        token = TOKEN._replace(key=SessionKey.generate(), issued=number)
+        return all(ours.loads(ours.dumps(token), SessionKey) == token for _ in range(20))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(there_and_back, range(40)))
+
+
+def test_the_tokens_of_a_cookie_are_made_once() -> None:
+    made: list[t.Any] = [p.tokens(("secret",), "session") for p in (SIGNED, PRIVATE, SIGNED, PRIVATE)]
+    assert made[0] is made[2] is not made[1]
+    assert made[1] is made[3]

@@ -8,10 +8,23 @@ import typing as t
 from importlib.metadata import entry_points
 
 from ..errors import ConfigurationError, StoreFull
-from ..record import revision_of
-from .base import ServerSideStore, SessionStore, Sweeps, has_expired
+from ..record import owner_in, revision_of
+from .base import Entry, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_expired, has_left
 
-__all__ = ["ServerSideStore", "SessionStore", "StoreFull", "Sweeps", "from_url", "has_expired", "revision_of"]
+__all__ = [
+    "Entry",
+    "OwnerIndex",
+    "Scans",
+    "ServerSideStore",
+    "SessionStore",
+    "StoreFull",
+    "Sweeps",
+    "from_url",
+    "has_expired",
+    "has_left",
+    "owner_in",
+    "revision_of",
+]
 
 #: Where third parties announce their stores: ``scheme = "package.module:Class"``.
 ENTRY_POINTS = "flask_sessionstore.stores"

@@ -11,6 +11,7 @@ The law, for all stores:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import typing as t
@@ -26,6 +27,8 @@ from ..record import (
     SessionInfo,
     Tombstone,
     expires_ms_of,
+    is_sealed,
+    is_tombstone,
     move_times,
     new_revision,
     pack,
@@ -33,6 +36,20 @@ from ..record import (
     to_ms,
     unpack,
 )
+from ..sealing import seal, unseal
+from .abilities import Entry, OwnerIndex, Scans, Sweeps, has_left, lend
+
+__all__ = [
+    "Entry",
+    "OwnerIndex",
+    "Scans",
+    "ServerSideStore",
+    "SessionStore",
+    "Sweeps",
+    "has_expired",
+    "has_left",
+    "lend",
+]
 
 # A chain of renewals longer than this within the ten seconds that tombstones stand is no browser's.
 _MAX_SUCCESSORS = 8
@@ -116,6 +133,16 @@ class SessionStore(ABC):
         :raises SessionConflict, SessionGone: as :meth:`update` does; then nothing was stored.
         """
 
+    def risks(self) -> list[str]:
+        """What is risky about this store as it is set up: a sentence for each, with what to do about it.
+
+        For ``flask sessions check``. What a kind of store can never do is no risk. Changes nothing, but may ask the
+        engine.
+
+        :raises StoreUnavailable:
+        """
+        return []
+
 
 class ServerSideStore(SessionStore):
     """A store whose engine supplies four atomic operations on one name.
@@ -125,6 +152,10 @@ class ServerSideStore(SessionStore):
 
     :param prefix: put before every handle, to share an engine with others.
     """
+
+    #: Whether records are sealed (see ``sealing``): False, True, or "required" (and what is not sealed is refused).
+    #: SESSION_SEAL sets it.
+    seal: bool | t.Literal["required"] = False
 
     def __init__(self, *, prefix: str = "session:") -> None:
         self.prefix = prefix
@@ -156,10 +187,17 @@ class ServerSideStore(SessionStore):
     def after_fork(self) -> None:
         """Called in a child process: leave the parent's connections and locks alone, and make new ones."""
 
+    def risks(self) -> list[str]:
+        return self.exposures()
+
+    def exposures(self) -> list[str]:
+        """Those of :meth:`risks` that count for a cache, too: who else can see the records."""
+        return []
+
     # -- the six verbs ---------------------------------------------------------------------------------------------
 
     def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
-        found = self._find(key.handle)
+        found = self._find(key)
         if isinstance(found, Tombstone):
             raise SessionGone("the session ended", kind=found.kind)
         return found
@@ -169,15 +207,15 @@ class ServerSideStore(SessionStore):
 
     def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
         record = record.written(self._now_ms(), ttl)
-        if not self.swap(key.handle, pack(record), record.left, replaces=replaces):
-            raise self._outcome(self._find(key.handle))
+        if not self.swap(key.handle, self._pack(key, record), record.left, replaces=replaces):
+            raise self._outcome(self._find(key))
         return key
 
     def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
         handle = key.handle
         for _ in range(_MAX_LOSSES):
             data = self.read(handle)
-            found = self._open(data)
+            found = self._open(data, key)
             if data is None or not isinstance(found, Record):
                 raise SessionGone("the session ended", kind=getattr(found, "kind", None))
             record = found.extended(self._now_ms(), ttl)
@@ -193,7 +231,7 @@ class ServerSideStore(SessionStore):
             return
         tombstone = self._tombstone(kind)
         if not self._bury(key.handle, tombstone, replaces):
-            self._confirm(key.handle, tombstone)
+            self._confirm(key, tombstone)
 
     def renew(
         self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes, ended: bool = False
@@ -204,7 +242,7 @@ class ServerSideStore(SessionStore):
         tombstone = self._tombstone("ended") if ended else self._tombstone("renewed", new.handle)
         if not self._bury(key.handle, tombstone, replaces):
             try:
-                self._confirm(key.handle, tombstone)
+                self._confirm(key, tombstone)
             except (SessionConflict, SessionGone):
                 self.drop(new.handle)
                 raise
@@ -218,52 +256,79 @@ class ServerSideStore(SessionStore):
         :param owner: only if it is this owner's.
         :return: whether there was one to end.
         """
-        return self._end(handle, owner=owner)
+        ended = self._end(handle, owner=owner)
+        if ended is None:
+            return False
+        handle, record = ended
+        if isinstance(self, OwnerIndex) and record.owner is not None:
+            with contextlib.suppress(StoreUnavailable):  # it has ended; what is left of it in the list is pruned later
+                self.unfile(record.owner, handle)
+        return True
 
     def info(self, handle: str) -> SessionInfo | None:
         """What may be shown of the session under ``handle``; None if there is none.
 
         :raises SessionCorrupt: if the bytes there are no record.
         """
-        found = self._find(handle)
+        found = self._open(self.read(handle))
         if not isinstance(found, Record):
             return None
-        return SessionInfo(
-            handle=handle,
-            owner=found.owner,
-            created_at=found.created_at,
-            extended_at=found.extended_at,
-            expires_at=found.expires_at,
-        )
+        return SessionInfo.of(handle, found)
+
+    def bar(self, handle: str) -> bool:
+        """Leave a tombstone under a name that is free: a session about to be saved there is refused.
+
+        :return: False if the name is taken.
+        """
+        return self.add(handle, pack_tombstone(self._tombstone("ended")), TOMBSTONE_TIME)
 
     # -- how ------------------------------------------------------------------------------------------------------
 
     def _now_ms(self) -> int:
         return int(self.now() * 1000)
 
-    def _open(self, data: bytes | None) -> Record | Tombstone | None:
-        """What the bytes say; None if they have expired."""
+    def _pack(self, key: SessionKey, record: Record) -> bytes:
+        """The bytes to be stored under ``key``. Here, and in :meth:`_open`, records are sealed and opened."""
+        data = pack(record)
+        return seal(data, key) if self.seal else data
+
+    def _open(self, data: bytes | None, key: SessionKey | None = None) -> Record | Tombstone | None:
+        """What the bytes say; None if they have expired. A sealed state is opened with ``key``, or left out."""
         if data is None:
             return None
+        if key is not None:
+            if self.seal == "required" and not (is_sealed(data) or is_tombstone(data)):
+                raise SessionCorrupt("the store holds a session that is not sealed, as SESSION_SEAL demands")
+            data = unseal(data, key)
         found = unpack(data)
         return found if found.expires_ms > self._now_ms() else None
 
-    def _find(self, handle: str) -> Record | Tombstone | None:
-        return self._open(self.read(handle))
+    def _find(self, key: SessionKey) -> Record | Tombstone | None:
+        return self._open(self.read(key.handle), key)
 
     def _add(self, record: Record) -> SessionKey:
         """Keep a stamped record under a new key."""
-        data = pack(record)
         for _ in range(_MAX_LOSSES):
             key = SessionKey.generate()
-            if self.add(key.handle, data, record.left):
+            if self._add_filed(key.handle, self._pack(key, record), record):
                 return key
-            taken = self._find(key.handle)
+            taken = self._find(key)
             if isinstance(taken, Record) and taken.revision == record.revision:
                 return key  # our own write, whose reply was lost and which the client sent again
             if isinstance(taken, Tombstone) and taken.kind == "ended":
                 raise SessionGone("all sessions of this owner were ended while this one was made", kind="revoked")
         raise _too_busy()
+
+    def _add_filed(self, handle: str, data: bytes, record: Record) -> bool:
+        """Keep the bytes of a record; before that, file it under its owner, where the store has an index of these."""
+        if record.owner is None or not isinstance(self, OwnerIndex):
+            return self.add(handle, data, record.left)
+        filed = self.now()
+        self.file(record.owner, handle)
+        added = self.add(handle, data, record.left)
+        if self.now() - filed > TOMBSTONE_TIME.total_seconds() / 2:
+            self.file(record.owner, handle)  # taking so long, it may have been taken for one that never came
+        return added
 
     def _tombstone(self, kind: str, successor: str | None = None) -> Tombstone:
         expires_ms = self._now_ms() + to_ms(TOMBSTONE_TIME)
@@ -279,9 +344,9 @@ class ServerSideStore(SessionStore):
             self.drop(handle)
             return True
 
-    def _confirm(self, handle: str, tombstone: Tombstone) -> None:
+    def _confirm(self, key: SessionKey, tombstone: Tombstone) -> None:
         """A tombstone was refused: fine if that very one stands there, its reply lost and the command sent again."""
-        found = self._find(handle)
+        found = self._find(key)
         if not (isinstance(found, Tombstone) and found.revision == tombstone.revision):
             raise self._outcome(found)
 
@@ -290,37 +355,32 @@ class ServerSideStore(SessionStore):
             return SessionConflict("another request wrote this session", record=found)
         return SessionGone("the session ended", kind=found.kind if found else None)
 
-    def _end(self, handle: str, *, kind: str = "ended", owner: str | None = None) -> bool:
-        """End what is under ``handle``, following successors; read again on a loss, so that none is missed."""
+    def _end(self, handle: str, *, kind: str = "ended", owner: str | None = None) -> tuple[str, Record] | None:
+        """End what is under ``handle``, following successors; read again on a loss, so that none is missed.
+
+        :return: what was ended, and where; None if there was nothing.
+        """
         for _ in range(_MAX_SUCCESSORS):
             for _ in range(_MAX_LOSSES):
                 found, replaces = self._endable(handle)
                 if not isinstance(found, Record) or (owner is not None and found.owner != owner):
                     break
                 if self._bury(handle, self._tombstone(kind), replaces):
-                    return True
+                    return handle, found
             else:
                 raise _too_busy()
             if not isinstance(found, Tombstone) or found.successor is None:
                 break
             handle = found.successor
-        return False
+        return None
 
     def _endable(self, handle: str) -> tuple[Record | Tombstone | None, bytes | None]:
         """What stands under ``handle``, and the revision to replace in ending it; what is no record ends as any."""
         try:
-            found = self._find(handle)
+            found = self._open(self.read(handle))
         except SessionCorrupt:
             return Record(), None
         return found, found.revision if found else None
-
-
-class Sweeps(ABC):
-    """The ability to find and remove expired records. Engines that do so by themselves lack it."""
-
-    @abstractmethod
-    def delete_expired(self, limit: int | None = None) -> int:
-        """Remove expired records, ``limit`` at most, and return how many. Safe beside running applications."""
 
 
 def has_expired(data: bytes, now: float) -> bool:

@@ -29,7 +29,7 @@ from ..record import (
     revision_of,
     to_ms,
 )
-from .base import ServerSideStore, Sweeps, has_expired
+from .base import ServerSideStore, Sweeps, has_expired, lend
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -50,7 +50,7 @@ class CachingStore(ServerSideStore):
     writes; what others wrote under the same session may be missing for ``max_age``, and a session that ended elsewhere
     may be served for as long. Absence is never cached. A cache that fails, is slow or full never fails a request.
 
-    If the store can sweep, so can this one: then it is a :class:`~flask_sessionstore.stores.Sweeps` too.
+    What the store can do (sweep, list the sessions of an owner), this one can too.
 
     :param cache: what is asked first: it may lose anything at any time. Its clock becomes that of ``store``.
     :param store: where sessions are kept.
@@ -76,8 +76,7 @@ class CachingStore(ServerSideStore):
         self.max_age = max_age
         self._failed_at = float("-inf")
         cache.clock = store.now
-        if type(self) is CachingStore and isinstance(store, Sweeps):
-            self.__class__ = _SweepingCachingStore
+        lend(self, store)
 
     @property
     def clock(self) -> t.Callable[[], float]:
@@ -125,12 +124,28 @@ class CachingStore(ServerSideStore):
         finally:
             self._ask_cache(self._forget, handle)
 
+    def delete_expired(self, limit: int | None = None) -> int:
+        """Remove expired records from the store, and return how many; from the cache too, if it can sweep."""
+        if isinstance(self.cache, Sweeps):
+            self._ask_cache(self.cache.delete_expired, limit)
+        return t.cast("Sweeps", self.store).delete_expired(limit)
+
+    def risks(self) -> list[str]:
+        return [*self.store.risks(), *self._cache_risks()]
+
+    def _cache_risks(self) -> list[str]:
+        try:
+            self.cache.read(SessionKey.generate().handle)
+            return self.cache.exposures()
+        except SessionError as error:
+            return [f"The cache cannot be used, so every request asks the store: {error}."]
+
     # -- the cache -------------------------------------------------------------------------------------------------
 
     def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
-        found = self._ask_cache(self._cached, key.handle, seen) if seen else None
+        found = self._ask_cache(self._cached, key, seen) if seen else None
         if found is None:
-            found = self._find(key.handle)
+            found = self._find(key)
         if isinstance(found, Tombstone):
             raise SessionGone("the session ended", kind=found.kind)
         return found
@@ -146,9 +161,9 @@ class CachingStore(ServerSideStore):
             logger.warning("the session cache is not used for a while: %s", error, exc_info=error.__cause__)
             return None
 
-    def _cached(self, handle: str, seen: bytes) -> Record | Tombstone | None:
+    def _cached(self, key: SessionKey, seen: bytes) -> Record | Tombstone | None:
         """What the cache may tell a browser that has seen the revision which begins with ``seen``."""
-        found = self._read_entry(self.cache.read(handle))
+        found = self._read_entry(self.cache.read(key.handle), key)
         if isinstance(found, Record) and not any(revision.startswith(seen) for revision in found.revisions):
             return None
         return found
@@ -194,7 +209,7 @@ class CachingStore(ServerSideStore):
         if entry is not None and not isinstance(self._read_entry(entry), Tombstone):
             self.cache.drop(handle)
 
-    def _read_entry(self, entry: bytes | None) -> Record | Tombstone | None:
+    def _read_entry(self, entry: bytes | None, key: SessionKey | None = None) -> Record | Tombstone | None:
         """What the cache's bytes say; None if they are too old, from the future (a clock was set), or damaged."""
         if entry is None:
             return None
@@ -205,19 +220,9 @@ class CachingStore(ServerSideStore):
             began_ms = int.from_bytes(entry[TIMES][:8], "big")
             if not began_ms <= now_ms < began_ms + to_ms(self.max_age):
                 return None
-            return self._open(entry[: TIMES.start] + entry[-_TIMES_SIZE:] + entry[TIMES.stop : -_TIMES_SIZE])
+            return self._open(entry[: TIMES.start] + entry[-_TIMES_SIZE:] + entry[TIMES.stop : -_TIMES_SIZE], key)
         except SessionCorrupt:
             return None
-
-
-class _SweepingCachingStore(CachingStore, Sweeps):
-    """A CachingStore whose store can sweep."""
-
-    def delete_expired(self, limit: int | None = None) -> int:
-        """Remove expired records from the store, and return how many; from the cache too, if it can sweep."""
-        if isinstance(self.cache, Sweeps):
-            self._ask_cache(self.cache.delete_expired, limit)
-        return t.cast(Sweeps, self.store).delete_expired(limit)
 
 
 def _revisions(data: bytes) -> list[bytes]:

@@ -43,7 +43,7 @@ class _StateKey(SessionKey):
 
 
 class CookieStore(SessionStore):
-    """The whole session in the cookie, signed: readable by the user, 4093 bytes at most with all attributes.
+    """The whole session in the cookie, 4093 bytes at most with all attributes. Signed, it is readable by the user.
 
     The server keeps nothing. So nothing can be revoked or listed, concurrent requests do not merge, and a log-out
     only asks the browser to forget: an old cookie that was copied lives until its end. For that, take a server-side

@@ -4,6 +4,7 @@
 
     sessions/               0700
       .locks/00 ... 3f      a fixed set, locked around every write
+      .owners/              whose sessions are whose: see filesystem_owners.py
       a7/                   fan-out by the first two digits of the handle
         session%3Aa7...     the record, 0600
         session%3Aa7...+    the spare, or
@@ -21,10 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import stat
-import threading
 import typing as t
 from datetime import timedelta
 from pathlib import Path
@@ -32,11 +30,13 @@ from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
 from ..errors import ConfigurationError, StoreFull, StoreUnavailable
-from ..record import HEADER_SIZE, TIMES, is_tombstone, revision_of
-from .base import ServerSideStore, Sweeps, has_expired
+from ..record import HEADER_SIZE, TIMES, is_tombstone, owner_in, revision_of
+from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
+from .filesystem_locks import LOCKS, Locks, check_folder
+from .filesystem_owners import OwnerFolders, is_handle
+from .surroundings import network_file_system
 
 _SPARES = ("+", "~")
-_LOCKS = 64
 _TAKEN = b"\0"  # in the place of the first byte of a file that is being written
 _CLOEXEC = os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC
@@ -45,7 +45,7 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _CHUNK = 64 * 1024
 
 
-class FileSystemStore(ServerSideStore, Sweeps):
+class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     """Sessions as files in a folder of this machine, shared by all its processes.
 
     Nothing is evicted: expired files stay until :meth:`delete_expired` removes them. Not for network file systems,
@@ -59,7 +59,8 @@ class FileSystemStore(ServerSideStore, Sweeps):
         self.path = Path(path).absolute()
         self._root = str(self.path)
         self._name = quote(prefix, safe="")
-        self._locks = _Locks(self._root)
+        self._owners = OwnerFolders(self._root, self._name)
+        self._locks = Locks(self._root)
         self._checked = False
 
     @classmethod
@@ -128,12 +129,57 @@ class FileSystemStore(ServerSideStore, Sweeps):
         for handle in self._handles() if self._exists() else ():
             if limit is not None and removed >= limit:
                 break
-            if _is_handle(handle) and self._has_expired(handle):
+            if is_handle(handle) and self._has_expired(handle):
                 removed += self._remove_expired(handle)
         return removed
 
+    # -- owners, and all sessions ----------------------------------------------------------------------------------
+
+    def file(self, owner: str, handle: str) -> None:
+        with self._locked(handle):  # so that nobody removes the entry who has just found it old
+            self._owners.file(owner, handle, self._now_ms())
+
+    def unfile(self, owner: str, handle: str) -> None:
+        if self._exists():
+            with _translating():
+                self._owners.unfile(self._owners.folder(owner), handle)
+
+    def entries(self, owner: str) -> list[Entry]:
+        if not self._exists():
+            return []
+        folder = self._owners.folder(owner)
+        with _translating():
+            filed = [(handle, self._owners.filed_ms(folder, handle)) for handle in self._owners.handles(folder)]
+        return [Entry(handle, self.read(handle), ms) for handle, ms in filed if ms is not None]
+
+    def prune(self, limit: int | None = None) -> int:
+        removed = 0
+        for folder in self._owner_folders() if self._exists() else ():
+            with _translating():
+                handles = self._owners.handles(folder)
+            for handle in handles:
+                if limit is not None and removed >= limit:
+                    return removed
+                removed += self._prune(folder, handle)
+            self._owners.tidy(folder)
+        return removed
+
+    def scan(self) -> t.Iterator[Entry]:
+        for handle in self._handles() if self._exists() else ():
+            data = self.read(handle) if is_handle(handle) else None
+            if data is not None:
+                yield Entry(handle, data)
+
+    def risks(self) -> list[str]:
+        kind = network_file_system(self._root)
+        risk = (
+            f"The sessions' folder is on a network file system ({kind}), whose locks cannot be relied on, so writes may"
+            " be lost: take a local folder or, for several machines, Redis or an SQL database."
+        )
+        return [] if kind is None else [risk]
+
     def after_fork(self) -> None:
-        self._locks = _Locks(self._root)
+        self._locks = Locks(self._root)
 
     # -- how ------------------------------------------------------------------------------------------------------
 
@@ -161,21 +207,19 @@ class FileSystemStore(ServerSideStore, Sweeps):
     @contextlib.contextmanager
     def _locked(self, handle: str) -> t.Iterator[None]:
         """Alone with this handle, among all threads and processes. Here a write's errors are translated."""
-        number = int(handle[:2], 16) % _LOCKS
-        try:
+        number = int(handle[:2], 16) % LOCKS
+        with _translating():
             self._locks.acquire(number)
             try:
                 yield
             finally:
                 self._locks.release(number)
-        except OSError as error:
-            raise _translated(error) from error
 
     def _exists(self) -> bool:
         """Whether there is a folder yet, which is then known to be ours alone."""
         if not self._checked:
             try:
-                _check_folder(self._root)
+                check_folder(self._root)
             except FileNotFoundError:
                 return False
             except OSError as error:
@@ -185,14 +229,32 @@ class FileSystemStore(ServerSideStore, Sweeps):
 
     def _handles(self) -> t.Iterator[str]:
         """The handles of all files; a spare without its record counts."""
-        try:
+        with _translating():
             for folder in os.listdir(self._root):
                 if len(folder) == 2:
                     names = os.listdir(f"{self._root}/{folder}")
                     ours = (name.removeprefix(self._name) for name in names if name.startswith(self._name))
                     yield from sorted({name.rstrip("".join(_SPARES)) for name in ours})
-        except OSError as error:
-            raise _translated(error) from error
+
+    def _owner_folders(self) -> t.Iterator[Path]:
+        with _translating():
+            yield from self._owners.folders()
+
+    def _prune(self, folder: Path, handle: str) -> bool:
+        """Remove an entry if its session has left."""
+        with self._locked(handle):
+            filed_ms = self._owners.filed_ms(folder, handle)
+            if filed_ms is None:
+                return False
+            entry = Entry(handle, _read_locked(self._path(handle)), filed_ms)
+            # The folder does not tell its owner, but the record does, and whether that owner's folder is this one.
+            owner = owner_in(entry.data or b"") or ""
+            if self._owners.folder(owner) != folder:
+                owner += " is another"
+            left = has_left(entry, owner, self.now())
+            if left:
+                self._owners.unfile(folder, handle)
+            return left
 
     def _has_expired(self, handle: str) -> bool:
         """Without the lock, and so only probably."""
@@ -212,46 +274,6 @@ class FileSystemStore(ServerSideStore, Sweeps):
                 return False
             _remove_all(path)
             return head is not None
-
-
-class _Locks:
-    """A fixed set of locks between threads and processes.
-
-    Made anew in a child process: an inherited descriptor shares the parent's lock.
-    """
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self._threads = [threading.Lock() for _ in range(_LOCKS)]
-        self._files: dict[int, int] = {}
-
-    def acquire(self, number: int) -> None:
-        self._threads[number].acquire()
-        try:
-            descriptor = self._files.get(number)
-            if descriptor is None or not os.fstat(descriptor).st_nlink:  # not open yet, or the folder was removed
-                descriptor = self._open(number)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except BaseException:
-            self._threads[number].release()
-            raise
-
-    def release(self, number: int) -> None:
-        fcntl.flock(self._files[number], fcntl.LOCK_UN)
-        self._threads[number].release()
-
-    def _open(self, number: int) -> int:
-        _make_folder(self._root)
-        if number in self._files:
-            os.close(self._files.pop(number))
-        path = f"{self._root}/.locks/{number:02x}"
-        descriptor = self._files[number] = os.open(path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o600)
-        return descriptor
-
-    def __del__(self) -> None:
-        for descriptor in self._files.values():
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
 
 
 def _read(path: str, size: int | None = None) -> bytes:
@@ -348,28 +370,12 @@ def _remove_all(path: str) -> None:
         _remove(name)
 
 
-def _make_folder(root: str) -> None:
-    os.makedirs(root, 0o700, exist_ok=True)
-    _check_folder(root)
-    os.makedirs(f"{root}/.locks", 0o700, exist_ok=True)
-
-
-def _check_folder(root: str) -> None:
-    """A folder in which others can write is one in which others can plant sessions."""
-    status = os.stat(root)
-    if not stat.S_ISDIR(status.st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), root)
-    if status.st_uid != os.geteuid() and os.geteuid() != 0:
-        raise ConfigurationError("the session folder belongs to another user", key="SESSION_STORE")
-    if stat.S_IMODE(status.st_mode) & 0o022:
-        raise ConfigurationError(
-            "the session folder can be written by others: give it to the application alone (chmod 700)",
-            key="SESSION_STORE",
-        )
-
-
-def _is_handle(text: str) -> bool:
-    return len(text) == 64 and all(digit in "0123456789abcdef" for digit in text)
+@contextlib.contextmanager
+def _translating() -> t.Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _translated(error) from error
 
 
 def _translated(error: OSError) -> StoreUnavailable:

@@ -27,6 +27,7 @@ from pymemcache.exceptions import (
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
 from ..record import HEADER_SIZE, revision_of
 from .base import ServerSideStore, has_expired
+from .surroundings import clear_text
 
 #: Seconds to wait for a connection, and for an answer, where nothing else is said.
 CONNECT_TIMEOUT, TIMEOUT = 1.0, 2.0
@@ -103,6 +104,9 @@ class MemcachedStore(ServerSideStore):
     def drop(self, handle: str) -> None:
         self._call("delete", handle, noreply=False)
 
+    def exposures(self) -> list[str]:
+        return clear_text(self._servers.in_clear_text(), "take Redis with TLS, or put both into one private network")
+
     def after_fork(self) -> None:
         self._connections = _Connections()
 
@@ -166,6 +170,11 @@ class _Servers:
     def key_prefix(self) -> bytes:
         """What the client puts before all names."""
         return t.cast("bytes", next(iter(self._templates.values())).key_prefix)
+
+    def in_clear_text(self) -> list[str]:
+        """The hosts to which connections are not encrypted."""
+        plain = (client.server for client in self._templates.values() if client.tls_context is None)
+        return [server[0] for server in plain if not isinstance(server, str)]
 
     def of(self, name: str) -> Client:
         """The client, never connected, to be copied for the server of ``name``."""

@@ -8,14 +8,14 @@ from collections import OrderedDict
 from datetime import timedelta
 
 from ..errors import ConfigurationError, SessionTooLarge
-from ..record import revision_of
-from .base import ServerSideStore, Sweeps, has_expired
+from ..record import owner_in, revision_of
+from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired
 
 # What an entry costs beside its bytes: the handle, the dictionary's slot, the objects' heads.
 _OVERHEAD = 300
 
 
-class MemoryStore(ServerSideStore, Sweeps):
+class MemoryStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     """Sessions in memory, the least recently used leaving first when there are too many.
 
     One process: others do not see them, and they go with it.
@@ -30,6 +30,7 @@ class MemoryStore(ServerSideStore, Sweeps):
         self.max_bytes = max_bytes
         self._entries: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
+        self._owned: dict[str, dict[str, None]] = {}  # the handles of each owner, in order
         self._lock = threading.Lock()
 
     @classmethod
@@ -73,6 +74,22 @@ class MemoryStore(ServerSideStore, Sweeps):
                 self._discard(handle)
             return len(expired)
 
+    def scan(self) -> t.Iterator[Entry]:
+        with self._lock:
+            entries = list(self._entries.items())
+        return (Entry(handle, data) for handle, data in entries)
+
+    def entries(self, owner: str) -> list[Entry]:
+        with self._lock:
+            return [Entry(handle, self._entries[handle]) for handle in self._owned.get(owner, ())]
+
+    def risks(self) -> list[str]:
+        risk = (
+            "MemoryStore keeps sessions in one process, so other workers do not know them, and a restart ends them:"
+            " take files, Redis or an SQL database."
+        )
+        return [risk]
+
     def after_fork(self) -> None:
         self._lock = threading.Lock()  # another thread of the parent may have held it
 
@@ -87,10 +104,20 @@ class MemoryStore(ServerSideStore, Sweeps):
         self._discard(handle)
         self._entries[handle] = data
         self._bytes += size
+        owner = owner_in(data)
+        if owner is not None:
+            self._owned.setdefault(owner, {})[handle] = None
         while self._bytes > self.max_bytes:
             self._discard(next(iter(self._entries)))
 
     def _discard(self, handle: str) -> None:
         data = self._entries.pop(handle, None)
-        if data is not None:
-            self._bytes -= len(data) + _OVERHEAD
+        if data is None:
+            return
+        self._bytes -= len(data) + _OVERHEAD
+        owner = owner_in(data)
+        if owner is not None:
+            handles = self._owned[owner]
+            del handles[handle]
+            if not handles:
+                del self._owned[owner]

@@ -2,11 +2,12 @@
 
 A record is one document::
 
-    {"_id": "<prefix><handle>", "data": Binary, "revision": "<hex>", "expires_ms": Long, "expires": Date}
+    {"_id": "<prefix><handle>", "data": Binary, "revision": "<hex>", "expires_ms": Long, "expires": Date, "owner": str}
 
-``data`` is the whole record; what stands beside it is for the filters of updates (``revision``, ``expires_ms``) and for
-the TTL index (``expires``), which is the broom. Writes wait for a majority, reads ask the primary for what a majority
-has: so what one request was promised the next one reads, failovers included.
+``data`` is the whole record; what stands beside it is for the filters of updates (``revision``, ``expires_ms``), for
+the TTL index (``expires``), which is the broom, and for the index of owners (``owner``, where there is one). Writes
+wait for a majority, reads ask the primary for what a majority has: so what one request was promised the next one reads,
+failovers included.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from bson.binary import Binary
 from bson.codec_options import DEFAULT_CODEC_OPTIONS
 from bson.errors import BSONError
 from bson.int64 import Int64
-from pymongo import MongoClient, ReadPreference, WriteConcern, errors
+from pymongo import ASCENDING, IndexModel, MongoClient, ReadPreference, WriteConcern, errors
 from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
-from ..record import expires_ms_of, revision_of, to_datetime
-from .base import ServerSideStore, Sweeps
+from ..record import expires_ms_of, owner_in, revision_of, to_datetime
+from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
 
 Document = dict[str, t.Any]
 
@@ -51,6 +52,9 @@ CONFIRM_TIMEOUT = 1500
 # MongoDB's numbers for: a document or what an update would make of it is too large; the disk is full.
 _TOO_LARGE, _FULL = {10334, 17419}, {14031}
 _BATCH = 500
+# Sessions read at once, whole, by who goes through all of them.
+_PAGE = 100
+_HANDLE_LENGTH = 64
 # Seconds after which nothing is sent again: the visitor has waited long enough.
 _PATIENCE = 1.0
 _R = t.TypeVar("_R")
@@ -58,7 +62,11 @@ _R = t.TypeVar("_R")
 _logger = logging.getLogger("flask_sessionstore")
 
 
-class MongoDBStore(ServerSideStore, Sweeps):
+# What MongoDB removes by itself, and whom sessions belong to: a document without an owner has no place in that one.
+_INDEXES = [IndexModel([("expires", ASCENDING)], expireAfterSeconds=0), IndexModel([("owner", ASCENDING)], sparse=True)]
+
+
+class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     """Sessions in MongoDB.
 
     :param collection: pymongo's ``Collection``, or a function that makes one: then it is called at first use, and again
@@ -77,7 +85,7 @@ class MongoDBStore(ServerSideStore, Sweeps):
         self._owned = False
         self._close: weakref.finalize[..., t.Any] | None = None
         self._lock = threading.Lock()
-        self._has_index = False
+        self._has_indexes = False
 
     @classmethod
     def from_url(
@@ -97,23 +105,20 @@ class MongoDBStore(ServerSideStore, Sweeps):
         return store
 
     def create_schema(self) -> None:
-        """Make the TTL index by which MongoDB removes expired sessions; it may be there.
+        """Make the indexes by which MongoDB removes expired sessions and finds those of an owner; they may be there.
 
-        The first new session of a process makes it too.
+        The first new session of a process makes them too.
 
         :raises StoreUnavailable: if MongoDB cannot be reached, or refuses.
         """
-        _call(lambda: self._collection.create_index("expires", expireAfterSeconds=0))
-        self._has_index = True
+        _call(lambda: self._collection.create_indexes(_INDEXES))
+        self._has_indexes = True
 
     # -- the four primitives ---------------------------------------------------------------------------------------
 
     def read(self, handle: str) -> bytes | None:
         found = _call(lambda: self._collection.find_one({"_id": self.prefix + handle}, {"data": 1}))
-        if found is None:
-            return None
-        data = found.get("data")
-        return data if isinstance(data, bytes) else b""  # none of ours: as corrupt as no bytes
+        return None if found is None else _data_of(found)
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         name, fields = self.prefix + handle, _fields(data)
@@ -123,8 +128,8 @@ class MongoDBStore(ServerSideStore, Sweeps):
             if not isinstance(error.__cause__, errors.DuplicateKeyError):
                 raise
             return self._set({"_id": name, "expires_ms": {"$lte": self._now_ms()}}, fields)
-        if not self._has_index:
-            self._try_index()
+        if not self._has_indexes:
+            self._try_indexes()
         return True
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
@@ -147,11 +152,35 @@ class MongoDBStore(ServerSideStore, Sweeps):
             deleted += self._delete(names)
         return deleted
 
+    def scan(self) -> t.Iterator[Entry]:
+        # No cursor is kept: it would end with its connection, and when nobody has asked for ten minutes.
+        last = self.prefix
+        while found := self._find_many({"_id": {**self._ours, "$gt": last}}, sort=[("_id", ASCENDING)], limit=_PAGE):
+            last = found[-1]["_id"]
+            yield from self._entries_of(found)
+
+    def entries(self, owner: str) -> list[Entry]:
+        return self._entries_of(self._find_many({"owner": owner, "_id": self._ours}))
+
+    def _find_many(self, which: Document, **options: t.Any) -> list[Document]:
+        return _call(lambda: list(self._collection.find(which, {"data": 1}, **options)))
+
+    def _entries_of(self, found: list[Document]) -> list[Entry]:
+        """What was found as entries, without what belongs to a longer prefix that begins like ours."""
+        start = len(self.prefix)
+        return [
+            Entry(document["_id"][start:], _data_of(document))
+            for document in found
+            if len(document["_id"]) == start + _HANDLE_LENGTH
+        ]
+
+    @property
+    def _ours(self) -> Document:
+        """The names of this store's documents: handles are hexadecimal."""
+        return {"$gte": self.prefix, "$lt": self.prefix + "g"}
+
     def _expired(self, limit: int) -> list[str]:
-        which = {
-            "expires": {"$lte": to_datetime(self._now_ms())},  # the index
-            "_id": {"$gte": self.prefix, "$lt": self.prefix + "g"},  # handles are hexadecimal
-        }
+        which = {"expires": {"$lte": to_datetime(self._now_ms())}, "_id": self._ours}
         return _call(lambda: [found["_id"] for found in self._collection.find(which, {"_id": 1}, limit=limit)])
 
     def _delete(self, names: list[str]) -> int:
@@ -171,17 +200,20 @@ class MongoDBStore(ServerSideStore, Sweeps):
 
     def _set(self, which: Document, fields: Document) -> bool:
         """Write ``fields`` to the document that ``which`` describes; False if there is none. None is ever made."""
-        return _call(lambda: self._collection.update_one(which, {"$set": fields})).matched_count == 1
+        change: Document = {"$set": fields}
+        if "owner" not in fields:
+            change["$unset"] = {"owner": ""}
+        return _call(lambda: self._collection.update_one(which, change)).matched_count == 1
 
-    def _try_index(self) -> None:
-        """Once in a process. A store works without its broom, so a failure is not the request's."""
-        self._has_index = True
+    def _try_indexes(self) -> None:
+        """Once in a process. A store works without them, so a failure is not the request's."""
+        self._has_indexes = True
         try:
             self.create_schema()
         except StoreUnavailable:
             _logger.warning(
-                "MongoDB did not make the TTL index of the sessions: expired ones stay until create_schema() works, or"
-                " delete_expired() is called",
+                "MongoDB did not make the indexes of the sessions: expired ones stay until create_schema() works, or"
+                " delete_expired() is called, and to find an owner's takes as long as to read all",
                 exc_info=True,
             )
 
@@ -212,13 +244,19 @@ _of_parents: list[Collection[Document]] = []
 
 def _fields(data: bytes) -> Document:
     """What a document says besides its name."""
-    expires_ms = expires_ms_of(data) or 0
-    return {
+    expires_ms, owner = expires_ms_of(data) or 0, owner_in(data)
+    fields: Document = {
         "data": Binary(data),
         "revision": revision_of(data).hex(),
         "expires_ms": Int64(expires_ms),
         "expires": to_datetime(expires_ms),
     }
+    return fields if owner is None else {**fields, "owner": owner}
+
+
+def _data_of(document: Document) -> bytes:
+    data = document.get("data")
+    return data if isinstance(data, bytes) else b""  # none of ours: as corrupt as no bytes
 
 
 def _call(operation: t.Callable[[], _R]) -> _R:

@@ -3,6 +3,9 @@
 A record is one string under ``<prefix><handle>``, with the engine's expiry as the broom. A read is one GET, a new
 session one ``SET NX``, a compare-and-set one script on the server; each is one round trip on one key, so that a
 cluster can do it.
+
+The sessions of an owner are one sorted set under ``<prefix>owner:<owner>``: handles, by the time in milliseconds when
+they were filed. It has no expiry, for it must outlast sessions that are extended again and again.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import re
 import typing as t
 from datetime import timedelta
 
@@ -18,14 +22,29 @@ import redis
 from ..errors import ConfigurationError, SessionGone, StoreFull, StoreUnavailable
 from ..key import SessionKey
 from ..record import FORMAT, HEADER_SIZE, TOMBSTONE_TIME, Record, Tombstone, pack_tombstone, to_ms, unpack
-from .base import ServerSideStore
-from .redis_clients import Cluster, Server, execute_commands
+from .base import Entry, OwnerIndex, Scans, ServerSideStore, has_left
+from .redis_clients import (
+    Cluster,
+    Server,
+    execute_commands,
+    execute_each,
+    hosts_in_clear_text,
+    primaries,
+    read_each,
+)
 from .redis_urls import connect
+from .surroundings import clear_text
 
 logger = logging.getLogger("flask_sessionstore")
 
 # Kinds of tombstones, as they stand in the second byte of their bytes (see record.py).
 _ENDED, _RENEWED = 1, 3
+# Keys at once, where there are many: few round trips, and none that others wait for long.
+_BATCH = 500
+# From this length on, the list of an owner is looked through whenever it has doubled.
+_LONG = 16
+# The one policy for a full memory under which Redis refuses writes, rather than forget sessions.
+_KEEPS = "noeviction"
 
 # Lua counts from one: the revision stands at 3 to 10, the times at 35, their second at 43 (see record.py).
 _EXPIRED = f"string.byte(head) == {FORMAT} and #head >= {HEADER_SIZE} and struct.unpack('>I8', head, 43) <= now"
@@ -67,6 +86,24 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return false
 """
 
+#: KEYS: an owner's list. ARGV: now in ms, handle. Returns the list's length.
+_FILE = """
+redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
+return redis.call('ZCARD', KEYS[1])
+"""
+
+# What was filed again since it was looked at stays: its record has come after all.
+#: KEYS: an owner's list. ARGV: handles, each with the time it was filed. Returns how many were removed.
+_UNFILE = """
+local removed = 0
+for i = 1, #ARGV, 2 do
+    if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[i]) or 0) == tonumber(ARGV[i + 1]) then
+        removed = removed + redis.call('ZREM', KEYS[1], ARGV[i])
+    end
+end
+return removed
+"""
+
 
 class Client(t.Protocol):
     """What this store asks of a client."""
@@ -75,7 +112,7 @@ class Client(t.Protocol):
         """Send one command, return its reply as bytes."""
 
 
-class RedisStore(ServerSideStore):
+class RedisStore(ServerSideStore, Scans, OwnerIndex):
     """Sessions in Redis.
 
     :param client: any client of redis-py: ``Redis``, ``RedisCluster``, a ``Sentinel``'s ``master_for``. It keeps its
@@ -138,17 +175,49 @@ class RedisStore(ServerSideStore):
         return bool(self._call("SET", self.prefix + handle, data, "PX", to_ms(ttl), "NX"))
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
-        return bool(self._run(_SWAP, handle, replaces or b"", data, to_ms(ttl), self._now_ms(), kind=data[1]))
+        return bool(
+            self._run(_SWAP, self.prefix + handle, replaces or b"", data, to_ms(ttl), self._now_ms(), kind=data[1])
+        )
 
     def drop(self, handle: str) -> None:
         self._call("DEL", self.prefix + handle, kind=_ENDED)
+
+    # -- owners, and all sessions ----------------------------------------------------------------------------------
+
+    def file(self, owner: str, handle: str) -> None:
+        key = self._list_of(owner)
+        length = self._run(_FILE, key, self._now_ms(), handle)
+        if length >= _LONG and length & (length - 1) == 0:
+            with contextlib.suppress(StoreUnavailable):  # it is filed: a clean-up that fails is the next one's matter
+                self._prune([key])
+
+    def unfile(self, owner: str, handle: str) -> None:
+        self._call("ZREM", self._list_of(owner), handle)
+
+    def entries(self, owner: str) -> list[Entry]:
+        return self._entries([self._list_of(owner)])[0]
+
+    def prune(self, limit: int | None = None) -> int:
+        removed = 0
+        for keys in self._scan(_escaped(self._list_of("")) + b"*", "TYPE", "zset"):
+            removed += self._prune(keys, None if limit is None else limit - removed)
+            if removed == limit:
+                break
+        return removed
+
+    def scan(self) -> t.Iterator[Entry]:
+        for names in self._scan(_escaped(self.prefix.encode()) + b"[0-9a-f]" * 64):
+            handles = [name[-64:].decode() for name in names]
+            for handle, data in zip(handles, self._read_each(handles), strict=True):
+                if data is not None:
+                    yield Entry(handle, data)
 
     # -- verbs in one round trip -----------------------------------------------------------------------------------
 
     def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
         now_ms = self._now_ms()
-        data = self._run(_EXTEND, key.handle, b"" if ttl is None else to_ms(ttl), now_ms)
-        found = None if data is None else unpack(data)
+        data = self._run(_EXTEND, self.prefix + key.handle, b"" if ttl is None else to_ms(ttl), now_ms)
+        found = self._open(data, key)
         if not isinstance(found, Record):
             raise SessionGone("the session ended", kind=found.kind if found else None)
         return key, found.extended(now_ms, ttl)
@@ -161,11 +230,34 @@ class RedisStore(ServerSideStore):
         super().delete(key, replaces=replaces, emptied=emptied)
 
     def _end_at_once(self, handle: str, kind: str) -> None:
-        tombstone = self._tombstone(kind)
-        data = self._run(_END, handle, pack_tombstone(tombstone), to_ms(TOMBSTONE_TIME), self._now_ms(), kind=_ENDED)
+        name, tombstone = self.prefix + handle, pack_tombstone(self._tombstone(kind))
+        data = self._run(_END, name, tombstone, to_ms(TOMBSTONE_TIME), self._now_ms(), kind=_ENDED)
         found = None if data is None else unpack(data)
         if isinstance(found, Tombstone) and found.successor is not None:
             self._end(found.successor, kind=kind)
+
+    # -- risks -----------------------------------------------------------------------------------------------------
+
+    def risks(self) -> list[str]:
+        policies = {self._eviction_policy(server) for server in self._translated(primaries, self.client)}
+        return [*super().risks(), *filter(None, map(_eviction_risk, sorted(policies)))]
+
+    def exposures(self) -> list[str]:
+        return clear_text(self._translated(hosts_in_clear_text, self.client), "write rediss:// for redis://")
+
+    def _eviction_policy(self, server: t.Any) -> str:
+        """What a server does when its memory is full; "" if it does not tell."""
+        try:
+            # Where CONFIG GET is forbidden, as it is with most that others run, this often is not.
+            reply = self._translated(server.execute_command, "INFO", "memory")
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, redis.exceptions.ResponseError):
+                return ""
+            raise
+        if isinstance(reply, dict):
+            return str(reply.get("maxmemory_policy", _KEEPS))
+        found = re.search(rb"^maxmemory_policy:(\S+)", reply, re.MULTILINE)
+        return found[1].decode() if found else _KEEPS
 
     def after_fork(self) -> None:
         if isinstance(self.client, (Server, Cluster)):
@@ -173,24 +265,70 @@ class RedisStore(ServerSideStore):
 
     # -- how ------------------------------------------------------------------------------------------------------
 
-    def _run(self, script: str, handle: str, *args: t.Any, kind: int = 0) -> t.Any:
+    def _list_of(self, owner: str) -> bytes:
+        return f"{self.prefix}owner:{owner}".encode()
+
+    def _entries(self, keys: t.Sequence[bytes]) -> list[list[Entry]]:
+        """What is filed in each of these lists: one round trip for the lists, one for the records."""
+        commands = [("ZRANGE", key, 0, -1, "WITHSCORES") for key in keys]
+        lists = [_filed(reply) for reply in self._translated(execute_each, self.client, commands)]
+        handles = [handle for filed in lists for handle in filed]
+        data = dict(zip(handles, self._read_each(handles), strict=True))
+        return [[Entry(handle, data[handle], filed[handle]) for handle in filed] for filed in lists]
+
+    def _read_each(self, handles: t.Sequence[str]) -> list[bytes | None]:
+        found: list[bytes | None] = []
+        for start in range(0, len(handles), _BATCH):
+            names = [self.prefix + handle for handle in handles[start : start + _BATCH]]
+            found += self._translated(read_each, self.client, names)
+        return found
+
+    def _prune(self, keys: t.Sequence[bytes], limit: int | None = None) -> int:
+        """Remove from these lists what has left, ``limit`` entries at most, and return how many."""
+        now, commands = self.now(), []
+        for key, entries in zip(keys, self._entries(keys), strict=True):
+            owner = key.removeprefix(self._list_of("")).decode(errors="replace")
+            left = [entry for entry in entries if has_left(entry, owner, now)][:limit]
+            if left:
+                limit = None if limit is None else limit - len(left)
+                what = [part for entry in left for part in (entry.handle, entry.filed_ms)]
+                commands.append(("EVAL", _UNFILE, 1, key, *what))
+        return sum(self._translated(execute_each, self.client, commands))
+
+    def _scan(self, pattern: bytes, *options: str) -> t.Iterator[list[bytes]]:
+        """All keys that match, in batches."""
+        for server in self._translated(primaries, self.client):
+            cursor: t.Any = 0
+            while True:
+                command = ("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH, *options)
+                cursor, names = self._translated(server.execute_command, *command)
+                if names:
+                    yield names
+                if not int(cursor):
+                    break
+
+    def _run(self, script: str, name: str | bytes, *args: t.Any, kind: int = 0) -> t.Any:
         """Run a script by its digest; by its text where the server does not know it (yet, or after a restart)."""
         try:
-            return self._call("EVALSHA", _DIGESTS[script], 1, self.prefix + handle, *args, kind=kind)
+            return self._call("EVALSHA", _DIGESTS[script], 1, name, *args, kind=kind)
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, redis.exceptions.NoScriptError):
                 raise
-        return self._call("EVAL", script, 1, self.prefix + handle, *args, kind=kind)
+        return self._call("EVAL", script, 1, name, *args, kind=kind)
 
     def _call(self, *command: t.Any, kind: int = 0) -> t.Any:
-        """The one place where redis-py's exceptions are translated.
+        """Send one command, return its reply.
 
         :param kind: of the tombstone that the command leaves; 0: none.
         """
+        if kind and self.wait_replicas:
+            return self._translated(self._call_and_wait, command, kind)
+        return self._translated(self.client.execute_command, *command)
+
+    def _translated(self, ask: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
+        """The one place where redis-py's exceptions are translated."""
         try:
-            if kind and self.wait_replicas:
-                return self._call_and_wait(command, kind)
-            return self.client.execute_command(*command)
+            return ask(*args)
         except redis.exceptions.OutOfMemoryError as error:
             raise StoreFull("Redis has no memory left") from error
         except redis.exceptions.ResponseError as error:
@@ -218,6 +356,33 @@ class RedisStore(ServerSideStore):
         return reply
 
 
+def _eviction_risk(policy: str) -> str | None:
+    if policy == _KEEPS:
+        return None
+    if not policy:
+        return (
+            "Redis does not let us see its maxmemory-policy, so it may evict sessions: let this user run INFO"
+            " (ACL SETUSER <user> +info)."
+        )
+    return (
+        f"Redis forgets sessions when its memory is full (maxmemory-policy {policy}): set it to {_KEEPS}, on a server"
+        " for the sessions alone if caches need another."
+    )
+
+
+def _filed(reply: t.Sequence[t.Any]) -> dict[str, int]:
+    """Handles, and when they were filed, from a ZRANGE: in pairs by the newer protocol, in one row by the older."""
+    flat = [part for item in reply for part in (item if isinstance(item, (list, tuple)) else (item,))]
+    return {
+        handle.decode(errors="replace"): int(float(score)) for handle, score in zip(flat[::2], flat[1::2], strict=True)
+    }
+
+
+def _escaped(name: bytes) -> bytes:
+    """For a pattern that is to match this name alone."""
+    return re.sub(rb"[*?\[\]\\]", rb"\\\g<0>", name)
+
+
 _DIGESTS = {
-    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (_SWAP, _EXTEND, _END)
+    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (_SWAP, _EXTEND, _END, _FILE)
 }

@@ -8,6 +8,7 @@ does not answer in time is not asked again, so that a request waits no longer th
 from __future__ import annotations
 
 import collections
+import contextlib
 import re
 import threading
 import typing as t
@@ -15,6 +16,7 @@ import typing as t
 import redis
 from redis import exceptions
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.sentinel import SentinelConnectionPool
 
 Address = tuple[str, int]
 Command = tuple[t.Any, ...]
@@ -33,7 +35,8 @@ class Server:
     """
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
-        self._pool = pool
+        #: As redis-py's own clients have it.
+        self.connection_pool = pool
         self.forget()
 
     def execute_command(self, *args: t.Any) -> t.Any:
@@ -49,8 +52,16 @@ class Server:
         self._idle: collections.deque[t.Any] = collections.deque()
         self._kept = threading.local()
 
+    def __del__(self) -> None:
+        # redis-py's connections are parts of cycles: the garbage collector may come upon an open socket first.
+        with contextlib.suppress(Exception):
+            del self._kept  # which gives back those that threads have
+            for connection in self._idle:
+                connection.disconnect()
+
     def _send(self, exchange: t.Callable[[t.Any, Command], t.Any], what: Command, *, again: bool = True) -> t.Any:
-        connection = self._connection()  # to wait for one in vain is enough: that is final
+        connection = self._connection()
+        connection.connect()  # nothing if it is; a Sentinel's asks for the primary first. In vain once is enough
         try:
             return exchange(connection, what)
         except _ANSWERS:
@@ -59,17 +70,16 @@ class Server:
             # A reply may be under way, which the next command would take for its own. And one that refuses, such as
             # a primary that has become a replica, may not be the one to talk to any more.
             connection.disconnect()
-            del self._kept.lease
             if not (again and isinstance(error, exceptions.ConnectionError)):
                 raise
         # The server closes what is idle, and a restarted one knows no connections. Sending twice is safe: every write
-        # carries a revision by which a store recognises its own.
+        # carries a revision by which a store recognises its own. (Over the same one: another may be lost as well.)
         return self._send(exchange, what, again=False)
 
     def _connection(self) -> t.Any:
         lease = getattr(self._kept, "lease", None)
         if lease is None:
-            lease = self._kept.lease = _Lease(self._pool, self._idle)
+            lease = self._kept.lease = _Lease(self.connection_pool, self._idle)
         return lease.connection
 
 
@@ -77,12 +87,11 @@ class _Lease:
     """A connection, left for others when its thread ends."""
 
     def __init__(self, pool: redis.ConnectionPool, idle: collections.deque[t.Any]) -> None:
+        self._idle = idle
         try:
-            connection = idle.pop()
+            self.connection = idle.pop()
         except IndexError:
-            connection = pool.make_connection()
-        connection.connect()  # nothing if it is; a Sentinel's asks for the primary first
-        self.connection, self._idle = connection, idle
+            self.connection = pool.make_connection()
 
     def __del__(self) -> None:
         if hasattr(self, "connection"):
@@ -130,8 +139,7 @@ class Cluster:
 
     def execute_commands(self, *commands: Command) -> list[t.Any]:
         """Send commands at once over one connection, to the primary of the first one's key."""
-        first = commands[0]
-        slot = key_slot((first[3] if first[0].startswith("EVAL") else first[1]).encode())
+        slot = _slot(commands[0])
         address, asking = self._primary(slot), False
         for _ in range(_REDIRECTIONS):
             try:
@@ -149,9 +157,33 @@ class Cluster:
                 raise
         raise exceptions.ConnectionError("the cluster's nodes send us in circles")
 
+    def execute_each(self, commands: t.Sequence[Command]) -> list[t.Any]:
+        """Send commands that have nothing to do with each other: those for one primary at once."""
+        groups: dict[Address, list[int]] = {}
+        for number, command in enumerate(commands):
+            groups.setdefault(self._primary(_slot(command)), []).append(number)
+        replies: dict[int, t.Any] = {}
+        for address, numbers in groups.items():
+            replies.update(zip(numbers, self._execute_at(address, [commands[n] for n in numbers]), strict=True))
+        return [replies[number] for number in range(len(commands))]
+
+    def primaries(self) -> list[Server]:
+        """Clients of all primaries that there are now."""
+        return [self._node(address) for address in dict.fromkeys(self._ask()) if address is not None]
+
     def forget(self) -> None:
         """In a child process: the parent's connections are the parent's."""
         self._nodes = {}
+
+    def _execute_at(self, address: Address, commands: list[Command]) -> list[t.Any]:
+        try:
+            return self._node(address).execute_commands(*commands)
+        except (exceptions.ResponseError, exceptions.ConnectionError):
+            # Some key, or all, may live elsewhere by now: each finds its own way, or fails for its own reason.
+            return [self.execute_command(*command) for command in commands]
+        except BaseException:
+            self._distrust(address)
+            raise
 
     def _node(self, address: Address) -> Server:
         return self._nodes.get(address) or self._nodes.setdefault(address, Server(self._make_pool(address)))
@@ -198,8 +230,9 @@ class Cluster:
             except BaseException:
                 self._distrust(address)  # the next request asks another one
                 raise
-            primaries, nodes = _parse(slots, address[0])
-            if None not in primaries:
+            found, nodes = _parse(slots, address[0])
+            primaries = min(primaries or found, found, key=lambda known: known.count(None))
+            if None not in found:
                 self._known = (*nodes, *(seed for seed in self._seeds if seed not in nodes))
                 self._nodes = {address: node for address, node in dict(self._nodes).items() if address in self._known}
                 break
@@ -208,6 +241,11 @@ class Cluster:
             raise exceptions.ConnectionError("no node of the cluster can be reached")
         self._primaries = primaries
         return primaries
+
+
+def _slot(command: Command) -> int:
+    key = command[3] if command[0].startswith("EVAL") else command[1]
+    return key_slot(key if isinstance(key, bytes) else key.encode())
 
 
 def _parse(slots: t.Any, asked: str) -> tuple[list[Address | None], list[Address]]:
@@ -227,6 +265,9 @@ def _text(host: bytes | str | None) -> str:
     return "" if text == "?" else text
 
 
+# -- any client ----------------------------------------------------------------------------------------------------
+
+
 def execute_commands(client: t.Any, *commands: Command) -> list[t.Any]:
     """Send commands at once over one connection of any client but redis-py's for clusters."""
     if isinstance(client, (Server, Cluster)):
@@ -239,3 +280,43 @@ def execute_commands(client: t.Any, *commands: Command) -> list[t.Any]:
         if isinstance(reply, Exception):
             raise reply
     return replies
+
+
+def execute_each(client: t.Any, commands: t.Sequence[Command]) -> list[t.Any]:
+    """Send commands that have nothing to do with each other, as many at once as the client can."""
+    if isinstance(client, Cluster):
+        return client.execute_each(commands)
+    if commands and (isinstance(client, Server) or hasattr(client, "pipeline")):
+        return execute_commands(client, *commands)
+    return [client.execute_command(*command) for command in commands]
+
+
+def read_each(client: t.Any, names: t.Sequence[str]) -> list[bytes | None]:
+    """What stands under each of these names; None where nothing does."""
+    if isinstance(client, (Cluster, redis.RedisCluster)):
+        return execute_each(client, [("GET", name) for name in names])
+    return t.cast("list[bytes | None]", client.execute_command("MGET", *names)) if names else []
+
+
+def hosts_in_clear_text(client: t.Any) -> list[str]:
+    """The hosts to which a client's connections are not encrypted. Other clients than redis-py's do not tell."""
+    pools = [getattr(one, "connection_pool", None) for one in primaries(client)]
+    return [host for pool in pools if pool is not None and (host := _host_in_clear_text(pool)) is not None]
+
+
+def _host_in_clear_text(pool: redis.ConnectionPool) -> str | None:
+    if issubclass(pool.connection_class, (redis.SSLConnection, redis.UnixDomainSocketConnection)):
+        return None
+    if isinstance(pool, SentinelConnectionPool):
+        return t.cast("str", pool.get_master_address()[0])  # type: ignore[no-untyped-call]
+    return t.cast("str | None", pool.connection_kwargs.get("host", "localhost"))
+
+
+def primaries(client: t.Any) -> list[t.Any]:
+    """Clients of the servers that share the keys among them."""
+    if isinstance(client, Cluster):
+        return client.primaries()
+    if isinstance(client, redis.RedisCluster):
+        nodes = client.get_primaries()  # type: ignore[no-untyped-call]
+        return [client.get_redis_connection(node) for node in nodes]
+    return [client]

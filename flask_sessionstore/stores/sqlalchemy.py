@@ -20,15 +20,17 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from ..errors import ConfigurationError, SessionError, SessionTooLarge, StoreFull, StoreUnavailable
-from ..record import revision_of, to_ms
-from .base import ServerSideStore, Sweeps
-from .sqlalchemy_engine import make_engine
+from ..record import owner_in, revision_of, to_ms
+from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
+from .sqlalchemy_engine import Connections, make_engine
 
 # What failed within this many seconds failed at once, not by a time-out: worth a second try.
 _AT_ONCE = 0.5
 # Rows removed by one statement of a sweep: few enough to hold no lock for long.
 _BATCH = 500
-_LONGEST_PREFIX = 64
+# Rows read by one statement of a scan: their data may be large.
+_PAGE = 200
+_LONGEST_PREFIX, _LONGEST_OWNER = 64, 255
 
 _MYSQL = ("mysql", "mariadb")
 # What databases say: SQLite by name, PostgreSQL by SQLSTATE, MySQL and MariaDB by number.
@@ -43,7 +45,7 @@ class TableMissing(StoreUnavailable):
     """The table for the sessions is not there: :meth:`SQLAlchemyStore.create_schema` was not called yet."""
 
 
-class SQLAlchemyStore(ServerSideStore, Sweeps):
+class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     """Sessions in a database that SQLAlchemy reaches.
 
     :param engine: of the application (Flask-SQLAlchemy's ``db.engine``). Connections are taken from its pool, set to
@@ -66,11 +68,12 @@ class SQLAlchemyStore(ServerSideStore, Sweeps):
         _check_engine(engine)
         #: Where connections come from.
         self.engine = engine
-        #: The table, with its index.
+        #: The table, with its indexes.
         self.table = _make_table(table, schema)
         #: What holds the table, for tools such as Alembic.
         self.metadata = self.table.metadata
         self._engine: Engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._connections = Connections(self._engine)
         self._parents: list[object] = []
         self._prepare()
 
@@ -86,13 +89,15 @@ class SQLAlchemyStore(ServerSideStore, Sweeps):
         engine = make_engine(url)
         store = cls(engine, **options)
         store._engine = engine  # commits by itself without being told each time
+        # One is left to the pool, for a database in memory has no more.
+        store._connections = Connections(engine, keep=t.cast("t.Any", engine.pool).size() - 1)
         weakref.finalize(store, engine.dispose)
         return store
 
     # -- the table -------------------------------------------------------------------------------------------------
 
     def create_schema(self) -> None:
-        """Create the table and its index, where they are missing. May be called at any time, by many at once.
+        """Create the table and its indexes, where they are missing. May be called at any time, by many at once.
 
         :raises StoreUnavailable: if the database cannot be reached, or does not let us.
         """
@@ -140,9 +145,23 @@ class SQLAlchemyStore(ServerSideStore, Sweeps):
                 break
         return removed
 
+    def scan(self) -> t.Iterator[Entry]:
+        handle = ""
+        while True:
+            rows = self._run(self._page, {"space": self.prefix, "after": handle, "size": _PAGE})
+            yield from (Entry(*row) for row in rows)
+            if len(rows) < _PAGE:
+                return
+            handle = rows[-1][0]
+
+    def entries(self, owner: str) -> list[Entry]:
+        rows = self._run(self._owned, {"space": self.prefix, "whose": _as_column(owner)})
+        # Compared once more, since to a database "ann" and "ann " may be the same.
+        return [Entry(*row) for row in rows if owner_in(row[1]) == owner]
+
     def after_fork(self) -> None:
         # Kept, for to forget connections is to close them, and they are the parent's.
-        self._parents.append(self.engine.pool)
+        self._parents += [self.engine.pool, self._connections.after_fork()]
         self.engine.dispose(close=False)
 
     # -- how ------------------------------------------------------------------------------------------------------
@@ -153,6 +172,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps):
         new = {
             "revision": sa.bindparam("new", type_=row.revision.type),
             "expires_at": sa.bindparam("end", type_=row.expires_at.type),
+            "owner": sa.bindparam("whose", type_=row.owner.type),
             "data": sa.bindparam("bytes", type_=row.data.type),
         }
         here = (row.handle == sa.bindparam("name"), row.prefix == sa.bindparam("space"))
@@ -167,6 +187,12 @@ class SQLAlchemyStore(ServerSideStore, Sweeps):
         still_expired = row.expires_at + 0 <= sa.bindparam("now")
         names = row.handle.in_(sa.bindparam("names", expanding=True))
         self._sweep = sa.delete(self.table).where(names, ours, still_expired)
+        entry = sa.select(row.handle, row.data)
+        self._owned = entry.where(ours, row.owner == sa.bindparam("whose"))
+        # A concatenation, lest SQLite finds all that is ours by another index, and sorts it, for each page.
+        among_ours = row.prefix.concat("") == sa.bindparam("space") if self.engine.dialect.name == "sqlite" else ours
+        further = entry.where(row.handle > sa.bindparam("after"), among_ours)
+        self._page = further.order_by(row.handle).limit(sa.bindparam("size"))
 
         values = {"handle": sa.bindparam("name"), "prefix": sa.bindparam("space"), **new}
         key = [row.handle, row.prefix]
@@ -186,6 +212,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps):
             "space": self.prefix,
             "new": revision_of(data),
             "end": now + to_ms(ttl),
+            "whose": _as_column(owner_in(data)),
             "bytes": data,
             "now": now,
         }
@@ -194,7 +221,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps):
         """Run a statement; the rows that it finds, or the number of those that it changed."""
         started = time.monotonic()
         try:
-            with self._engine.connect() as connection:
+            with self._connections.one() as connection:
                 result = connection.execute(statement, values)
                 return result.all() if result.returns_rows else result.rowcount
         except exc.IntegrityError:
@@ -253,25 +280,36 @@ def _make_table(name: str, schema: str | None) -> sa.Table:
         .with_variant(mysql.CHAR(64, charset="ascii", collation="ascii_bin"), *_MYSQL)
         .with_variant(sa.String(64, collation="C"), "postgresql")
     )
-    prefix = (
-        sa.String(_LONGEST_PREFIX)
-        .with_variant(mysql.VARCHAR(_LONGEST_PREFIX, charset="utf8mb4", collation="utf8mb4_bin"), *_MYSQL)
-        .with_variant(sa.String(_LONGEST_PREFIX, collation="C"), "postgresql")
-    )
     table = sa.Table(
         name,
         sa.MetaData(),
         sa.Column("handle", handle, primary_key=True),
-        sa.Column("prefix", prefix, primary_key=True),
+        sa.Column("prefix", _text(_LONGEST_PREFIX), primary_key=True),
         sa.Column("revision", sa.LargeBinary().with_variant(mysql.BINARY(8), *_MYSQL), nullable=False),
         sa.Column("expires_at", sa.BigInteger, nullable=False, comment="milliseconds since 1970"),
+        sa.Column("owner", _text(_LONGEST_OWNER)),
         sa.Column("data", sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), *_MYSQL), nullable=False),
         schema=schema,
         mysql_engine="InnoDB",
         mariadb_engine="InnoDB",
     )
     sa.Index(f"ix_{name}_expires_at", table.c.prefix, table.c.expires_at)
+    owned = table.c.owner.is_not(None)
+    sa.Index(f"ix_{name}_owner", table.c.prefix, table.c.owner, postgresql_where=owned, sqlite_where=owned)
     return table
+
+
+def _text(length: int) -> t.Any:
+    return (
+        sa.String(length)
+        .with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), *_MYSQL)
+        .with_variant(sa.String(length, collation="C"), "postgresql")
+    )
+
+
+def _as_column(owner: str | None) -> str | None:
+    """An owner as the column has it. PostgreSQL takes no NUL."""
+    return owner.replace("\0", " ")[:_LONGEST_OWNER] if owner else owner
 
 
 def _check_engine(engine: object) -> None:

@@ -1,0 +1,151 @@
+"""The settings in force, and what is risky about them: for ``flask sessions check``."""
+
+from __future__ import annotations
+
+import typing as t
+
+from flask import Flask
+
+from . import config
+from .errors import ConfigurationError, SessionError
+from .interface import StoreSessionInterface, _attributes
+from .key import SessionKey
+from .stores.base import ServerSideStore, SessionStore
+
+#: Shorter ones can be found by trying.
+MIN_SECRET = 32
+_BETTER = "set it to what this prints: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+# In what tutorials and templates have, letters and digits alone, in lower case. (No random secret has these in it.)
+_WELL_KNOWN = (
+    "change",
+    "develop",
+    "example",
+    "guess",
+    "insecure",
+    "password",
+    "replace",
+    "secret",
+    "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",  # of Flask's documentation
+)
+_FEW_CHARACTERS = 8
+
+
+class _Cookie(t.NamedTuple):
+    """How the session's cookie is set."""
+
+    name: str
+    domain: str | None
+    path: str
+    secure: bool
+    httponly: bool
+    samesite: str | None
+    partitioned: bool
+
+
+def settings_of(app: Flask, interface: StoreSessionInterface) -> dict[str, t.Any]:
+    """The settings in force, by name. Nothing secret is among them."""
+    store, policy = interface.store, interface._policy_of(app)
+    return {
+        "SESSION_STORE": _name_of(store),
+        "SESSION_KEY_PREFIX": getattr(store, "prefix", None),
+        **{f"SESSION_COOKIE_{name.upper()}": value for name, value in _cookie(app, interface)._asdict().items()},
+        config.SESSION_COOKIE_CONTENT_SECURITY: app.config.get(config.SESSION_COOKIE_CONTENT_SECURITY, "signed"),
+        config.SESSION_SEAL: getattr(store, "seal", False),
+        "PERMANENT_SESSION_LIFETIME": policy.lifetime,
+        config.SESSION_BROWSER_LIFETIME: policy.browser_lifetime,
+        config.SESSION_ABSOLUTE_LIFETIME: policy.absolute_lifetime,
+        config.SESSION_PERMANENT: policy.rules.permanent,
+        "SESSION_REFRESH_EACH_REQUEST": policy.refresh,
+        config.SESSION_REFRESH_INTERVAL: policy.refresh_interval,
+        config.SESSION_OWNER_KEY: policy.rules.owner_key,
+        config.SESSION_LOGIN_DROPS: policy.rules.login_drops,
+        config.SESSION_MAX_PER_OWNER: policy.max_per_owner,
+        config.SESSION_RECORD_CLIENT: policy.record_client,
+        config.SESSION_MAX_SIZE: policy.max_size,
+        config.SESSION_CONFLICT_TIMEOUT: policy.conflict_timeout,
+    }
+
+
+def findings_of(app: Flask, interface: StoreSessionInterface) -> list[str]:
+    """What is risky, and what to do about it, a sentence each. Changes nothing, but asks the store."""
+    return [*_secrets(app), *_cookies(_cookie(app, interface)), *_store(interface.store)]
+
+
+def _cookie(app: Flask, interface: StoreSessionInterface) -> _Cookie:
+    return _Cookie(
+        name=interface.get_cookie_name(app),
+        domain=interface.get_cookie_domain(app),
+        path=interface.get_cookie_path(app),
+        secure=interface.get_cookie_secure(app),
+        httponly=interface.get_cookie_httponly(app),
+        samesite=interface.get_cookie_samesite(app),
+        partitioned=interface.get_cookie_partitioned(app),
+    )
+
+
+def _name_of(store: SessionStore) -> str:
+    tiers = [_name_of(tier) for tier in (getattr(store, "cache", None), getattr(store, "store", None)) if tier]
+    return type(store).__name__ + (f"({', '.join(tiers)})" if tiers else "")
+
+
+# -- findings ------------------------------------------------------------------------------------------------------
+
+
+def _secrets(app: Flask) -> t.Iterator[str]:
+    try:
+        secrets = config.secrets(app)
+    except ConfigurationError as error:
+        yield f"{error}."
+        return
+    if not secrets:
+        yield f"SECRET_KEY is not set, so there are no sessions at all: {_BETTER}"
+    for number, secret in enumerate(secrets):
+        why = _weakness(secret.encode() if isinstance(secret, str) else secret)
+        if why and number:
+            yield f"SECRET_KEY_FALLBACKS has a secret that {why}, and who knows it can forge cookies: remove it."
+        elif why:
+            yield f"SECRET_KEY {why}, and who knows it can forge cookies: {_BETTER}"
+
+
+def _weakness(secret: bytes) -> str | None:
+    plain = "".join(filter(str.isalnum, secret.decode(errors="replace").lower()))
+    if plain == "dev" or any(word in plain for word in _WELL_KNOWN) or len(set(secret)) < _FEW_CHARACTERS:
+        return "is one that others try first"
+    return f"has {len(secret)} bytes, fewer than {MIN_SECRET}" if len(secret) < MIN_SECRET else None
+
+
+def _cookies(cookie: _Cookie) -> t.Iterator[str]:
+    try:
+        _attributes(*cookie)
+    except (ConfigurationError, ValueError) as error:
+        yield f"No session works: {error}."
+    if not cookie.secure:
+        yield "SESSION_COOKIE_SECURE is off, so browsers send the cookie without encryption, too: set it to True."
+    if not cookie.httponly:
+        yield "SESSION_COOKIE_HTTPONLY is off, so every script on a page can read the cookie: set it to True."
+    samesite = (cookie.samesite or "").lower()
+    if not samesite:
+        yield (
+            "SESSION_COOKIE_SAMESITE is not set, so some browsers send the cookie with what other sites make them"
+            ' post: set it to "Lax".'
+        )
+    elif samesite == "none" and not cookie.partitioned:
+        yield (
+            "SESSION_COOKIE_SAMESITE is None, so browsers send the cookie with what other sites make them post: set it"
+            ' to "Lax", or, for pages that are embedded in others, set SESSION_COOKIE_PARTITIONED to True.'
+        )
+    if not cookie.name.lower().startswith(("__host-", "__secure-")):
+        prefix = "__Secure-" if cookie.domain or cookie.path != "/" else "__Host-"
+        yield (
+            "SESSION_COOKIE_NAME has no prefix, so other hosts of your domain, and whoever answers for them without"
+            f' encryption, can plant a cookie: set it to "{prefix}{cookie.name}".'
+        )
+
+
+def _store(store: SessionStore) -> list[str]:
+    try:
+        if isinstance(store, ServerSideStore):
+            store.read(SessionKey.generate().handle)
+        return store.risks()
+    except SessionError as error:
+        return [f"The store cannot be used: {' '.join(str(error).split())}."]

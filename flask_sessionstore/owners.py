@@ -1,0 +1,155 @@
+"""The sessions of an owner: found, ended, and kept to a number. Over any store that has an index of owners.
+
+Two things make this more than a query. A session is filed before its record is made, so what has no record may be on
+its way: when all are ended it is barred, and left alone when they are only listed. And two sign-ins at once must not
+end each other to keep to the number: see :func:`keep_to`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+from datetime import timedelta
+
+import msgspec
+
+from .errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable, UnsupportedByStore
+from .key import SessionKey
+from .record import Record, Tombstone, new_revision, unpack
+from .stores.base import Entry, OwnerIndex, ServerSideStore, SessionStore, has_left
+
+# Reading again until nothing new appears: who signs in faster than this is no human being.
+_MAX_ROUNDS = 100
+
+
+class _Store(ServerSideStore, OwnerIndex):
+    """What these functions need, as one type."""
+
+
+def indexed(store: SessionStore) -> _Store:
+    """``store``, known to have an index of owners.
+
+    :raises UnsupportedByStore: if it has none.
+    """
+    if not isinstance(store, OwnerIndex):
+        raise UnsupportedByStore(
+            f"{type(store).__name__} cannot tell whose its sessions are: take a store in files, Redis, MongoDB or an"
+            " SQL database"
+        )
+    return t.cast("_Store", store)
+
+
+def find(store: SessionStore, owner: str) -> dict[str, Record]:
+    """The living sessions of ``owner`` by handle, the one last extended first.
+
+    :raises UnsupportedByStore, StoreUnavailable:
+    """
+    index = indexed(store)
+    now = index.now()
+    found = {
+        entry.handle: record
+        for entry in index.entries(owner)
+        if isinstance(record := _opened(entry), Record) and not has_left(entry, owner, now)
+    }
+    return dict(sorted(found.items(), key=_stamp, reverse=True))
+
+
+def end_all(store: SessionStore, owner: str, *, keep: str | None = None) -> list[str]:
+    """End the sessions of ``owner``, those that are just being made included, and return the handles of those ended.
+
+    :param keep: the handle of one that goes on.
+    :raises UnsupportedByStore, StoreUnavailable:
+    """
+    index = indexed(store)
+    ended: list[str] = []
+    seen = {keep}
+    for _ in range(_MAX_ROUNDS):
+        fresh = [entry for entry in index.entries(owner) if entry.handle not in seen]
+        if not fresh:
+            return ended
+        for entry in fresh:
+            seen.add(entry.handle)
+            if _end_filed(index, entry, owner):
+                ended.append(entry.handle)
+    raise StoreUnavailable("sessions of this owner are made faster than they can be ended; try again")
+
+
+def keep_to(
+    store: SessionStore, most: int, key: SessionKey, record: Record, ttl: timedelta, ended: t.Callable[[str], object]
+) -> Record:
+    """After a sign-in: end those sessions of its owner that were extended least recently, until ``most`` are left.
+
+    Of two that sign in at once, at least one sees both. Each ends only what is older than itself; finding something
+    younger to end, it is first written anew, which makes it the youngest, or fails, if the other was faster. As an end
+    names the revision that was seen, no two end each other.
+
+    :param key: of the session that has just signed in, which is never ended here.
+    :param record: what was kept under it.
+    :param ended: told the handle of each session that was ended.
+    :return: what is kept under ``key`` now.
+    :raises SessionGone: if another sign-in was faster, and has ended this one.
+    :raises StoreUnavailable:
+    """
+    index, owner = indexed(store), t.cast("str", record.owner)
+    for left in reversed(range(_MAX_ROUNDS)):
+        found = find(index, owner)
+        if key.handle not in found:
+            raise SessionGone("another sign-in has ended this session", kind="ended")
+        if found[key.handle].revision != record.revision:
+            record = t.cast("Record", index.load(key))
+        excess = [item for item in found.items() if item[0] != key.handle][most - 1 :]
+        if not excess:
+            break
+        if left and _stamp(excess[0]) > _stamp((key.handle, found[key.handle])):
+            record = _write_anew(index, key, record, ttl)  # without end only where time stands still
+            continue
+        for handle, other in reversed(excess):
+            if _end_exactly(index, handle, other):
+                ended(handle)
+    return record
+
+
+def _opened(entry: Entry) -> Record | Tombstone | None:
+    """What is under the handle of an entry; None if it is nothing, or unreadable."""
+    try:
+        return None if entry.data is None else unpack(entry.data)
+    except SessionCorrupt:
+        return None
+
+
+def _stamp(item: tuple[str, Record]) -> tuple[int, str]:
+    """By what sessions are older and younger, in one order for everybody."""
+    handle, record = item
+    return record.extended_ms, handle
+
+
+def _end_filed(index: _Store, entry: Entry, owner: str) -> bool:
+    """End what is filed, or bar it if it is still to come; False if there was nothing to end."""
+    found = _opened(entry)
+    if isinstance(found, Tombstone):
+        return False  # were it renewed, its successor would be filed too
+    if entry.data is None and index.bar(entry.handle):
+        return False
+    # Where nobody can read whose it is, it is whose it was filed as.
+    return index.end(entry.handle, owner=None if found is None and entry.data is not None else owner)
+
+
+def _write_anew(index: _Store, key: SessionKey, record: Record, ttl: timedelta) -> Record:
+    revisions = (new_revision(), *record.revisions)[:4]
+    again = msgspec.structs.replace(record, revisions=revisions).written(int(index.now() * 1000), ttl)
+    try:
+        index.update(key, again, ttl, replaces=record.revision)
+    except SessionConflict:
+        return record  # somebody else has written it, which is as good
+    return again
+
+
+def _end_exactly(index: _Store, handle: str, record: Record) -> bool:
+    """End this very revision; False if it was written, or ended, meanwhile."""
+    try:
+        index.delete(SessionKey.of(handle), replaces=record.revision)
+    except (SessionConflict, SessionGone):
+        return False
+    with contextlib.suppress(StoreUnavailable):  # it has ended; what is left of it in the list is pruned later
+        index.unfile(t.cast("str", record.owner), handle)
+    return True

@@ -1,0 +1,78 @@
+"""The settings that a session and its lifecycle obey, and what follows from them for one record."""
+
+from __future__ import annotations
+
+import typing as t
+from datetime import datetime, timedelta
+
+import msgspec
+
+from .record import Record, to_ms
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that a session itself obeys."""
+
+    #: Whose value names the owner; None for no owners.
+    owner_key: str | None = "_user_id"
+    #: Keys dropped when the owner changes.
+    login_drops: tuple[str, ...] = ("csrf_token",)
+    #: Whether new sessions are permanent.
+    permanent: bool = False
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that a lifecycle obeys; spans of time as timedelta."""
+
+    rules: Rules = Rules()
+    #: Idle lifetime of permanent sessions, and of all where ``browser_lifetime`` is None.
+    lifetime: timedelta = timedelta(days=31)
+    #: Idle lifetime of sessions behind a browser-session cookie.
+    browser_lifetime: timedelta | None = None
+    #: Hard end, from creation or the last sign-in.
+    absolute_lifetime: timedelta | None = None
+    #: Whether requests extend, or only changes do.
+    refresh: bool = True
+    #: No extension sooner after the last; but a tenth of the lifetime is enough.
+    refresh_interval: timedelta = timedelta(seconds=60)
+    #: Limit of the encoded state, in bytes.
+    max_size: int = 1024 * 1024
+    #: How long to go on merging against other writers.
+    conflict_timeout: timedelta = timedelta(seconds=2)
+    #: How many sessions an owner may have; None: any number.
+    max_per_owner: int | None = None
+    #: Whether records keep the browser and the address of their last sign-in.
+    record_client: bool = False
+    #: Sender of signals.
+    sender: t.Any = None
+
+    def idle(self, record: Record) -> timedelta:
+        """How long the session of ``record`` may be idle."""
+        if record.lifetime is not None:
+            return record.lifetime
+        if record.permanent or self.browser_lifetime is None:
+            return self.lifetime
+        return self.browser_lifetime
+
+    def end_ms(self, deadline: datetime | None, created_ms: int) -> int:
+        """The fixed end in force, in milliseconds since 1970; 0 for none."""
+        ends = []
+        if deadline is not None:
+            ends.append(int(deadline.timestamp() * 1000))
+        if self.absolute_lifetime is not None:
+            ends.append(created_ms + to_ms(self.absolute_lifetime))
+        return max(min(ends), 1) if ends else 0
+
+    def interval(self, lifetime: timedelta) -> float:
+        """Seconds between two extensions of a session with this idle lifetime."""
+        return min(self.refresh_interval, lifetime / 10).total_seconds()
+
+
+def is_persistent(record: Record) -> bool:
+    """Whether the cookie of ``record`` outlives the browser."""
+    return record.permanent or record.lifetime is not None
+
+
+def cookie_lifetime(record: Record) -> timedelta | None:
+    """How long the cookie of ``record`` lives; None for a browser-session cookie."""
+    return record.left if is_persistent(record) else None

@@ -1,0 +1,132 @@
+"""What the commands have found, as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import sys
+import typing as t
+from datetime import UTC, date, datetime, time, timedelta
+
+import click
+
+Facts = dict[str, t.Any]
+
+
+class Literal(t.NamedTuple):
+    """A value to be shown to people as Python writes it."""
+
+    value: object
+
+
+class _Damaged:
+    def __repr__(self) -> str:
+        return "(damaged)"
+
+
+#: In the place of what cannot be read.
+DAMAGED = _Damaged()
+
+
+# -- for people ----------------------------------------------------------------------------------------------------
+
+
+def print_table(rows: t.Iterator[Facts], columns: t.Mapping[str, int], nothing: str) -> None:
+    """Rows below one another, the first of them before the last is known.
+
+    :param columns: what to show of each row, and how wide.
+    :param nothing: what to say where there are none.
+    """
+    first = next(rows, None)
+    if first is None:
+        click.echo(nothing)
+        return
+    _print_row(columns, [name.removesuffix("_at").upper() for name in columns])
+    for row in itertools.chain([first], rows):
+        _print_row(columns, [_cell(row[name]) for name in columns])
+
+
+def print_pairs(facts: Facts) -> None:
+    """Names and values, one below the other."""
+    names = [_printable(name) for name in facts]
+    width = max(map(len, names))
+    for name, value in zip(names, facts.values(), strict=True):
+        click.echo(f"{name:{width}}  {_cell(value)}")
+
+
+def print_list(sentences: t.Sequence[str], nothing: str) -> None:
+    """Sentences one below the other, or what to say where there are none."""
+    for sentence in sentences:
+        click.echo(f"- {_printable(sentence)}")
+    if not sentences:
+        click.echo(nothing)
+
+
+def progress(steps: t.Iterator[int], state: t.Callable[[], str]) -> t.ContextManager[t.Iterable[int]]:
+    """These steps, with a bar that moves where there is a terminal to show it on."""
+    if not sys.stderr.isatty():
+        return contextlib.nullcontext(steps)
+    return click.progressbar(steps, label="Removing", show_eta=False, item_show_func=lambda _: state(), file=sys.stderr)
+
+
+def _print_row(columns: t.Mapping[str, int], cells: list[str]) -> None:
+    padded = (f"{cell:{width}}" for cell, width in zip(cells, columns.values(), strict=True))
+    click.echo("  ".join(padded).rstrip())
+
+
+def _cell(value: t.Any) -> str:
+    if isinstance(value, Literal):
+        return repr(value.value)  # in which nothing is left that a terminal would obey
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_cell, value)) or "-"
+    return _printable(str(value))
+
+
+def _printable(text: str) -> str:
+    """Text from outside without what a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+# -- for programs --------------------------------------------------------------------------------------------------
+
+
+def print_json(facts: Facts) -> None:
+    """One JSON object."""
+    click.echo(_dumps(facts, indent=2))
+
+
+def print_array(rows: t.Iterator[Facts]) -> None:
+    """One JSON array, a line for each row, the first of them before the last is known."""
+    start = "["
+    for row in rows:
+        click.echo(f"{start}\n  {_dumps(row)}", nl=False)
+        start = ","
+    click.echo("[]" if start == "[" else "\n]")
+
+
+def _dumps(value: t.Any, indent: int | None = None) -> str:
+    return json.dumps(_jsonable(value), indent=indent)
+
+
+def _jsonable(value: t.Any) -> t.Any:
+    """What JSON has that is nearest to ``value``."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(_jsonable(key)): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
