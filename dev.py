@@ -50,7 +50,7 @@ def shop(options: list[str]) -> int:
 def test(options: list[str]) -> int:
     """Run the tests, one process for each processor; -n0 runs them in this one."""
     install(extras=EXTRAS, groups=["test"])
-    return run("pytest", "-n", "auto", *options)
+    return run("pytest", "-n", "auto", "--dist", "loadgroup", *options)
 
 
 def check(_options: list[str]) -> int:

@@ -76,6 +76,15 @@ def decode(data: bytes) -> t.Any:
         raise SessionCorrupt("a stored value cannot be decoded", newer=False) from error
 
 
+def is_sound(data: bytes) -> bool:
+    """Whether what is kept in ``data`` can be kept again: more can be decoded than is ever encoded."""
+    try:
+        encode(decode(data), "")
+    except (SessionCorrupt, SessionInsertError):
+        return False
+    return True
+
+
 def convert(value: object, type: t.Any, path: str) -> t.Any:
     """``value`` checked and converted as ``type`` by msgspec: dataclass, TypedDict, Struct, ``list[int]`` ...
 
@@ -83,7 +92,8 @@ def convert(value: object, type: t.Any, path: str) -> t.Any:
     """
     try:
         return msgspec.convert(value, type, builtin_types=_BUILTIN, str_keys=False)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, ValueError, ArithmeticError, RecursionError, SystemError) as error:
+        # SystemError: what msgspec before 0.22 makes of an int too large for a float.
         raise SessionGetError(
             f"session value {path!r} is not of the type asked for: {_without_value(error)}",
             path=path + _error_path(error),
@@ -355,13 +365,13 @@ _DECODERS: dict[int, t.Callable[[memoryview], t.Any]] = {
 _BUILTIN = (bytes, bytearray, datetime, date, time, timedelta, UUID, Decimal)
 
 
-def _error_path(error: msgspec.ValidationError) -> str:
+def _error_path(error: Exception) -> str:
     """`` - at `$[3].price` `` of msgspec's message, without the root."""
     text = str(error)
     return text.rpartition("`$")[2].rstrip("`") if " - at `" in text else ""
 
 
-def _without_value(error: msgspec.ValidationError) -> str:
+def _without_value(error: Exception) -> str:
     # These name types and places. Others may quote: an enum's value, an unknown field, what a type's own check says.
     text = str(error)
     return text if text.startswith(("Expected `", "Object missing required")) else "invalid value"

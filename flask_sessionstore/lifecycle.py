@@ -103,6 +103,7 @@ class Lifecycle:
     # once), "corrupt", "late" (too old to tell an end from a key never known), "ambiguous" (two alive).
     _absence: str | None = None
     _failure: Exception | None = None
+    _chosen = False
     _committed = False
     _extended = False
     # Whether this commit has filed the session under an owner that it did not belong to.
@@ -116,6 +117,8 @@ class Lifecycle:
         self.rules = policy.rules
         self.presented = presented
         self._born = store.now()
+        # What has happened and is not announced yet.
+        self._news: list[tuple[NamedSignal, dict[str, t.Any]]] = []
 
     # -- what a session asks ---------------------------------------------------------------------------------------
 
@@ -124,10 +127,14 @@ class Lifecycle:
         if self._failure is not None:
             raise self._failure
         try:
-            self._choose(self.presented.tokens())
+            if not self._chosen:
+                self._choose(self.presented.tokens())
+            self._chosen = True  # and what is announced now may ask again
         except StoreUnavailable as error:
             self.fail(error)
             raise
+        finally:
+            self._tell()
         return self._base
 
     def seed(self) -> t.Mapping[str, object] | None:
@@ -172,8 +179,10 @@ class Lifecycle:
         """Read again, under the key as it is now."""
         self._failure = None
         if self._key is None:
+            self._chosen = False
             return self.load()
         self._base, self._absence = self._look(self._key, None)
+        self._tell()
         if self._base is None:
             self.outcome = KEEP  # whatever was to be sent: it is dead
         return self._base
@@ -233,13 +242,15 @@ class Lifecycle:
                 self.outcome = self._commit(session, may_extend)
                 if self._signed_in:
                     self.outcome = self._keep_to_limit(session, self.outcome)
+                self._committed = True
             except Exception as error:
                 saved = self.outcome
                 self.fail(error)
                 if not isinstance(error, StoreError):
                     self.outcome = saved  # what save() stored is alive, and the browser may have no other key to it
                 raise
-            self._committed = True
+            finally:
+                self._tell()
             return self.outcome
 
     def fail(self, error: Exception) -> None:
@@ -251,7 +262,8 @@ class Lifecycle:
             self.outcome = KEEP
         if isinstance(error, StoreUnavailable):
             logger.error("%s", error, exc_info=error.__cause__)
-            signals.announce(signals.store_failed, self.policy.sender, error=error)
+            self._news.append((signals.store_failed, {"error": error}))
+            self._tell()
 
     def _commit(self, session: Session, may_extend: t.Callable[[], bool]) -> Outcome:
         if session._purged:
@@ -319,7 +331,8 @@ class Lifecycle:
             return self.outcome
         key = self._key or self._only_key()
         if key is None:
-            return DELETE if self._seeded or self.seed() is not None else KEEP
+            gone = self._absence == "unknown"  # revoked in this very request
+            return DELETE if gone or self._seeded or self.seed() is not None else KEEP
         self.outcome = DELETE  # even when the store fails
         self.store.delete(key)
         if self._absence in (None, "renewed", "corrupt"):  # else it was seen to be gone
@@ -504,7 +517,7 @@ class Lifecycle:
         return self._stored(session, key, record)
 
     def _displaced(self, handle: str) -> None:
-        signals.announce(signals.session_ended, self.policy.sender, handle=handle, how="displaced")
+        self._news.append((signals.session_ended, {"handle": handle, "how": "displaced"}))
 
     # -- shared -----------------------------------------------------------------------------------------------------
 
@@ -591,7 +604,13 @@ class Lifecycle:
         return self._key
 
     def _announce(self, signal: NamedSignal, key: SessionKey | None, **arguments: t.Any) -> None:
-        signals.announce(signal, self.policy.sender, handle=_handle(key), **arguments)
+        self._news.append((signal, {"handle": _handle(key), **arguments}))
+
+    def _tell(self) -> None:
+        """Send what has happened, now that all is settled: a receiver may look at the session, and save it even."""
+        news, self._news = self._news, []
+        for signal, arguments in news:
+            signals.announce(signal, self.policy.sender, **arguments)
 
     def _now_ms(self) -> int:
         return int(self.store.now() * 1000)

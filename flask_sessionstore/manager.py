@@ -135,12 +135,11 @@ class SessionManager:
         :raises StoreUnavailable: some may have ended already: call it again.
         """
         current = self._current_handle()
-        ended = owners.end_all(self._store_in_use(), _text_of(owner), keep=current if keep_current else None)
-        for handle in ended:
-            self._announce(handle)
+        keep = current if keep_current else None
+        ended = owners.end_all(self._store_in_use(), _text_of(owner), keep=keep, ended=self._announce)
         if ended and not keep_current:
             self._leave(current)
-        return len(ended)
+        return ended
 
     def delete_expired(self, limit: int | None = None) -> int:
         """Remove sessions that have expired, from stores whose engine does not do so by itself, and what is left of

@@ -54,23 +54,27 @@ def find(store: SessionStore, owner: str) -> dict[str, Record]:
     return dict(sorted(found.items(), key=_stamp, reverse=True))
 
 
-def end_all(store: SessionStore, owner: str, *, keep: str | None = None) -> list[str]:
-    """End the sessions of ``owner``, those that are just being made included, and return the handles of those ended.
+def end_all(
+    store: SessionStore, owner: str, *, keep: str | None = None, ended: t.Callable[[str], object] = lambda handle: None
+) -> int:
+    """End the sessions of ``owner``, those that are just being made included, and return how many ended.
 
     :param keep: the handle of one that goes on.
+    :param ended: told the handle of each that ended.
     :raises UnsupportedByStore, StoreUnavailable:
     """
     index = indexed(store)
-    ended: list[str] = []
+    count = 0
     seen = {keep}
     for _ in range(_MAX_ROUNDS):
         fresh = [entry for entry in index.entries(owner) if entry.handle not in seen]
         if not fresh:
-            return ended
+            return count
         for entry in fresh:
             seen.add(entry.handle)
             if _end_filed(index, entry, owner):
-                ended.append(entry.handle)
+                count += 1
+                ended(entry.handle)
     raise StoreUnavailable("sessions of this owner are made faster than they can be ended; try again")
 
 

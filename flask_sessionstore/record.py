@@ -46,6 +46,7 @@ TIMES = slice(34, 50)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999  # the last millisecond of the year 9999, beyond which there are no datetimes
 _MILLISECOND = timedelta(milliseconds=1)
+_LONGEST_MS = timedelta.max // _MILLISECOND
 _HEADER = struct.Struct(">BB8s24sQQQQQQBHH")
 #: The bytes before the owner: all that an engine needs to compare and to move.
 HEADER_SIZE = _HEADER.size
@@ -130,7 +131,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def left(self) -> timedelta:
         """How long the record lives if nothing extends it again, counted from the last extension."""
-        return timedelta(milliseconds=max(self.expires_ms - self.extended_ms, 1))
+        return timedelta(milliseconds=min(max(self.expires_ms - self.extended_ms, 1), _LONGEST_MS))
 
     def written(self, now_ms: int, ttl: timedelta) -> Record:
         """This record as it is written now, to be idle for ``ttl`` at most."""
@@ -252,6 +253,8 @@ def _unpack(data: bytes) -> Record | Tombstone:
     (_, kind, revision, older, extended, expires, created, idle, end, deadline, flags, owned, client) = (
         _HEADER.unpack_from(data)
     )
+    if max(extended, expires, created, idle, end) > 2 * _LONGEST_MS:
+        raise ValueError("a time beyond all that can be asked for")
     names = _HEADER.size + owned
     rest = names + client
     if kind:
@@ -261,6 +264,8 @@ def _unpack(data: bytes) -> Record | Tombstone:
         return Tombstone(kind=t.cast(str, _KINDS[kind]), revision=revision, expires_ms=expires, successor=successor)
     if len(data) < rest:
         raise ValueError("its owner or client is cut off")
+    if revision == _NO_REVISION and any(older):
+        raise ValueError("the newest of its revisions is missing")
     revisions = (revision, older[:8], older[8:16], older[16:]) if older[0:8] != _NO_REVISION else (revision,)
     return Record(
         state={} if flags & _SEALED else _decode_state(memoryview(data)[rest:]),

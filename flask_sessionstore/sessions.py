@@ -247,7 +247,7 @@ class Session(SessionMixin):
     def __iter__(self) -> t.Iterator[str]:
         with self._lock:
             self._touch()
-            return iter(list(self._state))
+            return iter([key for key in list(self._state) if self._read(key) is not _MISSING])
 
     def __reversed__(self) -> t.Iterator[str]:
         return reversed(list(self))
@@ -654,7 +654,12 @@ class Session(SessionMixin):
         value, before, _ = self._values.get(key, (None, b"", True))
         if type(value) not in _MUTABLE:
             return
-        data, faithful = codec.encode_plain(value, key)
+        try:
+            data, faithful = codec.encode_plain(value, key)
+        except SessionInsertError:
+            if codec.is_sound(before):
+                raise
+            return  # somebody else wrote it into the store: it stays as it is
         if data != before:
             self._changes.nested(key, data)
             self._state[key] = data

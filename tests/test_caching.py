@@ -762,14 +762,14 @@ class Watched(CachingStore):
 
     store: Tiers
 
-    def _cached(self, handle: str, seen: bytes) -> Record | Tombstone | None:
+    def _cached(self, key: SessionKey, seen: bytes) -> Record | Tombstone | None:
         watched, request = self.store.watched, self.store.watched.turn
         if request is not None and not self.store.finely:
-            interleaving._stop(Operation("look up", handle))
-        found = super()._cached(handle, seen)
+            interleaving._stop(Operation("look up", key.handle))
+        found = super()._cached(key, seen)
         if found is not None and request is not None:
             data = pack(found) if isinstance(found, Record) else pack_tombstone(found)
-            watched.log.append(Step(request, Operation("read", handle), data))
+            watched.log.append(Step(request, Operation("read", key.handle), data))
         return found
 
 
@@ -980,6 +980,7 @@ def test_three_requests(tiers: t.Callable[..., None], start: dict[str, str], kin
             check_tiers(run, nothing_failed, *INVARIANTS)
 
 
+@pytest.mark.search3
 @starts
 @kinds
 @pytest.mark.parametrize("fault", [Fault.COMMAND_LOST, Fault.REPLY_LOST], ids=lambda fault: fault.value)
@@ -999,6 +1000,7 @@ def test_two_requests_and_one_fault(
                     break
 
 
+@pytest.mark.search3
 @starts
 @kinds
 def test_two_requests_longer_than_tombstones_stand(

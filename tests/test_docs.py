@@ -10,6 +10,7 @@ import contextlib
 import doctest
 import http.client
 import re
+import secrets
 import shlex
 import socket
 import sys
@@ -84,6 +85,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., dict
     def run_page(page: Path, redis_url: str = REDIS_URL) -> dict[str, t.Any]:
         monkeypatch.chdir(tmp_path)
         monkeypatch.syspath_prepend(EXAMPLES)
+        monkeypatch.setenv("SECRET_KEY", secrets.token_urlsafe(32))
+        monkeypatch.setenv("SESSION_STORE", f"file://{tmp_path}/sessions")
         module = types.ModuleType(f"page_{page.stem.replace('-', '_').lower()}")
         monkeypatch.setitem(sys.modules, module.__name__, module)
         for block in python_blocks(page):
@@ -250,6 +253,13 @@ def test_a_setting_said_to_be_refused_is_refused(setting: str) -> None:
     app.config[setting] = True
     with pytest.raises(ConfigurationError, match=setting):
         config.read_settings(app)
+
+
+def test_nothing_is_risky_about_the_recommended_settings(run: t.Callable[..., dict[str, t.Any]]) -> None:
+    app = run(ROOT / "docs" / "security.rst")["app"]
+    result = app.test_cli_runner().invoke(args=["sessions", "check"])
+    assert result.output.endswith("\nNo findings.\n")
+    assert result.exit_code == 0
 
 
 class TestTheStoreWithOwners(StoreContract):

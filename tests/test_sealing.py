@@ -107,9 +107,9 @@ def test_under_another_name_it_does_not_open() -> None:
 
 
 def test_a_handle_is_no_key() -> None:
-    for call in (lambda: unseal(SEALED, SessionKey.of(KEY.handle)), lambda: seal(SEALED, SessionKey.of(KEY.handle))):
+    for call in (seal, unseal):
         with pytest.raises(SessionError, match="browser alone"):
-            call()
+            call(SEALED, SessionKey.of(KEY.handle))
 
 
 def test_a_mark_that_was_taken_off_opens_nothing() -> None:

@@ -15,11 +15,8 @@ from typing import Any
 
 from flask import Flask
 
-from flask_sessionstore import SessionManager
-
+from .extensions import sessions
 from .views import bp
-
-sessions = SessionManager()
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
@@ -27,6 +24,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app = Flask(__name__)
     app.config.update(
         SESSION_OWNER_KEY="user_id",  # when session["user_id"] changes, the session gets a new key by itself
+        SESSION_RECORD_CLIENT=True,  # which browser it was, and where: see devices in views.py
         SESSION_COOKIE_SAMESITE="Lax",  # see refuse_cross_site_posts in views.py
     )
     # Sessions are files in the instance folder; the environment can move them: FLASK_SESSION_STORE=redis://...

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import functools
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ from werkzeug.wrappers import Response
 from flask_sessionstore import session
 
 from .catalogue import PRODUCTS, Product
+from .extensions import sessions
 from .users import password_is_right
 
 bp = Blueprint("shop", __name__)
@@ -45,6 +48,16 @@ def go_to(page: str) -> Response:
     return redirect(url_for(f"shop.{page}"), 303)
 
 
+def for_customers(view: Callable[[], str | Response]) -> Callable[[], str | Response]:
+    """Whoever is not logged in is asked to."""
+
+    @functools.wraps(view)
+    def guarded() -> str | Response:
+        return view() if "user_id" in session else go_to("login")
+
+    return guarded
+
+
 @bp.before_app_request
 def refuse_cross_site_posts() -> None:
     # Against forged requests: whatever changes something is a POST, and SameSite=Lax keeps the session cookie
@@ -57,6 +70,16 @@ def refuse_cross_site_posts() -> None:
 @bp.app_template_filter()
 def money(amount: Decimal) -> str:
     return f"€ {amount:.2f}"
+
+
+@bp.app_template_filter()
+def ago(moment: datetime) -> str:
+    minutes = (datetime.now(UTC) - moment) // timedelta(minutes=1)
+    for unit, length in (("day", 24 * 60), ("hour", 60), ("minute", 1)):
+        if minutes >= length:
+            count = minutes // length
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
 
 
 @bp.app_context_processor
@@ -124,7 +147,8 @@ def checkout() -> Response:
 
 
 @bp.get("/orders")
-def orders() -> str:
+@for_customers
+def orders() -> str | Response:
     return render_template("orders.html", orders=session.get("orders", []))
 
 
@@ -150,3 +174,29 @@ def log_out() -> Response:
     session.clear()  # everything is gone, and the key with it; the message starts a new session
     flash("You are logged out. See you soon!")
     return go_to("products")
+
+
+@bp.get("/devices")
+@for_customers
+def devices() -> str | Response:
+    return render_template("devices.html", devices=sessions.find(session["user_id"]))
+
+
+@bp.post("/devices/sign-out")
+@for_customers
+def sign_out() -> str | Response:
+    # A handle is no secret, and this one could be anybody's: only with the owner does it end nobody else's session.
+    if sessions.revoke(request.form.get("handle", ""), owner=session["user_id"]):
+        flash("That device is signed out.")
+    else:
+        flash("That device was signed out already.")
+    return go_to("devices")  # and on to the log-in, if it was the device in hand
+
+
+@bp.post("/devices/sign-out-others")
+@for_customers
+def sign_out_others() -> str | Response:
+    count = sessions.revoke_all(session["user_id"], keep_current=True)
+    others = "1 other device is" if count == 1 else f"{count} other devices are"
+    flash(f"{others} signed out." if count else "You are signed in nowhere else.")
+    return go_to("devices")

@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
 import typing as t
 from datetime import timedelta
 from pathlib import Path
@@ -228,9 +229,11 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         return True
 
     def _handles(self) -> t.Iterator[str]:
-        """The handles of all files; a spare without its record counts."""
+        """The handles of all files; a spare without its record counts. They begin anywhere, for sweeps with a limit."""
         with _translating():
-            for folder in os.listdir(self._root):
+            folders = os.listdir(self._root)
+            first = random.randrange(len(folders) or 1)  # noqa: S311  - no secret
+            for folder in folders[first:] + folders[:first]:
                 if len(folder) == 2:
                     names = os.listdir(f"{self._root}/{folder}")
                     ours = (name.removeprefix(self._name) for name in names if name.startswith(self._name))

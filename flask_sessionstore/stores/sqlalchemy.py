@@ -250,8 +250,8 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             return SessionTooLarge(f"the session is larger than {database} takes")
         if code in _NO_TABLE or "no such table" in str(error.orig):
             return TableMissing(
-                f"{database} has no table {self.table.fullname}: call create_schema() of the store once, or bring it in"
-                " by a migration"
+                f"{database} has no table {self.table.fullname}: run 'flask sessions create-schema' once, or bring it"
+                " in by a migration"
             )
         if code in _LOCKED:
             return StoreUnavailable(f"{database} is locked by another connection")

@@ -120,10 +120,14 @@ def _check_arguments(engine: Engine) -> None:
 
 def _set_up_sqlite(connection: t.Any, _record: object) -> None:
     """Readers do not wait for the writer, nor a writer for the disk: the last writes may be lost in a power cut."""
-    with contextlib.suppress(connection.OperationalError):  # while others make the same change
-        connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages; a sweep takes half the time that it takes at 1000
+    try:
+        with contextlib.suppress(connection.OperationalError):  # while others make the same change
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: a sweep takes half as long as with 1000
+    except connection.Error:  # the file is no database
+        connection.close()
+        raise
 
 
 class Connections:

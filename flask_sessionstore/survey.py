@@ -1,0 +1,174 @@
+"""What is in a store, for the commands: one session, or all of them, of which a million go through one at a time."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .codec import decode
+from .errors import SessionCorrupt, SessionGone, UnsupportedByStore
+from .record import Record, SessionInfo, Tombstone, to_datetime, unpack
+from .rendering import DAMAGED, Facts
+from .stores.base import OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps
+
+_LISTED = ("handle", "owner", "created_at", "extended_at", "expires_at", "client")
+
+
+class Found(t.NamedTuple):
+    """A session, found in going through all of them."""
+
+    handle: str
+    size: int
+    #: None if it cannot be read.
+    record: Record | None
+
+
+def scanning(store: SessionStore) -> Scans:
+    """``store``, known to go through all its sessions.
+
+    :raises UnsupportedByStore: if it cannot.
+    """
+    if not isinstance(store, Scans):
+        raise UnsupportedByStore(f"{type(store).__name__} cannot list all sessions")
+    return store
+
+
+def _scan(store: SessionStore) -> t.Iterator[Found]:
+    """All sessions, the expired too, but no tombstones."""
+    for handle, data, _ in scanning(store).scan():
+        if data is None:
+            continue
+        try:
+            record = unpack(data)
+        except SessionCorrupt:
+            yield Found(handle, len(data), None)
+        else:
+            if isinstance(record, Record):
+                yield Found(handle, len(data), record)
+
+
+def sessions_of_everybody(store: SessionStore) -> t.Iterator[Facts]:
+    """What may be shown of each living session, and the handle of each that is damaged."""
+    now_ms = _now_ms(store)
+    for handle, _, record in _scan(store):
+        if record is None:
+            yield {**dict.fromkeys(_LISTED), "handle": handle, "damaged": True}
+        elif record.expires_ms > now_ms:
+            yield listed(SessionInfo.of(handle, record))
+
+
+def listed(info: SessionInfo) -> Facts:
+    """What a list has of a session."""
+    return {**{name: getattr(info, name) for name in _LISTED}, "damaged": False}
+
+
+def find(store: ServerSideStore, handle: str) -> tuple[Facts, Record]:
+    """All that may be shown of one session but its values, and its record.
+
+    :raises SessionGone: if there is none; the message says what became of it.
+    """
+    data = store.read(handle)
+    found = None if data is None else unpack(data)
+    if data is None or found is None or found.expires_ms <= _now_ms(store):
+        raise SessionGone("there is no session under this handle")
+    if isinstance(found, Tombstone):
+        further = f", and goes on as {found.successor}" if found.successor else ""
+        raise SessionGone(f"this session was {found.kind}{further}", kind=found.kind)
+    return _facts_of(handle, data, found), found
+
+
+def _facts_of(handle: str, data: bytes, record: Record) -> Facts:
+    info = SessionInfo.of(handle, record)
+    return {
+        **{name: getattr(info, name) for name in _LISTED},
+        "permanent": record.permanent,
+        "lifetime": record.lifetime,
+        "deadline": record.deadline,
+        "bytes": len(data),
+        "sealed": record.sealed,
+        "keys": None if record.sealed else sorted(record.state),
+    }
+
+
+def values_of(record: Record) -> Facts:
+    """The values by their keys; :data:`DAMAGED` is in the place of one that cannot be decoded.
+
+    :raises UnsupportedByStore: if they are sealed.
+    """
+    if record.sealed:
+        raise UnsupportedByStore("this session is sealed: only requests of its own browser can open it")
+    return {key: _value_of(data) for key, data in sorted(record.state.items())}
+
+
+def _value_of(data: bytes) -> t.Any:
+    try:
+        return decode(data)
+    except SessionCorrupt:
+        return DAMAGED
+
+
+def end_all(store: SessionStore, end: t.Callable[[str], bool]) -> int:
+    """End all sessions that there are, whatever they are renewed to meanwhile, and return how many there were.
+
+    :param end: ends the one under a handle; False if there is none.
+    """
+    began_ms, ended = _now_ms(store), 0
+    for found in _scan(store):
+        ended += end(found.handle)
+    while late := sum(end(found.handle) for found in _scan(store) if _is_older(found, began_ms)):
+        ended += late
+    return ended
+
+
+def _is_older(found: Found, than_ms: int) -> bool:
+    """A session that was renewed keeps its age: under its new name, the scan may have missed it."""
+    return found.record is not None and found.record.created_ms < than_ms < found.record.expires_ms
+
+
+def removals(store: SessionStore, batch: int) -> t.Iterator[int]:
+    """Remove what is to be removed, batch by batch: how many sessions each time; of lists, where there are no others.
+
+    :raises UnsupportedByStore: if there is never anything to remove.
+    """
+    if not isinstance(store, Sweeps | OwnerIndex):
+        raise UnsupportedByStore(f"{type(store).__name__} removes expired sessions by itself")
+    if isinstance(store, Sweeps):
+        yield from _until_fewer(store.delete_expired, batch)
+    if isinstance(store, OwnerIndex):
+        for pruned in _until_fewer(store.prune, batch):
+            yield 0 if isinstance(store, Sweeps) else pruned
+
+
+def _until_fewer(remove: t.Callable[[int], int], batch: int) -> t.Iterator[int]:
+    removed = batch
+    while removed >= batch:
+        removed = remove(batch)
+        yield removed
+
+
+def totals(store: SessionStore) -> Facts:
+    """How many sessions there are, and from when to when."""
+    now_ms = _now_ms(store)
+    sessions = size = expired = damaged = 0
+    oldest = expiring = None
+    for _, length, record in _scan(store):
+        if record is None:
+            damaged += 1
+        elif record.expires_ms <= now_ms:
+            expired += 1
+        else:
+            sessions += 1
+            size += length
+            oldest = min(oldest or record.created_ms, record.created_ms)
+            expiring = min(expiring or record.expires_ms, record.expires_ms)
+    return {
+        "sessions": sessions,
+        "bytes": size,
+        "oldest": None if oldest is None else to_datetime(oldest),
+        "expiring_next": None if expiring is None else to_datetime(expiring),
+        "expired": expired,
+        "damaged": damaged,
+    }
+
+
+def _now_ms(store: SessionStore) -> int:
+    return int(store.now() * 1000)
