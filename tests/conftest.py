@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import os
 import typing as t
 import uuid
 
@@ -12,6 +13,8 @@ import pytest
 import servers
 from hypothesis import settings
 from memcached_server import MemcachedServer
+from pymongo import MongoClient
+from pymongo.collection import Collection
 from sql_servers import DatabaseServer, MariaDB, PostgreSQL
 
 from flask_sessionstore.stores import OwnerIndex, ServerSideStore, SessionStore, from_url
@@ -19,6 +22,7 @@ from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.stores.mongodb import MongoDBStore
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 
 # A time limit for each example would fail by chance on a busy machine. What Hypothesis sets up for CI stays.
@@ -39,6 +43,15 @@ def shared_redis() -> t.Iterator[t.Callable[[str], servers.RedisServer]]:
     """The running server of a program, by its name; tests share it, so take a key prefix of your own."""
     with contextlib.ExitStack() as stack:
         yield functools.cache(lambda name: stack.enter_context(servers.RedisServer(servers.program(name))))
+
+
+@pytest.fixture(scope="session")
+def shared_mongodb() -> t.Iterator[Collection[dict[str, t.Any]]]:
+    """A collection of our own in the MongoDB that MONGODB_URL names, removed at the end."""
+    with MongoClient[dict[str, t.Any]](os.environ["MONGODB_URL"], serverSelectionTimeoutMS=5000) as client:
+        collection = client.get_default_database("test")[f"sessions_{uuid.uuid4().hex}"]
+        yield collection
+        collection.drop()
 
 
 @pytest.fixture(scope="session", params=servers.PROGRAMS)
@@ -134,6 +147,14 @@ STORES: dict[str, t.Callable[[pytest.FixtureRequest], SessionStore]] = {
     "postgresql": lambda request: sql_store("postgresql", request),
     "memcached": lambda request: from_url(request.getfixturevalue("shared_memcached").url, prefix=f"{uuid.uuid4()}:"),
 }
+if os.environ.get("MONGODB_URL"):  # no MongoDB can be had that the tests could start
+    STORES["mongodb"] = lambda request: mongodb_store(request.getfixturevalue("shared_mongodb"))
+
+
+def mongodb_store(collection: Collection[dict[str, t.Any]]) -> MongoDBStore:
+    store = MongoDBStore(collection, prefix=f"{uuid.uuid4()}:")
+    store._has_indexes = True  # it is to make none: by MongoDB's own clock, all that these tests keep has expired
+    return store
 
 
 SERVERS = {"redis": [pytest.mark.redis]}

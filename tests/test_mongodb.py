@@ -59,7 +59,7 @@ def alive(store: ServerSideStore, key: SessionKey) -> Record:
 # -- the contract on MongoDB ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def mongodb_url() -> str:
     url = os.environ.get(MONGODB_URL)
     if not url:
@@ -67,13 +67,10 @@ def mongodb_url() -> str:
     return url
 
 
-@pytest.fixture(scope="module")
-def mongodb(mongodb_url: str) -> Iterator[Documents]:
-    """A collection of our own, removed at the end."""
-    with MongoClient[dict[str, t.Any]](mongodb_url, serverSelectionTimeoutMS=5000) as client:
-        collection = client.get_default_database("test")[f"sessions_{uuid4().hex}"]
-        yield collection
-        collection.drop()
+@pytest.fixture(scope="session")
+def mongodb(mongodb_url: str, shared_mongodb: Documents) -> Documents:
+    """A collection of our own."""
+    return shared_mongodb
 
 
 def set_data(documents: Documents, name: str, data: bytes) -> None:

@@ -31,7 +31,7 @@ from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
-from ..record import expires_ms_of, owner_in, revision_of, to_datetime
+from ..record import expires_ms_of, owner_in, revision_of, to_datetime, to_ms
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
 
 Document = dict[str, t.Any]
@@ -121,7 +121,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         return None if found is None else _data_of(found)
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
-        name, fields = self.prefix + handle, _fields(data)
+        name, fields = self.prefix + handle, self._fields(data, ttl)
         try:
             _call(lambda: self._collection.insert_one({"_id": name, **fields}))
         except StoreUnavailable as error:
@@ -136,7 +136,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         which: Document = {"_id": self.prefix + handle, "expires_ms": {"$gt": self._now_ms()}}
         if replaces is not None:
             which["revision"] = replaces.hex()
-        return self._set(which, _fields(data))
+        return self._set(which, self._fields(data, ttl))
 
     def drop(self, handle: str) -> None:
         _call(lambda: self._collection.delete_one({"_id": self.prefix + handle}))
@@ -198,6 +198,19 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
                 self._made = self._prepare(self._make())
             return self._made
 
+    def _fields(self, data: bytes, ttl: timedelta) -> Document:
+        """What a document says besides its name."""
+        expires_ms, owner = expires_ms_of(data), owner_in(data)
+        if expires_ms is None:
+            expires_ms = self._now_ms() + to_ms(ttl)
+        fields: Document = {
+            "data": Binary(data),
+            "revision": revision_of(data).hex(),
+            "expires_ms": Int64(expires_ms),
+            "expires": to_datetime(expires_ms),
+        }
+        return fields if owner is None else {**fields, "owner": owner}
+
     def _set(self, which: Document, fields: Document) -> bool:
         """Write ``fields`` to the document that ``which`` describes; False if there is none. None is ever made."""
         change: Document = {"$set": fields}
@@ -240,18 +253,6 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
 # Clients of a parent process must not be closed, and collecting one that was not is a warning.
 _of_parents: list[Collection[Document]] = []
-
-
-def _fields(data: bytes) -> Document:
-    """What a document says besides its name."""
-    expires_ms, owner = expires_ms_of(data) or 0, owner_in(data)
-    fields: Document = {
-        "data": Binary(data),
-        "revision": revision_of(data).hex(),
-        "expires_ms": Int64(expires_ms),
-        "expires": to_datetime(expires_ms),
-    }
-    return fields if owner is None else {**fields, "owner": owner}
 
 
 def _data_of(document: Document) -> bytes:
