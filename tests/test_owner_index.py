@@ -160,8 +160,9 @@ def test_ten_thousand_sessions_come_and_go_and_leave_nothing(
     assert store.prune() > 700
     assert store.prune() == 0
     left = keys(client, store)
-    assert {key.handle for key in ended} == set(left)
-    assert all(0 < client.pttl(store.prefix + name) <= 10_000 for name in left)
+    assert set(left) <= {key.handle for key in ended}  # of which Redis may have forgotten some by now
+    seconds_left = [client.ttl(store.prefix + name) for name in left]
+    assert all(seconds <= 10 and seconds != -1 for seconds in seconds_left)  # -1: for ever
 
 
 def test_what_was_filed_again_meanwhile_stays(store: RedisStore, clock: Clock, client: redis.Redis) -> None:
