@@ -608,6 +608,8 @@ class Lifecycle:
 
     def _tell(self) -> None:
         """Send what has happened, now that all is settled: a receiver may look at the session, and save it even."""
+        if not self._news:
+            return
         news, self._news = self._news, []
         for signal, arguments in news:
             signals.announce(signal, self.policy.sender, **arguments)

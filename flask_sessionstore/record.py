@@ -47,6 +47,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999  # the last millisecond of the year 9999, beyond which there are no datetimes
 _MILLISECOND = timedelta(milliseconds=1)
 _LONGEST_MS = timedelta.max // _MILLISECOND
+_BEYOND = 57  # bits: no number of milliseconds that can be asked for has more
 _HEADER = struct.Struct(">BB8s24sQQQQQQBHH")
 #: The bytes before the owner: all that an engine needs to compare and to move.
 HEADER_SIZE = _HEADER.size
@@ -56,7 +57,7 @@ _PERMANENT, _OWNED, _OWN_LIFETIME, _CLIENT, _SEALED = 1, 2, 4, 8, 16
 _NO_REVISION = bytes(8)
 _FORMAT_BYTE = bytes([FORMAT])
 _LIVE = bytes([FORMAT, 0])
-_FLAGS, _OWNER_SIZE = 82, slice(83, 85)
+_FLAGS, _OWNER_SIZE, _CLIENT_SIZE = 82, slice(83, 85), slice(85, 87)
 # Later formats take the numbers up to here; what lies above starts no record of ours (JSON, text, a pickle).
 _LAST_FORMAT = 31
 
@@ -253,7 +254,7 @@ def _unpack(data: bytes) -> Record | Tombstone:
     (_, kind, revision, older, extended, expires, created, idle, end, deadline, flags, owned, client) = (
         _HEADER.unpack_from(data)
     )
-    if max(extended, expires, created, idle, end) > 2 * _LONGEST_MS:
+    if (extended | expires | created | idle | end) >> _BEYOND:
         raise ValueError("a time beyond all that can be asked for")
     names = _HEADER.size + owned
     rest = names + client
@@ -314,21 +315,19 @@ def owner_in(data: bytes) -> str | None:
 
 def is_sealed(data: bytes) -> bool:
     """Whether packed bytes are those of a sealed record."""
-    return data[:2] == _LIVE and len(data) >= _HEADER.size and bool(data[_FLAGS] & _SEALED)
+    return data[:2] == _LIVE and len(data) >= _HEADER.size and data[_FLAGS] & _SEALED != 0
 
 
-def split_state(data: bytes, *, sealed: bool) -> tuple[bytes, bytes]:
-    """A packed record as two parts: all that is before the state, marked as sealed or not; and the state.
+def split_state(data: bytes) -> tuple[bytes, bytes]:
+    """The bytes of a record as two parts: all that is before the state, and the state."""
+    rest = _HEADER.size + int.from_bytes(data[_OWNER_SIZE], "big") + int.from_bytes(data[_CLIENT_SIZE], "big")
+    return data[:rest], data[rest:]
 
-    :raises SessionCorrupt: if it is too short to be a record.
-    """
-    try:
-        *_, flags, owned, client = _HEADER.unpack_from(data)
-    except struct.error as error:
-        raise SessionCorrupt("the store holds a damaged session record", newer=False) from error
-    rest = _HEADER.size + owned + client
-    flags = flags | _SEALED if sealed else flags & ~_SEALED
-    return data[:_FLAGS] + bytes([flags]) + data[_FLAGS + 1 : rest], data[rest:]
+
+def mark_sealed(head: bytes, sealed: bool) -> bytes:
+    """What is before a state, marked as that of a sealed one or not."""
+    flags = head[_FLAGS] | _SEALED if sealed else head[_FLAGS] & ~_SEALED
+    return head[:_FLAGS] + bytes([flags]) + head[_FLAGS + 1 :]
 
 
 def move_times(data: bytes, extended_ms: int, expires_ms: int) -> bytes:

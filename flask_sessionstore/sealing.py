@@ -21,7 +21,7 @@ import typing as t
 
 from .errors import SessionCorrupt
 from .key import SessionKey
-from .record import is_sealed, move_times, split_state
+from .record import TIMES, mark_sealed, split_state
 
 _PURPOSE = b"flask_sessionstore.seal"
 _NONCE_SIZE = 12
@@ -32,31 +32,29 @@ def seal(data: bytes, key: SessionKey) -> bytes:
 
     :raises SessionError: if only the key's handle is known.
     """
-    head, state = split_state(data, sealed=True)
-    nonce = os.urandom(_NONCE_SIZE)
+    head, state = split_state(data)
+    head, nonce = mark_sealed(head, True), os.urandom(_NONCE_SIZE)
     sealed: bytes = _cipher(key).encrypt(nonce, state, _authenticated(head, key))
     return head + nonce + sealed
 
 
 def unseal(data: bytes, key: SessionKey) -> bytes:
-    """A packed record with its state decrypted; one that is not sealed as it is.
+    """A sealed record with its state decrypted.
 
     :raises SessionCorrupt: if it was changed or moved, or sealed with another key.
     :raises SessionError: if only the key's handle is known.
     """
-    if not is_sealed(data):
-        return data
     cipher = _cipher(key)
-    head, sealed = split_state(data, sealed=True)
+    head, sealed = split_state(data)
     try:
         state: bytes = cipher.decrypt(sealed[:_NONCE_SIZE], sealed[_NONCE_SIZE:], _authenticated(head, key))
     except (_library().InvalidTag, ValueError) as error:  # the latter where it is too short
         raise SessionCorrupt("the store holds a sealed session that does not open", newer=False) from error
-    return split_state(data, sealed=False)[0] + state
+    return mark_sealed(head, False) + state
 
 
 def _authenticated(head: bytes, key: SessionKey) -> bytes:
-    return bytes.fromhex(key.handle) + move_times(head, 0, 0)
+    return key.handle.encode() + head[: TIMES.start] + head[TIMES.stop :]
 
 
 def _cipher(key: SessionKey) -> t.Any:

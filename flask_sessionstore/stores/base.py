@@ -297,9 +297,10 @@ class ServerSideStore(SessionStore):
         if data is None:
             return None
         if key is not None:
-            if self.seal == "required" and not (is_sealed(data) or is_tombstone(data)):
+            if is_sealed(data):
+                data = unseal(data, key)
+            elif self.seal == "required" and not is_tombstone(data):
                 raise SessionCorrupt("the store holds a session that is not sealed, as SESSION_SEAL demands")
-            data = unseal(data, key)
         found = unpack(data)
         return found if found.expires_ms > self._now_ms() else None
 
