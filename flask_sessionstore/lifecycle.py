@@ -36,7 +36,7 @@ from .record import TOMBSTONE_TIME, Record, new_revision
 from .sessions import Session
 
 if t.TYPE_CHECKING:
-    from .stores.base import SessionStore
+    from .stores.base import ServerSideStore, SessionStore
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -179,19 +179,28 @@ class Lifecycle:
         """Read again, under the key as it is now."""
         self._failure = None
         if self._key is None:
-            self._chosen = False
+            self._chosen = self._absence is not None  # then what was presented is known to be gone
             return self.load()
-        self._base, self._absence = self._look(self._key, None)
-        self._tell()
+        try:
+            self._base, self._absence = self._look(self._key, None)
+        except StoreUnavailable as error:
+            self.fail(error)
+            raise
+        finally:
+            self._tell()
         if self._base is None:
             self.outcome = KEEP  # whatever was to be sent: it is dead
         return self._base
 
-    def leave(self, session: Session) -> None:
-        """The session of this request was ended by its handle: go on as a new one. Left empty, the cookie goes."""
-        self._key, self._base, self._absence = None, None, "unknown"
-        self.outcome, self._committed = KEEP, False
-        session._start_over()
+    def leave(self, session: Session, absence: str) -> None:
+        """The session of this request was ended by its handle: go on as a new one.
+
+        :param absence: "unknown" if this request has ended it: left empty, the cookie goes; "ended" if another has.
+        """
+        with session._lock:
+            self._key, self._base, self._absence = None, None, absence
+            self.outcome, self._committed = KEEP, False
+            session._start_over()
 
     # -- loading ---------------------------------------------------------------------------------------------------
 
@@ -465,9 +474,12 @@ class Lifecycle:
         if kind == "emptied":
             return self._save(session, own, None)
         signed_out = changes.cleared or (session._owner_changed() and session._owner is None)
+        signs_in = self._signs_in(session)
         if signed_out and kind == "renewed":
-            self._end_successor("cleared" if changes.cleared else "signed out")
-        if not self._signs_in(session):
+            ended = self._end_successor("cleared" if changes.cleared else "signed out")
+            # Cleared and signed in as before: so did the other request, by another click on the same button.
+            signs_in = signs_in or (ended and session._owner is not None)
+        if not signs_in:
             lost = changes and (session._state or not changes.cleared)  # who only ends it loses nothing
             return self._drop(session, kind or "unknown") if lost else self._gone(session, kind)
         if kind == "renewed" and base.owner is None:
@@ -493,11 +505,12 @@ class Lifecycle:
         session._settle(None)
         return KEEP
 
-    def _end_successor(self, how: str) -> None:
-        """End what the session that was met goes on as."""
-        key = self._known_key()
-        self.store.delete(key)
-        self._announce(signals.session_ended, key, how=how)
+    def _end_successor(self, how: str) -> bool:
+        """End what the session that was met goes on as; False if that had ended before."""
+        ended = t.cast("ServerSideStore", self.store).end_found(self._known_key().handle)
+        if ended is not None:
+            self._news.append((signals.session_ended, {"handle": ended, "how": how}))
+        return ended is not None
 
     # -- signing in -------------------------------------------------------------------------------------------------
 

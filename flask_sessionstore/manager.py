@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import typing as t
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -12,7 +13,7 @@ import flask
 from flask import Flask, current_app, has_request_context
 
 from . import cli, config, owners, signals, stores
-from .errors import ConfigurationError, SessionGone, UnsupportedByStore
+from .errors import ConfigurationError, SessionGone, StoreUnavailable, UnsupportedByStore
 from .interface import ImportSession, StoreSessionInterface
 from .key import is_handle
 from .lifecycle import Lifecycle
@@ -20,6 +21,8 @@ from .record import SessionInfo
 from .sessions import Session, owner_of
 from .stores.base import OwnerIndex, ServerSideStore, SessionStore, Sweeps
 from .stores.caching import CachingStore
+
+logger = logging.getLogger("flask_sessionstore")
 
 EXTENSION = "sessionstore"
 
@@ -29,6 +32,17 @@ _ANYBODYS: t.Any = object()
 
 Tier = t.Union[SessionStore, str]  # noqa: UP007  - evaluated at run time
 StoreSetting = t.Union[Tier, tuple[Tier, Tier], t.Callable[[Flask], t.Any]]  # noqa: UP007
+
+
+@contextlib.contextmanager
+def _failures_are_logged() -> t.Iterator[None]:
+    """In a request, where Flask answers a failure and nobody says why. Elsewhere it is the caller's to tell."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        if has_request_context():
+            logger.error("%s", error, exc_info=error.__cause__)
+        raise
 
 
 class SessionManager:
@@ -93,6 +107,7 @@ class SessionManager:
 
     # -- sessions other than the request's own: with an application context, as in a request or a command ------------
 
+    @_failures_are_logged()
     def find(self, owner: Owner) -> list[SessionInfo]:
         """The living sessions of ``owner``, the one last extended first. ``current`` marks that of this request.
 
@@ -104,6 +119,7 @@ class SessionManager:
         current = self._current_handle()
         return [SessionInfo.of(handle, record, current=handle == current) for handle, record in found.items()]
 
+    @_failures_are_logged()
     def revoke(self, handle: str, *, owner: Owner | None = _ANYBODYS) -> bool:
         """End a session by its handle, and what it goes on as if it was renewed.
 
@@ -119,12 +135,15 @@ class SessionManager:
         if owner is None or not is_handle(handle):
             return False
         current = self._current_handle()
-        ended = store.end(handle, owner=None if owner is _ANYBODYS else _text_of(owner))
-        if ended:
-            self._announce(handle)
-            self._leave(current)
-        return ended
+        ended = store.end_found(handle, owner=None if owner is _ANYBODYS else _text_of(owner))
+        if ended is None:
+            return False
+        self._announce(ended)
+        if current is not None and current in (handle, ended):
+            self._leave("unknown")
+        return True
 
+    @_failures_are_logged()
     def revoke_all(self, owner: Owner, *, keep_current: bool = False) -> int:
         """End every session of ``owner``, those that are just being made included, and return how many there were.
 
@@ -132,15 +151,24 @@ class SessionManager:
 
         :param keep_current: but not that of this request.
         :raises UnsupportedByStore: if the store cannot tell whose its sessions are.
-        :raises StoreUnavailable: some may have ended already: call it again.
+        :raises StoreUnavailable: some, or all but one, may have ended: call it again.
         """
-        current = self._current_handle()
-        keep = current if keep_current else None
-        ended = owners.end_all(self._store_in_use(), _text_of(owner), keep=keep, ended=self._announce)
-        if ended and not keep_current:
-            self._leave(current)
-        return ended
+        text, current = _text_of(owner), self._current_handle()
+        ended: set[str | None] = set()
 
+        def note(handle: str) -> None:
+            ended.add(handle)
+            self._announce(handle)
+
+        count = owners.end_all(self._store_in_use(), text, keep=current if keep_current else None, ended=note)
+        if not keep_current and current is not None:
+            if current in ended:
+                self._leave("unknown")
+            elif t.cast("Session", self._current())._loaded_owner == text:
+                self._leave("ended")  # by somebody else, who may have set another cookie
+        return count
+
+    @_failures_are_logged()
     def delete_expired(self, limit: int | None = None) -> int:
         """Remove sessions that have expired, from stores whose engine does not do so by itself, and what is left of
         ended ones in the lists of their owners. Safe beside running applications, on many machines at once.
@@ -215,11 +243,10 @@ class SessionManager:
         session = self._current()
         return None if session is None else session.handle
 
-    def _leave(self, current: str | None) -> None:
-        """If the session of this request was among those that ended: go on with a new one."""
-        session = self._current()
-        if session is not None and current is not None and self._server_store().info(current) is None:
-            t.cast("Lifecycle", session._source).leave(session)
+    def _leave(self, absence: str) -> None:
+        """The session of this request has ended: go on with a new one."""
+        session = t.cast("Session", self._current())
+        t.cast("Lifecycle", session._source).leave(session, absence)
 
     def _announce(self, handle: str) -> None:
         signals.announce(signals.session_ended, self._interface().sender, handle=handle, how="revoked")
@@ -262,7 +289,8 @@ def _seal(store: SessionStore, seal: bool | t.Literal["required"]) -> None:
             f' {config.SESSION_COOKIE_CONTENT_SECURITY} = "private"',
             key=config.SESSION_SEAL,
         )
-    store.seal = seal
+    # Applications may share a store object: none of them weakens what another has asked for.
+    store.seal = "required" if "required" in (seal, store.seal) else seal
 
 
 def _make_pair(app: Flask, cache: t.Any, store: t.Any, options: dict[str, t.Any]) -> SessionStore:

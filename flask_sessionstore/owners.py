@@ -8,6 +8,7 @@ end each other to keep to the number: see :func:`keep_to`.
 from __future__ import annotations
 
 import contextlib
+import time
 import typing as t
 from datetime import timedelta
 
@@ -16,10 +17,14 @@ import msgspec
 from .errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable, UnsupportedByStore
 from .key import SessionKey
 from .record import Record, Tombstone, new_revision, unpack
-from .stores.base import Entry, OwnerIndex, ServerSideStore, SessionStore, has_left
+from .stores.base import Entry, OwnerIndex, ServerSideStore, SessionStore
 
 # Reading again until nothing new appears: who signs in faster than this is no human being.
 _MAX_ROUNDS = 100
+# To be the youngest takes a millisecond.
+_MAX_TRIES = 20
+# Seconds to go on ending sessions after one could not be ended: it may be that one alone.
+_PATIENCE = 2
 
 
 class _Store(ServerSideStore, OwnerIndex):
@@ -45,11 +50,11 @@ def find(store: SessionStore, owner: str) -> dict[str, Record]:
     :raises UnsupportedByStore, StoreUnavailable:
     """
     index = indexed(store)
-    now = index.now()
+    now_ms = int(index.now() * 1000)
     found = {
         entry.handle: record
         for entry in index.entries(owner)
-        if isinstance(record := _opened(entry), Record) and not has_left(entry, owner, now)
+        if isinstance(record := _opened(entry), Record) and record.owner == owner and record.expires_ms > now_ms
     }
     return dict(sorted(found.items(), key=_stamp, reverse=True))
 
@@ -68,13 +73,15 @@ def end_all(
     seen = {keep}
     for _ in range(_MAX_ROUNDS):
         fresh = [entry for entry in index.entries(owner) if entry.handle not in seen]
+        if keep is not None and fresh:
+            seen |= _goes_on_as(index, keep, fresh)
+        fresh = [entry for entry in fresh if entry.handle not in seen]
         if not fresh:
             return count
-        for entry in fresh:
-            seen.add(entry.handle)
-            if _end_filed(index, entry, owner):
-                count += 1
-                ended(entry.handle)
+        seen |= {entry.handle for entry in fresh}
+        for handle in _end_each(index, fresh, owner):
+            count += 1
+            ended(handle)
     raise StoreUnavailable("sessions of this owner are made faster than they can be ended; try again")
 
 
@@ -95,17 +102,19 @@ def keep_to(
     :raises StoreUnavailable:
     """
     index, owner = indexed(store), t.cast("str", record.owner)
-    for left in reversed(range(_MAX_ROUNDS)):
-        found = find(index, owner)
+    tries = _MAX_TRIES
+    for _ in range(_MAX_ROUNDS):
+        found = _not_renewed(find(index, owner))
         if key.handle not in found:
             raise SessionGone("another sign-in has ended this session", kind="ended")
         if found[key.handle].revision != record.revision:
-            record = t.cast("Record", index.load(key))
+            record = _loaded(index, key)
         excess = [item for item in found.items() if item[0] != key.handle][most - 1 :]
         if not excess:
             break
-        if left and _stamp(excess[0]) > _stamp((key.handle, found[key.handle])):
-            record = _write_anew(index, key, record, ttl)  # without end only where time stands still
+        if tries and _stamp(excess[0]) > _stamp((key.handle, found[key.handle])):
+            tries -= 1  # where another machine's clock is ahead, to be written anew may never help
+            record = _write_anew(index, key, record, ttl)
             continue
         for handle, other in reversed(excess):
             if _end_exactly(index, handle, other):
@@ -127,15 +136,58 @@ def _stamp(item: tuple[str, Record]) -> tuple[int, str]:
     return record.extended_ms, handle
 
 
-def _end_filed(index: _Store, entry: Entry, owner: str) -> bool:
-    """End what is filed, or bar it if it is still to come; False if there was nothing to end."""
+def _goes_on_as(index: _Store, handle: str, entries: t.Iterable[Entry]) -> set[str]:
+    """Under which names a session goes on that was renewed. One whose renewal is half done has no tombstone yet.
+
+    To be asked after the list was read: a successor is filed before it is one.
+    """
+    current = _opened(Entry(handle, index.read(handle)))
+    if not isinstance(current, Record):
+        return set(index.successors(handle))
+    found = ((entry.handle, _opened(entry)) for entry in entries)
+    return {name for name, record in found if isinstance(record, Record) and current.revision in record.revisions}
+
+
+def _not_renewed(found: dict[str, Record]) -> dict[str, Record]:
+    """Without those whose renewal is half done, which would count twice."""
+    replaced = {revision for record in found.values() for revision in record.revisions[1:]}
+    return {handle: record for handle, record in found.items() if record.revision not in replaced}
+
+
+def _loaded(index: _Store, key: SessionKey) -> Record:
+    record = index.load(key)
+    if record is None:
+        raise SessionGone("the session has expired")
+    return record
+
+
+def _end_each(index: _Store, entries: t.Iterable[Entry], owner: str) -> t.Iterator[str]:
+    """End all that are filed, one that fails or not, and yield the handles of those that ended."""
+    failure: StoreUnavailable | None = None
+    began = time.monotonic()
+    for entry in entries:
+        try:
+            handle = _end_filed(index, entry, owner)
+        except StoreUnavailable as error:
+            failure = failure or error
+            if time.monotonic() - began > _PATIENCE:
+                break
+        else:
+            if handle is not None:
+                yield handle
+    if failure is not None:
+        raise failure
+
+
+def _end_filed(index: _Store, entry: Entry, owner: str) -> str | None:
+    """End what is filed, or bar it if it is still to come; None if there was nothing to end."""
     found = _opened(entry)
     if isinstance(found, Tombstone):
-        return False  # were it renewed, its successor would be filed too
+        return None  # were it renewed, its successor would be filed too
     if entry.data is None and index.bar(entry.handle):
-        return False
+        return None
     # Where nobody can read whose it is, it is whose it was filed as.
-    return index.end(entry.handle, owner=None if found is None and entry.data is not None else owner)
+    return index.end_found(entry.handle, owner=None if found is None and entry.data is not None else owner)
 
 
 def _write_anew(index: _Store, key: SessionKey, record: Record, ttl: timedelta) -> Record:
@@ -150,9 +202,7 @@ def _write_anew(index: _Store, key: SessionKey, record: Record, ttl: timedelta) 
 
 def _end_exactly(index: _Store, handle: str, record: Record) -> bool:
     """End this very revision; False if it was written, or ended, meanwhile."""
-    try:
-        index.delete(SessionKey.of(handle), replaces=record.revision)
-    except (SessionConflict, SessionGone):
+    if not index.end_exactly(handle, record.revision):
         return False
     with contextlib.suppress(StoreUnavailable):  # it has ended; what is left of it in the list is pruned later
         index.unfile(t.cast("str", record.owner), handle)

@@ -11,6 +11,9 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import click
 
+# Python spells out integers of 4300 digits and no more.
+_LARGEST_INT = 10**4000
+
 Facts = dict[str, t.Any]
 
 
@@ -77,7 +80,7 @@ def _print_row(columns: t.Mapping[str, int], cells: list[str]) -> None:
 
 def _cell(value: t.Any) -> str:
     if isinstance(value, Literal):
-        return repr(value.value)  # in which nothing is left that a terminal would obey
+        return _literal(value.value)
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -87,6 +90,17 @@ def _cell(value: t.Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_cell, value)) or "-"
     return _printable(str(value))
+
+
+def _literal(value: t.Any) -> str:
+    """A value as Python writes it: nothing is left in that which a terminal would obey."""
+    try:
+        if isinstance(value, (set, frozenset)) and value:  # in an order that does not change by the process
+            members = f"{{{', '.join(sorted(map(repr, value)))}}}"
+            return members if isinstance(value, set) else f"frozenset({members})"
+        return repr(value)
+    except ValueError:  # Python refuses to spell out very large integers
+        return f"<a value of type {type(value).__name__}, too large to show>"
 
 
 def _printable(text: str) -> str:
@@ -119,8 +133,12 @@ def _jsonable(value: t.Any) -> t.Any:
     """What JSON has that is nearest to ``value``."""
     if isinstance(value, dict):
         return {key if isinstance(key, str) else str(_jsonable(key)): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_jsonable, value), key=repr)
+    if isinstance(value, (list, tuple)):
         return [_jsonable(item) for item in value]
+    if isinstance(value, int) and abs(value) > _LARGEST_INT:
+        return hex(value)
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, (datetime, date, time)):

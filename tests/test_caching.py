@@ -859,8 +859,8 @@ class Tiers(FaultyStore):
     ) -> SessionKey:
         return self.current.renew(key, record, ttl, replaces=replaces, ended=ended)
 
-    def end(self, handle: str, *, owner: str | None = None) -> bool:
-        return self.current.end(handle, owner=owner)
+    def end_found(self, handle: str, *, owner: str | None = None) -> str | None:
+        return self.current.end_found(handle, owner=owner)
 
 
 class TieredRun(Run):

@@ -318,7 +318,7 @@ def test_sessions_come_and_go_and_leave_no_file(files: FileSystemStore, folder: 
         files.delete(key)
     for key in made[1::3]:
         files.end(key.handle)
-    clock.advance(61)
+    clock.advance(71)
     assert files.prune(7) == 7
     assert files.prune() == 400 - 7
     assert filed(folder) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import typing as t
 import uuid
@@ -26,8 +27,8 @@ from flask_sessionstore import (
     session,
 )
 from flask_sessionstore.manager import EXTENSION
-from flask_sessionstore.record import TOMBSTONE_TIME
-from flask_sessionstore.stores import OwnerIndex, ServerSideStore
+from flask_sessionstore.record import FORMAT, TOMBSTONE_TIME
+from flask_sessionstore.stores import Entry, OwnerIndex, ServerSideStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import FaultyStore
@@ -348,23 +349,168 @@ def test_a_stale_entry_ends_nobodys_session(index: ServerSideStore) -> None:
     assert index.load(key) is not None
 
 
-def test_a_store_that_fails_in_between_has_ended_some(index: ServerSideStore) -> None:
+def test_one_that_cannot_be_ended_keeps_no_other_alive(index: ServerSideStore) -> None:
     store = FaultyStore(index)
-    for _ in range(3):
+    for _ in range(4):
         store.save(Record(state={"a": b"1"}, owner="ann"), DAY)
-    swaps = iter([False, True])
-    real_swap = store.swap
-
-    def swap(*args: t.Any, **kwargs: t.Any) -> bool:
-        if next(swaps, False):
-            raise StoreUnavailable("down")
-        return real_swap(*args, **kwargs)
-
-    store.swap = swap  # type: ignore[method-assign]
+    store.fail("swap")
     with pytest.raises(StoreUnavailable):
         owners.end_all(store, "ann")
-    assert len(owners.find(store, "ann")) == 2
-    assert owners.end_all(store, "ann") == 2
+    assert len(owners.find(store, "ann")) == 1
+    assert owners.end_all(store, "ann") == 1
+
+
+def test_a_failure_is_logged_where_a_request_meets_it(caplog: pytest.LogCaptureFixture) -> None:
+    store = FaultyStore(MemoryStore())
+    app = make_app(store, TESTING=False)
+    browser = signed_in(app)
+    store.fail("entries")
+    assert browser.does(lambda: str(sessions_of(app).find("ann"))).status_code == 503
+    assert warnings_in(caplog, logging.ERROR) == ["FaultyStore was told to fail (entries)"]
+
+
+def test_a_record_that_cannot_be_read_is_ended_where_it_is_filed(index: ServerSideStore) -> None:
+    """A later version's, for example, by which its owner is signed in elsewhere."""
+    key = index.save(Record(state={"a": b"1"}, owner="ann"), DAY)
+    data = index.read(key.handle)
+    assert data is not None
+    if not _files_first(index):
+        pytest.skip("this store knows the owner by the record alone")
+    index.swap(key.handle, bytes([FORMAT + 1]) + data[1:], DAY, replaces=None)
+    owners.end_all(index, "ann")
+    with pytest.raises(SessionGone):
+        index.load(key)
+
+
+def test_who_takes_longer_to_make_a_session_than_a_bar_stands_makes_none(index: ServerSideStore, clock: Clock) -> None:
+    if not _files_first(index):
+        pytest.skip("this store files a session and makes it in one step")
+    index.clock = clock
+    add = index.add
+
+    def add_late(handle: str, data: bytes, ttl: timedelta) -> bool:
+        index.add = add  # type: ignore[method-assign]
+        assert owners.end_all(index, "ann") == 0
+        clock.advance(TOMBSTONE_TIME.total_seconds() + 1)
+        return add(handle, data, ttl)
+
+    index.add = add_late  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable, match="too long"):
+        index.save(Record(state={"a": b"1"}, owner="ann"), DAY)
+    assert owners.find(index, "ann") == {}
+
+
+def test_an_entry_outlives_its_session_for_those_whose_clock_is_behind(index: ServerSideStore, clock: Clock) -> None:
+    index.clock = clock
+    key = index.save(Record(state={"a": b"1"}, owner="ann"), timedelta(seconds=100))
+    clock.advance(101)
+    t.cast("OwnerIndex", index).prune()
+    assert owners.find(index, "ann") == {}
+    clock.advance(-2)
+    index.update_ttl(key)
+    assert list(owners.find(index, "ann")) == [key.handle]
+
+
+# -- while other requests of the same browser run ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["revoke", "revoke_all"])
+def test_revoking_anothers_while_ones_own_is_renewed_elsewhere(app: Flask, how: str) -> None:
+    """That other request has set a cookie, and this one leaves it alone."""
+    browser, bob = signed_in(app), signed_in(app, "bob")
+    slow = browser.twin()
+
+    def view() -> None:
+        assert session[KEY] == "ann"
+        browser.does(renew)
+        sessions = sessions_of(app)
+        assert sessions.revoke(handle_of(bob)) if how == "revoke" else sessions.revoke_all("bob")
+
+    assert fate(slow.does(view)) == KEPT
+    assert browser.data == {KEY: "ann"}
+
+
+def test_a_double_click_on_sign_out_everywhere_and_in_again(app: Flask) -> None:
+    """The first has ended everything before the second comes to it."""
+    browser = signed_in(app)
+    handle = handle_of(browser)
+
+    def view() -> None:
+        assert session[KEY] == "ann"
+        t.cast("t.Any", app.session_interface).store.end(handle)
+        sessions_of(app).revoke_all("ann")
+        session[KEY] = "ann"
+
+    assert fate(browser.does(view)) == SET
+    assert browser.data == {KEY: "ann"}
+
+
+def test_the_session_to_be_kept_is_kept_where_it_was_renewed_elsewhere(app: Flask) -> None:
+    """A double click on "change password", which signs out everywhere else and renews."""
+    browser = signed_in(app)
+    slow = browser.twin()
+
+    def change() -> None:
+        sessions_of(app).revoke_all("ann", keep_current=True)
+        session.renew()
+
+    def change_late() -> None:
+        assert session[KEY] == "ann"
+        browser.does(change)
+        change()
+
+    assert fate(slow.does(change_late)) == KEPT
+    assert browser.data == {KEY: "ann"}
+
+
+def test_the_session_to_be_kept_is_kept_while_it_is_renewed(app: Flask, index: ServerSideStore) -> None:
+    browser = signed_in(app)
+    other, bury = browser.twin(), index._bury
+
+    def bury_late(*args: t.Any) -> bool:
+        index._bury = bury  # type: ignore[method-assign]
+        other.does(lambda: str(sessions_of(app).revoke_all("ann", keep_current=True)))
+        return bury(*args)
+
+    index._bury = bury_late  # type: ignore[assignment,method-assign]
+    browser.does(renew)
+    assert browser.data == {KEY: "ann"}
+
+
+def test_a_double_clicked_log_in_of_who_is_signed_in_already(app: Flask) -> None:
+    """As Flask's tutorial writes it."""
+    browser = signed_in(app)
+    slow = browser.twin()
+
+    def log_in() -> None:
+        session.clear()
+        session[KEY] = "ann"
+
+    def log_in_late() -> None:
+        assert session[KEY] == "ann"
+        browser.does(log_in)
+        log_in()
+
+    assert fate(slow.does(log_in_late)) == SET
+    assert slow.data == {KEY: "ann"}
+
+
+def test_after_its_own_end_a_session_read_again_is_still_gone(app: Flask) -> None:
+    def view() -> None:
+        sessions_of(app).revoke(str(session.handle))
+        session.reload()
+
+    assert fate(signed_in(app).does(view)) == DELETED
+
+
+@pytest.mark.parametrize("renewals", [1, 8])
+def test_an_old_handle_reaches_eight_steps(app: Flask, renewals: int) -> None:
+    browser = signed_in(app)
+    first = handle_of(browser)
+    for _ in range(renewals):
+        browser.does(renew)
+    assert sessions_of(app).revoke(first) is True
+    assert browser.data == {}
 
 
 # -- a limit -------------------------------------------------------------------------------------------------------
@@ -395,6 +541,55 @@ def test_signing_in_again_in_one_browser_displaces_nobody(index: ServerSideStore
         here.does(lambda: session.update({KEY: "ann"}))
         here.does(renew)
     assert (here.data, there.data) == ({KEY: "ann"}, {KEY: "ann"})
+
+
+def test_a_session_that_is_being_renewed_counts_once(index: ServerSideStore, clock: Clock) -> None:
+    index.clock = clock
+    app = make_app(index, SESSION_MAX_PER_OWNER=2)
+    browser, new, bury = signed_in(app), Browser(app), index._bury
+    clock.advance(1)
+
+    def bury_late(*args: t.Any) -> bool:
+        index._bury = bury  # type: ignore[method-assign]
+        clock.advance(1)
+        new.does(lambda: session.update({KEY: "ann"}))
+        return bury(*args)
+
+    index._bury = bury_late  # type: ignore[assignment,method-assign]
+    browser.does(renew)
+    assert (browser.data, new.data) == ({KEY: "ann"}, {KEY: "ann"})
+
+
+def test_a_machine_whose_clock_is_ahead_takes_no_hundred_rounds(clock: Clock) -> None:
+    store = MemoryStore()
+    store.clock = clock
+    app = make_app(store, SESSION_MAX_PER_OWNER=1)
+    old = signed_in(app)
+    clock.advance(-60)
+    rounds, entries = [], store.entries
+
+    def counted(owner: str) -> list[Entry]:
+        rounds.append(owner)
+        return entries(owner)
+
+    store.entries = counted  # type: ignore[method-assign]
+    new = signed_in(app)
+    assert len(rounds) < 30
+    assert (old.data, new.data) == ({}, {KEY: "ann"})
+
+
+def test_a_sealed_session_that_is_written_while_it_is_displaced() -> None:
+    store = MemoryStore()
+    app = make_app(store, SESSION_SEAL=True, SESSION_MAX_PER_OWNER=1)
+    old, end_exactly = signed_in(app), store.end_exactly
+
+    def end_late(*args: t.Any) -> bool:
+        store.end_exactly = end_exactly  # type: ignore[method-assign]
+        old.does(lambda: session.update(x=1))
+        return end_exactly(*args)
+
+    store.end_exactly = end_late  # type: ignore[assignment,method-assign]
+    assert signed_in(app).data == {KEY: "ann"}
 
 
 def test_it_holds_when_many_sign_in_at_once(index: ServerSideStore) -> None:

@@ -256,14 +256,34 @@ class ServerSideStore(SessionStore):
         :param owner: only if it is this owner's.
         :return: whether there was one to end.
         """
+        return self.end_found(handle, owner=owner) is not None
+
+    def end_found(self, handle: str, *, owner: str | None = None) -> str | None:
+        """As :meth:`end`; the handle of the session that ended: a successor's, if that under ``handle`` was renewed."""
         ended = self._end(handle, owner=owner)
         if ended is None:
-            return False
+            return None
         handle, record = ended
         if isinstance(self, OwnerIndex) and record.owner is not None:
             with contextlib.suppress(StoreUnavailable):  # it has ended; what is left of it in the list is pruned later
                 self.unfile(record.owner, handle)
-        return True
+        return handle
+
+    def end_exactly(self, handle: str, replaces: bytes) -> bool:
+        """End this very revision, which may be sealed; False if it was written, or ended, meanwhile."""
+        return self._bury(handle, self._tombstone("ended"), replaces)
+
+    def successors(self, handle: str) -> t.Iterator[str]:
+        """Under which names a session that was renewed has gone on."""
+        for _ in range(_MAX_SUCCESSORS):
+            try:
+                found = self._open(self.read(handle))
+            except SessionCorrupt:
+                return
+            if not isinstance(found, Tombstone) or found.successor is None:
+                return
+            handle = found.successor
+            yield handle
 
     def info(self, handle: str) -> SessionInfo | None:
         """What may be shown of the session under ``handle``; None if there is none.
@@ -327,7 +347,11 @@ class ServerSideStore(SessionStore):
         filed = self.now()
         self.file(record.owner, handle)
         added = self.add(handle, data, record.left)
-        if self.now() - filed > TOMBSTONE_TIME.total_seconds() / 2:
+        took = self.now() - filed
+        if took >= TOMBSTONE_TIME.total_seconds():
+            self.drop(handle)  # what all sessions of the owner were ended with no longer stands in its way
+            raise StoreUnavailable("the session store took too long to keep a new session; try again")
+        if took > TOMBSTONE_TIME.total_seconds() / 2:
             self.file(record.owner, handle)  # taking so long, it may have been taken for one that never came
         return added
 
@@ -361,7 +385,7 @@ class ServerSideStore(SessionStore):
 
         :return: what was ended, and where; None if there was nothing.
         """
-        for _ in range(_MAX_SUCCESSORS):
+        for _ in range(_MAX_SUCCESSORS + 1):
             for _ in range(_MAX_LOSSES):
                 found, replaces = self._endable(handle)
                 if not isinstance(found, Record) or (owner is not None and found.owner != owner):

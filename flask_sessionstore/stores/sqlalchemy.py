@@ -157,7 +157,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def entries(self, owner: str) -> list[Entry]:
         rows = self._run(self._owned, {"space": self.prefix, "whose": _as_column(owner)})
         # Compared once more, since to a database "ann" and "ann " may be the same.
-        return [Entry(*row) for row in rows if owner_in(row[1]) == owner]
+        return [Entry(*row) for row in rows if owner_in(row[1]) in (owner, None)]
 
     def after_fork(self) -> None:
         # Kept, for to forget connections is to close them, and they are the parent's.
