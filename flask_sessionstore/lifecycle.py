@@ -34,9 +34,7 @@ from .key import Claim, SessionKey, Token
 from .policy import Policy, is_persistent
 from .record import TOMBSTONE_TIME, Record, new_revision
 from .sessions import Session
-
-if t.TYPE_CHECKING:
-    from .stores.base import ServerSideStore, SessionStore
+from .stores.base import ServerSideStore, SessionStore
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -367,8 +365,13 @@ class Lifecycle:
         """There was no record: none presented, or not any more."""
         changes, absence = session._changes, self._absence
         signs_in = self._signs_in(session)
-        if absence == "renewed" and changes.cleared:
-            self._end_successor("cleared")  # what this browser was signed in to goes on under it
+        if absence in ("renewed", "corrupt") and changes.cleared:
+            # What this browser was signed in to goes on under the successor, or where the record can be read.
+            self._end_met("cleared")
+            if absence == "corrupt" and not session._state:
+                self._forget()
+                session._settle(None)
+                return DELETE
         if absence == "ambiguous" or (absence in ("renewed", "late") and not signs_in):
             return self._drop(session, absence) if session._state else self._gone(session, absence)
         if session._state:
@@ -476,7 +479,7 @@ class Lifecycle:
         signed_out = changes.cleared or (session._owner_changed() and session._owner is None)
         signs_in = self._signs_in(session)
         if signed_out and kind == "renewed":
-            ended = self._end_successor("cleared" if changes.cleared else "signed out")
+            ended = self._end_met("cleared" if changes.cleared else "signed out")
             # Cleared and signed in as before: so did the other request, by another click on the same button.
             signs_in = signs_in or (ended and session._owner is not None)
         if not signs_in:
@@ -505,9 +508,11 @@ class Lifecycle:
         session._settle(None)
         return KEEP
 
-    def _end_successor(self, how: str) -> bool:
-        """End what the session that was met goes on as; False if that had ended before."""
-        ended = t.cast("ServerSideStore", self.store).end_found(self._known_key().handle)
+    def _end_met(self, how: str) -> bool:
+        """End what the session that was met goes on as, or what cannot be read; False if there was nothing to end."""
+        if not isinstance(self.store, ServerSideStore):
+            return False
+        ended = self.store.end_found(self._known_key().handle)
         if ended is not None:
             self._news.append((signals.session_ended, {"handle": ended, "how": how}))
         return ended is not None

@@ -219,6 +219,30 @@ def test_what_was_sealed_opens_when_sealing_is_off_again() -> None:
     assert t.cast("Record", store.load(key)).state == {"a": b"1"}
 
 
+def test_times_that_were_moved_in_the_store_reach_no_fixed_end(clock: Clock) -> None:
+    """Whoever can write there can make a session last, but not beyond what is sealed with it."""
+    store = MemoryStore()
+    store.clock, store.seal = clock, "required"
+    key = store.save(Record(state={"a": b"1"}, owner="ann", end_ms=int(clock.now * 1000) + 60_000), DAY)
+    data = store.read(key.handle)
+    assert data is not None
+    far = int(clock.now * 1000) + 10**9
+    store.swap(key.handle, move_times(data, far, far), DAY, replaces=None)
+    clock.advance(59)
+    assert store.load(key) is not None
+    clock.advance(2)
+    assert store.load(key) is None
+    assert store.info(key.handle) is None
+
+
+@pytest.mark.parametrize(("first", "second"), [("required", True), (True, "required"), ("required", False)])
+def test_of_two_applications_on_one_store_the_stricter_counts(first: t.Any, second: t.Any) -> None:
+    store = MemoryStore()
+    make_app(store, SESSION_SEAL=first)
+    make_app(store, SESSION_SEAL=second)
+    assert store.seal == "required"
+
+
 def test_a_tombstone_needs_no_seal(clock: Clock) -> None:
     store = MemoryStore()
     store.seal = "required"

@@ -321,8 +321,10 @@ class ServerSideStore(SessionStore):
                 data = unseal(data, key)
             elif self.seal == "required" and not is_tombstone(data):
                 raise SessionCorrupt("the store holds a session that is not sealed, as SESSION_SEAL demands")
-        found = unpack(data)
-        return found if found.expires_ms > self._now_ms() else None
+        found, now_ms = unpack(data), self._now_ms()
+        # (Its fixed end is sealed with it, the other is not.)
+        over = found.expires_ms <= now_ms or (isinstance(found, Record) and 0 < found.end_ms <= now_ms)
+        return None if over else found
 
     def _find(self, key: SessionKey) -> Record | Tombstone | None:
         return self._open(self.read(key.handle), key)
