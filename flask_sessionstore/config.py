@@ -184,7 +184,7 @@ def _need_cryptography(key: str) -> None:
         importlib.import_module("cryptography")
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"{key} needs a package that is not installed (cryptography): pip install 'flask-sessionstore[crypto]'",
+            f"{key} needs a package that is not installed: pip install cryptography (this package's extra 'crypto')",
             key=key,
         ) from error
 

@@ -76,6 +76,6 @@ def _library() -> t.Any:
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
     except ModuleNotFoundError as error:
         raise SessionCorrupt(
-            "the store holds a sealed session; to open it, pip install 'flask-sessionstore[crypto]'", newer=True
+            "the store holds a sealed session; to open it, pip install cryptography", newer=True
         ) from error
     return types.SimpleNamespace(AESGCM=AESGCM, HKDF=HKDF, InvalidTag=InvalidTag, SHA256=SHA256)

@@ -76,7 +76,7 @@ def owner_of(value: object) -> str | None:
     """The owner that ``value`` names, as text; None for no owner.
 
     :raises SessionInsertError: for what is no str, int or UUID, is longer than 255 characters, or has a NUL in it,
-        which PostgreSQL's texts cannot hold.
+        which PostgreSQL's texts cannot hold, or a lone surrogate.
     """
     if value is None:
         return None

@@ -89,7 +89,7 @@ def _built_in(path: str, extra: str) -> type[SessionStore]:
                 f"{name} needs a POSIX system: take memory: or redis://...", key="SESSION_STORE"
             ) from error
         raise ConfigurationError(
-            f"{name} needs a driver that is not installed ({error.name}): pip install 'flask-sessionstore[{extra}]'",
+            f"{name} needs a driver that is not installed: pip install {error.name} (this package's extra {extra!r})",
             key="SESSION_STORE",
         ) from error
 
