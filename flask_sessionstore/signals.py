@@ -25,8 +25,8 @@ session_renewed = _signals.signal("session-renewed")
 
 #: A session ended. Arguments: ``handle`` (str, of the one that ended: a successor's, if what was named was renewed),
 #: ``how``: "purged", "cleared", "emptied", "signed out", "expired" (its deadline had come when it was to be stored),
-#: "revoked" (by its handle, with all of its owner's, or by a command), "displaced" (by SESSION_MAX_PER_OWNER). A session
-#: that merely expires sends nothing: nobody is there to notice.
+#: "revoked" (by its handle, with all of its owner's, or by a command), "displaced" (by SESSION_MAX_PER_OWNER). One that
+#: merely expires sends nothing: nobody is there to notice.
 session_ended = _signals.signal("session-ended")
 
 #: Another request had written first, and this one's changes were applied to what that left. Arguments: ``handle``

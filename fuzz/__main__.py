@@ -22,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m fuzz", description="Search for inputs that break what must hold.")
     parser.add_argument("--seconds", type=int, default=300, help="for each target (default: 300)")
     parser.add_argument("--corpus", type=Path, help="a folder for what is found interesting, to go on from next time")
+    parser.add_argument("--found", type=Path, default=CORPUS, help="where to leave what fails (default: %(default)s)")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("targets", nargs="*", metavar="target", help=", ".join(TARGETS) + " (default: all)")
     chosen = parser.parse_args()
@@ -30,21 +31,28 @@ def main() -> int:
     if importlib.util.find_spec("atheris") is None:
         parser.error("atheris is not installed: pip install atheris")
     if chosen.one:
-        return fuzz(chosen.targets[0], chosen.seconds, chosen.corpus)
+        return fuzz(chosen.targets[0], chosen.seconds, chosen.corpus, chosen.found)
     with tempfile.TemporaryDirectory() as folder:
         # A process for each: libFuzzer ends its own.
-        return max(start(name, chosen.seconds, chosen.corpus or Path(folder)) for name in chosen.targets or TARGETS)
+        corpus = chosen.corpus or Path(folder)
+        return max(
+            start(name, chosen.seconds, corpus / name, chosen.found / name) for name in chosen.targets or TARGETS
+        )
 
 
-def start(name: str, seconds: int, corpus: Path) -> int:
+def start(name: str, seconds: int, corpus: Path, found: Path) -> int:
     """Fuzz one target in a process of its own; 1 if it failed."""
     print(f"=== {name}", flush=True)
-    command = [sys.executable, "-m", "fuzz", "--one", "--seconds", str(seconds), "--corpus", str(corpus / name), name]
-    return int(subprocess.run(command, check=False).returncode != 0)
+    options = ["--seconds", str(seconds), "--corpus", str(corpus), "--found", str(found)]
+    return int(subprocess.run([sys.executable, "-m", "fuzz", "--one", *options, name], check=False).returncode != 0)
 
 
-def fuzz(name: str, seconds: int, corpus: Path) -> int:
-    """Fuzz in this process, until something fails or the time is over."""
+def fuzz(name: str, seconds: int, corpus: Path, found: Path) -> int:
+    """Fuzz in this process, until something fails or the time is over.
+
+    :param corpus: takes what is found interesting.
+    :param found: takes what fails.
+    """
     import atheris
 
     with atheris.instrument_imports(include=["flask_sessionstore", "itsdangerous"]):
@@ -53,7 +61,6 @@ def fuzz(name: str, seconds: int, corpus: Path) -> int:
     for number, seed in enumerate(module.seeds()):
         module.check(seed)  # what is made once and kept is no input's
         (corpus / f"seed-{number}").write_bytes(seed)
-    found = CORPUS / name
     found.mkdir(parents=True, exist_ok=True)
 
     def check(data: bytes) -> None:
@@ -70,7 +77,7 @@ def fuzz(name: str, seconds: int, corpus: Path) -> int:
     ]
     logging.disable()  # what is logged about damaged records is right, and endless
     tracemalloc.start()
-    atheris.Setup([sys.argv[0], *options, str(corpus), *([str(found)] if kept(name) else [])], check)
+    atheris.Setup([sys.argv[0], *options, str(corpus), *([str(CORPUS / name)] if kept(name) else [])], check)
     atheris.Fuzz()
     return 0
 

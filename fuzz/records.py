@@ -42,8 +42,8 @@ def check(data: bytes) -> None:
         for verb in _VERBS:
             with contextlib.suppress(StoreError):
                 verb(requests.store_with(data, setting))
-    for view in _VIEWS if sound else _VIEWS[:2]:  # what is no record is met in the same way by all
-        requests.respond(requests.HEADER, view, requests.store_with(data))
+        for view in _VIEWS if sound else _VIEWS[:2]:  # what is no record is met in the same way by all
+            requests.respond(requests.HEADER, view, requests.store_with(data, setting))
 
 
 def seeds() -> list[bytes]:

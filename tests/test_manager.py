@@ -304,8 +304,7 @@ except ConfigurationError as error:
 def test_a_missing_driver_is_an_error_with_the_command_that_installs_it() -> None:
     run = run_blocked("redis", "redis://localhost")
     assert "SESSION_STORE" in run.stdout, run.stderr[-300:]
-    assert "pip install" in run.stdout
-    assert "[redis]" in run.stdout
+    assert "pip install redis" in run.stdout
 
 
 def test_a_store_that_is_not_used_needs_no_driver() -> None:

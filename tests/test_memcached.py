@@ -206,6 +206,14 @@ def test_a_lifetime_beyond_memcacheds_last_second_is_kept_without_one(
     assert alive(store, key).state == {"a": b"1"}
 
 
+def test_the_longest_of_all_times_to_live_is_one(memcached: MemcachedServer, client: Client) -> None:
+    """As damaged bytes may say of themselves."""
+    store = MemcachedStore.from_url(memcached.url, prefix=f"{uuid4()}:")
+    key = SessionKey.generate()
+    assert store.add(key.handle, b"damaged", timedelta.max)
+    assert left(client, store, key) == -1
+
+
 def test_a_name_that_has_expired_by_our_clock_alone_is_taken(memcached: MemcachedServer) -> None:
     """Memcached's clock counts in seconds, and may go otherwise."""
     store = MemcachedStore.from_url(memcached.url, prefix=f"{uuid4()}:")

@@ -314,16 +314,16 @@ class ServerSideStore(SessionStore):
 
     def _open(self, data: bytes | None, key: SessionKey | None = None) -> Record | Tombstone | None:
         """What the bytes say; None if they have expired. A sealed state is opened with ``key``, or left out."""
-        if data is None:
+        if data is None or has_expired(data, self.now()):  # as engines say it, damaged or not
             return None
         if key is not None:
             if is_sealed(data):
                 data = unseal(data, key)
             elif self.seal == "required" and not is_tombstone(data):
                 raise SessionCorrupt("the store holds a session that is not sealed, as SESSION_SEAL demands")
-        found, now_ms = unpack(data), self._now_ms()
-        # (Its fixed end is sealed with it, the other is not.)
-        over = found.expires_ms <= now_ms or (isinstance(found, Record) and 0 < found.end_ms <= now_ms)
+        found = unpack(data)
+        # Of a sealed record, that end can be moved in the store; its fixed end cannot.
+        over = isinstance(found, Record) and 0 < found.end_ms <= self._now_ms()
         return None if over else found
 
     def _find(self, key: SessionKey) -> Record | Tombstone | None:

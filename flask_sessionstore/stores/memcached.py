@@ -148,7 +148,7 @@ def _too_busy() -> StoreUnavailable:
 
 def _expiry(ttl: timedelta) -> int:
     """When Memcached may remove it, as Memcached wants it said. Its clock ticks once a second, so one second more."""
-    seconds = -(-ttl // timedelta(seconds=1)) + 1
+    seconds = (ttl - timedelta(microseconds=1)) // timedelta(seconds=1) + 2  # rounded up
     if seconds <= _LONGEST:
         return seconds
     end = int(time.time()) + seconds

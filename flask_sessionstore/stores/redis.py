@@ -19,7 +19,7 @@ from datetime import timedelta
 
 import redis
 
-from ..errors import ConfigurationError, SessionGone, StoreFull, StoreUnavailable
+from ..errors import ConfigurationError, SessionCorrupt, SessionGone, StoreFull, StoreUnavailable
 from ..key import SessionKey
 from ..record import FORMAT, HEADER_SIZE, TOMBSTONE_TIME, Record, Tombstone, pack_tombstone, to_ms, unpack
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, has_left
@@ -49,9 +49,19 @@ _KEEPS = "noeviction"
 # Lua counts from one: the revision stands at 3 to 10, the times at 35, their second at 43 (see record.py).
 _EXPIRED = f"string.byte(head) == {FORMAT} and #head >= {HEADER_SIZE} and struct.unpack('>I8', head, 43) <= now"
 
+# What is no string is no record, as bytes that are none: it reads as '', and is replaced as these are.
+_BYTES = """
+local function bytes(...)
+    local found = redis.pcall(...)
+    if type(found) ~= 'table' then return found end
+    if not string.find(found.err, 'WRONGTYPE', 1, true) then return redis.call(...) end
+    return ''
+end
+"""
+
 #: KEYS: name. ARGV: revision to replace or '', data, time to live in ms, now in ms.
-_SWAP = f"""
-local head, now = redis.call('GETRANGE', KEYS[1], 0, {HEADER_SIZE - 1}), tonumber(ARGV[4])
+_SWAP = f"""{_BYTES}
+local head, now = bytes('GETRANGE', KEYS[1], 0, {HEADER_SIZE - 1}), tonumber(ARGV[4])
 if (#head == 0 and redis.call('EXISTS', KEYS[1]) == 0) or ({_EXPIRED}) then return 0 end
 if ARGV[1] ~= '' and string.sub(head, 3, 10) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
@@ -59,8 +69,8 @@ return 1
 """
 
 #: KEYS: name. ARGV: idle lifetime in ms or '', now in ms. Returns what stood there.
-_EXTEND = f"""
-local head, now = redis.call('GET', KEYS[1]), tonumber(ARGV[2])
+_EXTEND = f"""{_BYTES}
+local head, now = bytes('GET', KEYS[1]), tonumber(ARGV[2])
 if not head or ({_EXPIRED}) then return false end
 if string.byte(head) ~= {FORMAT} or #head < {HEADER_SIZE} or string.byte(head, 2) ~= 0 then return head end
 local expires = now + (tonumber(ARGV[1]) or struct.unpack('>I8', head, 59))
@@ -72,9 +82,10 @@ return head
 """
 
 # A tombstone that stands gets the end that it has once more, for a WAIT asks only for what its own connection wrote.
+# One byte more than the longest is read, so that what is longer is seen to be none.
 #: KEYS: name. ARGV: tombstone, its time to live in ms, now in ms. Returns the tombstone that stood there, if any.
-_END = f"""
-local head, now = redis.call('GETRANGE', KEYS[1], 0, {HEADER_SIZE + 31}), tonumber(ARGV[3])
+_END = f"""{_BYTES}
+local head, now = bytes('GETRANGE', KEYS[1], 0, {HEADER_SIZE + 32}), tonumber(ARGV[3])
 if (#head == 0 and redis.call('EXISTS', KEYS[1]) == 0) or ({_EXPIRED}) then return false end
 local kind = #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and string.byte(head, 2) or 0
 if kind >= 1 and kind <= 3 then
@@ -86,9 +97,15 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return false
 """
 
+# What is no list is nobody's: were it left there, its owner could never sign in again.
 #: KEYS: an owner's list. ARGV: now in ms, handle. Returns the list's length.
 _FILE = """
-redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
+local added = redis.pcall('ZADD', KEYS[1], ARGV[1], ARGV[2])
+if type(added) == 'table' then
+    if not string.find(added.err, 'WRONGTYPE', 1, true) then return added end
+    redis.call('DEL', KEYS[1])
+    redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
+end
 return redis.call('ZCARD', KEYS[1])
 """
 
@@ -110,6 +127,10 @@ class Client(t.Protocol):
 
     def execute_command(self, *args: t.Any) -> t.Any:
         """Send one command, return its reply as bytes."""
+
+
+class _WrongType(StoreUnavailable):
+    """Under one of our names stands what is no string, or no list of an owner's: somebody else wrote it."""
 
 
 class RedisStore(ServerSideStore, Scans, OwnerIndex):
@@ -169,7 +190,10 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     # -- the four primitives ---------------------------------------------------------------------------------------
 
     def read(self, handle: str) -> bytes | None:
-        return t.cast("bytes | None", self._call("GET", self.prefix + handle))
+        try:
+            return t.cast("bytes | None", self._call("GET", self.prefix + handle))
+        except _WrongType:
+            return b""  # which is no record either
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         return bool(self._call("SET", self.prefix + handle, data, "PX", to_ms(ttl), "NX"))
@@ -192,10 +216,15 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
                 self._prune([key])
 
     def unfile(self, owner: str, handle: str) -> None:
-        self._call("ZREM", self._list_of(owner), handle)
+        with contextlib.suppress(_WrongType):  # then it is in no list
+            self._call("ZREM", self._list_of(owner), handle)
 
     def entries(self, owner: str) -> list[Entry]:
-        return self._entries([self._list_of(owner)])[0]
+        try:
+            return self._entries([self._list_of(owner)])[0]
+        except _WrongType:
+            logger.warning("Redis holds something else where the list of an owner's sessions belongs: none are found")
+            return []
 
     def prune(self, limit: int | None = None) -> int:
         removed = 0
@@ -232,7 +261,11 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     def _end_at_once(self, handle: str, kind: str) -> None:
         name, tombstone = self.prefix + handle, pack_tombstone(self._tombstone(kind))
         data = self._run(_END, name, tombstone, to_ms(TOMBSTONE_TIME), self._now_ms(), kind=_ENDED)
-        found = None if data is None else unpack(data)
+        try:
+            found = None if data is None else unpack(data)
+        except SessionCorrupt:  # what looks like a tombstone and is none ends as any record
+            self._end(handle, kind=kind)
+            return
         if isinstance(found, Tombstone) and found.successor is not None:
             self._end(found.successor, kind=kind)
 
@@ -279,8 +312,11 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     def _read_each(self, handles: t.Sequence[str]) -> list[bytes | None]:
         found: list[bytes | None] = []
         for start in range(0, len(handles), _BATCH):
-            names = [self.prefix + handle for handle in handles[start : start + _BATCH]]
-            found += self._translated(read_each, self.client, names)
+            batch = handles[start : start + _BATCH]
+            try:
+                found += self._translated(read_each, self.client, [self.prefix + handle for handle in batch])
+            except _WrongType:  # from a cluster; others answer None for that one
+                found += [self.read(handle) or None for handle in batch]
         return found
 
     def _prune(self, keys: t.Sequence[bytes], limit: int | None = None) -> int:
@@ -334,6 +370,8 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         except redis.exceptions.ResponseError as error:
             if "OOM " in str(error):  # from within a script
                 raise StoreFull("Redis has no memory left") from error
+            if str(error).startswith("WRONGTYPE"):
+                raise _WrongType("Redis holds something else under a name of ours") from error
             raise StoreUnavailable("Redis refused a command") from error
         except redis.exceptions.TimeoutError as error:
             raise StoreUnavailable("Redis did not answer in time") from error

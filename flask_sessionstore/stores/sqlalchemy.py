@@ -236,13 +236,14 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def _translated(self, error: exc.SQLAlchemyError) -> SessionError:
         """The one place where SQLAlchemy's exceptions are translated."""
         database = f"the session database ({self.engine.dialect.name})"
+        if isinstance(error, exc.StatementError):
+            error.hide_parameters = True  # the cause is logged, and what is in a session is not
         if isinstance(error, exc.TimeoutError):
             return StoreUnavailable(
                 f"{database}: no connection of the Engine's pool came free in time; see its pool_size and max_overflow"
             )
         if not isinstance(error, exc.DBAPIError):
             return StoreUnavailable(f"{database} cannot be used")
-        error.hide_parameters = True  # the cause is logged, and what is in a session is not
         code = _code(error)
         if code in _FULL:
             return StoreFull(f"{database} has no room left")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import tracemalloc
 import typing as t
 from datetime import timedelta
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from flask_sessionstore import Record
 from flask_sessionstore.record import pack
-from fuzz import MAX_LENGTH, TARGETS, kept, memory_bound, memory_used, requests, target
+from fuzz import MAX_LENGTH, SECONDS, TARGETS, kept, memory_bound, memory_used, requests, target
 
 SEEDS = {name: target(name).seeds() for name in TARGETS}
 KEPT = {name: kept(name) for name in TARGETS}
@@ -35,7 +36,9 @@ def tracing() -> t.Iterator[None]:
 
 
 def check(name: str, data: bytes) -> None:
+    began = time.perf_counter()
     assert memory_used(target(name).check, data) <= memory_bound(len(data))
+    assert time.perf_counter() - began < SECONDS
 
 
 def test_the_fuzzers_requests_have_a_session() -> None:

@@ -9,6 +9,7 @@ import typing as t
 import zlib
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -19,8 +20,8 @@ from http_support import KEPT, Browser, fate, make_app, started
 from itsdangerous.encoding import base64_encode
 from msgspec.msgpack import Ext
 
-from flask_sessionstore import Record, SessionCorrupt, SessionKey, StoreError, UnsupportedByStore, session
-from flask_sessionstore.record import pack
+from flask_sessionstore import Record, SessionCorrupt, SessionGone, SessionKey, StoreError, UnsupportedByStore, session
+from flask_sessionstore.record import HEADER_SIZE, Tombstone, pack, pack_tombstone
 from flask_sessionstore.stores import OwnerIndex, ServerSideStore, from_url
 from flask_sessionstore.stores.cookie import CookieStore, _StateKey
 from flask_sessionstore.stores.memory import MemoryStore
@@ -181,6 +182,25 @@ def test_so_does_every_store(server_store: ServerSideStore, clock: Clock, tmp_pa
     check_verbs(server_store, list(VERBS.values()), clock, tmp_path, every=9)
 
 
+#: Those that end what is there, whatever it is. No log-out may fail at what somebody else has written.
+ENDS = {VERBS["delete"], VERBS["end"]}
+
+
+def damaged_tombstones(clock: Clock) -> list[bytes]:
+    """Bytes that begin as tombstones do."""
+    expires_ms = int((clock() + 3600) * 1000)
+    ended, renewed = (
+        pack_tombstone(Tombstone(kind=kind, revision=b"revision", expires_ms=expires_ms, successor=successor))
+        for kind, successor in (("ended", None), ("renewed", "ab" * 32))
+    )
+    return [
+        *(ended + b"x", ended[:-1], ended + bytes(32)),
+        *(renewed + b"x", renewed[:-1], renewed[:-32]),
+        *(ended[:83] + size + ended[85:] for size in (b"\xff\xff", b"\x00\x01")),
+        b"\x01\x07" + ended[2:],
+    ]
+
+
 def check_verbs(
     store: ServerSideStore,
     verbs: list[t.Callable[[ServerSideStore, SessionKey], object]],
@@ -191,12 +211,37 @@ def check_verbs(
     store.clock = clock
     key = store.save(NEW, HOUR)
     for verb in verbs:
-        for data in hostile_records(clock, tmp_path / "touched")[::-every]:
+        for data in [*damaged_tombstones(clock), *hostile_records(clock, tmp_path / "touched")[::-every]]:
             store.drop(key.handle)
             store.add(key.handle, data, HOUR)
+            if verb in ENDS:
+                verb(store, key)
+                assert not is_there(store, key)
             with contextlib.suppress(StoreError):
                 verb(store, key)
     assert not (tmp_path / "touched").exists()
+
+
+def test_damaged_bytes_whose_own_end_is_past_are_nothing(server_store: ServerSideStore, clock: Clock) -> None:
+    """An engine that goes by that end replaces them by nothing; a log-out is not to wait for it to remove them."""
+    server_store.clock = clock
+    key = server_store.save(NEW, HOUR)
+    for data in damaged_tombstones(clock):
+        if len(data) < HEADER_SIZE:
+            continue  # such an end is not believed
+        server_store.drop(key.handle)
+        server_store.add(key.handle, data[:42] + bytes(8) + data[50:], HOUR)
+        assert server_store.load(key) is None
+        server_store.delete(key)
+        assert not server_store.end(key.handle)
+
+
+def is_there(store: ServerSideStore, key: SessionKey) -> bool:
+    """Whether a session is there, or what makes its owner wonder."""
+    try:
+        return store.load(key) is not None
+    except SessionGone:
+        return False
 
 
 def test_it_hides_no_other_session_of_its_owner(server_store: ServerSideStore, clock: Clock, tmp_path: Path) -> None:
@@ -293,24 +338,100 @@ def test_another_application_s_keys_in_the_same_redis_are_left_alone(valkey: ser
     store.client.execute_command("DEL", *theirs)
 
 
-@pytest.mark.parametrize("command", [("RPUSH", "x"), ("HSET", "x", "y"), ("SADD", "x"), ("SET", "x"), ("SET", "")])
-def test_a_neighbour_s_value_under_a_name_of_ours_is_an_error_or_no_session(
-    command: tuple[str, ...], valkey: servers.RedisServer, clock: Clock
-) -> None:
-    """Of the wrong type, Redis refuses it: a 503 that says nothing of it. It is never taken for a session."""
-    store = t.cast("t.Any", from_url(valkey.url, prefix=f"wrong-type-{id(clock)}:"))
+#: What writes something under a name that a record never is.
+OTHER_TYPES = {
+    "list": ("RPUSH", "x"),
+    "hash": ("HSET", "x", "y"),
+    "set": ("SADD", "x"),
+    "empty text": ("SET", ""),
+}
+
+
+@pytest.fixture(params=OTHER_TYPES)
+def command(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    return OTHER_TYPES[request.param]
+
+
+@pytest.fixture
+def redis_store(redis_server: servers.RedisServer, clock: Clock) -> t.Any:
+    store = t.cast("t.Any", from_url(redis_server.url, prefix=f"{uuid4()}:"))
     store.clock = clock
-    app = make_app(store, TESTING=False)
+    return store
+
+
+def write_over(store: t.Any, name: str, command: tuple[str, ...]) -> None:
+    """What a neighbour does that writes under a name of ours."""
+    store.client.execute_command("DEL", store.prefix + name)
+    store.client.execute_command(command[0], store.prefix + name, *command[1:])
+
+
+def test_a_neighbour_s_value_under_a_name_of_ours_is_no_record(
+    command: tuple[str, ...], redis_store: t.Any, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever its type: a warning and a new session, as with damaged bytes."""
+    app = make_app(redis_store, TESTING=False)
     user = started(app, user="marker")
     handle = user.asks(lambda: session.handle)
-    store.client.execute_command("DEL", store.prefix + handle)
-    store.client.execute_command(command[0], store.prefix + handle, *command[1:])
-    for action in (read_all, lambda: session.update(n=1), purge):
-        response = user.twin().does(action)
-        assert response.status_code in (200, 503)
-        assert "WRONGTYPE" not in response.text
+    clock.advance(86400 / 2)  # the next request extends
+    for action in (read_all, lambda: session.update(n=1), lambda: session.pop("user", None), purge):
+        write_over(redis_store, handle, command)
+        caplog.clear()
+        twin = user.twin()
+        response = twin.does(action)
+        assert response.status_code == 200
+        assert caplog.records or action is purge  # which reads nothing
         assert "marker" not in response.text
-    store.client.execute_command("DEL", store.prefix + handle)
+        assert "user" not in twin.data
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_takes_it_for_damaged_bytes(verb: str, command: tuple[str, ...], redis_store: t.Any) -> None:
+    key = redis_store.save(NEW, HOUR)
+
+    def outcome() -> type[Exception] | None:
+        try:
+            VERBS[verb](redis_store, key)
+        except StoreError as error:
+            return type(error)
+        return None
+
+    redis_store.drop(key.handle)
+    redis_store.add(key.handle, b"damaged", HOUR)
+    expected = outcome()
+    write_over(redis_store, key.handle, command)
+    assert outcome() is expected
+    if VERBS[verb] in ENDS:
+        with pytest.raises(SessionGone):
+            redis_store.load(key)
+
+
+def test_it_keeps_no_sessions_from_being_found_and_ended(command: tuple[str, ...], redis_store: t.Any) -> None:
+    app = target(redis_store, redis_store.clock)
+    sound, victim = (started(app, _user_id="ann").asks(lambda: session.handle) for _ in range(2))
+    write_over(redis_store, victim, command)
+    sessions = app.extensions["sessionstore"]
+    with app.app_context():
+        assert [info.handle for info in sessions.find("ann")] == [sound]
+        assert sound in [entry.handle for entry in redis_store.scan()]
+        assert sessions.revoke_all("ann") >= 1
+        assert sessions.find("ann") == []
+
+
+def test_what_is_no_list_of_an_owner_s_keeps_nobody_from_signing_in(
+    command: tuple[str, ...], redis_store: t.Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = target(redis_store, redis_store.clock)
+    write_over(redis_store, "owner:ann", command)
+    sessions = app.extensions["sessionstore"]
+    with app.app_context():
+        assert sessions.find("ann") == []
+        assert caplog.records
+        assert sessions.revoke_all("ann") == 0
+        redis_store.unfile("ann", "0" * 64)
+        user = started(app, _user_id="ann")
+        assert [info.handle for info in sessions.find("ann")] == [user.asks(lambda: session.handle)]
+        write_over(redis_store, "owner:ann", command)
+        assert fate(user.does(purge)) != KEPT
 
 
 def test_two_applications_with_prefixes_of_their_own_share_nothing(valkey: servers.RedisServer, clock: Clock) -> None:

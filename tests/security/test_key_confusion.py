@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import typing as t
 import zlib
@@ -17,10 +18,17 @@ from http_support import KEPT, Browser, fate, make_app, set_cookies, started
 from itsdangerous import BadSignature, Signer, TimestampSigner, URLSafeSerializer, URLSafeTimedSerializer
 
 from flask_sessionstore import SessionKey, SessionStore, session
+from flask_sessionstore.encryption import PRIVATE, TokenCipher
+from flask_sessionstore.key import Token
+from flask_sessionstore.signing import SIGNED
 from flask_sessionstore.stores import from_url
+from flask_sessionstore.stores.cookie import CookieStore
 
 SECRET = "a secret"
 STATE = {"_user_id": "ann", "user_id": 1, "admin": True}
+TOKEN = Token(key=SessionKey.generate(), issued=1, lifetime=0, permanent=False, seen=b"seen")
+#: What our encrypted tokens are bound to, and what sealed records are.
+PRIVATELY, SEAL = b"flask_sessionstore.private cookie.session", b"flask_sessionstore.seal"
 
 each = pytest.mark.parametrize
 
@@ -49,6 +57,15 @@ def derived_in_our_way(payload: str, purpose: str) -> str:
     return Signer(SECRET, salt=purpose, key_derivation="hmac", digest_method="sha256").sign(payload).decode()
 
 
+def encrypted_in_our_way(purpose: bytes, bound: bytes) -> str:
+    """Encrypted as our tokens are, under the key of one purpose, and authenticated with another."""
+    cipher = TokenCipher((), "session")
+    cipher._context = purpose
+    cipher._macs = [hmac.new(cipher._derive(SECRET.encode()), digestmod="sha256")]
+    cipher._context = bound
+    return cipher.dumps(TOKEN)
+
+
 def foreign_texts() -> dict[str, str]:
     """What others make with the same secret, some with our key or our state in it."""
     key = str(SessionKey.generate())
@@ -71,6 +88,13 @@ def foreign_texts() -> dict[str, str]:
         "a signer with a time": TimestampSigner(SECRET).sign(key).decode(),
         "another purpose": derived_in_our_way(payload, "flask_sessionstore.csrf.session"),
         "another purpose, no name": derived_in_our_way(payload, "flask_sessionstore.cookie."),
+        "another purpose, encrypted": encrypted_in_our_way(b"flask_sessionstore.csrf.session", PRIVATELY),
+        "the purpose of sealed records, encrypted": encrypted_in_our_way(SEAL, SEAL),
+        "the purpose of sealed records as the key's": encrypted_in_our_way(SEAL, PRIVATELY),
+        "the purpose of sealed records beside our key": encrypted_in_our_way(PRIVATELY, SEAL),
+        "our purpose, no name, encrypted": encrypted_in_our_way(PRIVATELY[: -len("session")], PRIVATELY),
+        "our purpose, no name beside our key": encrypted_in_our_way(PRIVATELY, PRIVATELY[: -len("session")]),
+        "another cookie, encrypted": PRIVATE.tokens((SECRET,), "session2").dumps(TOKEN),
         "another cookie": t.cast("str", other_name.cookie),
         "no signature": payload,
         "a bare key": key,
@@ -90,6 +114,21 @@ def test_what_others_made_with_the_secret_is_no_session(text: str, protection: s
     browser.does(lambda: session.update(n=1))
     assert browser.data == {"n": 1}
     assert text not in browser.cookies
+
+
+@each("text", FOREIGN.values(), ids=list(FOREIGN))
+def test_it_is_no_token_of_ours_whatever_is_in_it(text: str) -> None:
+    for protection in (SIGNED, PRIVATE):
+        for key_class in (SessionKey, CookieStore.key_class):
+            assert protection.tokens((SECRET,), "session").loads(text, key_class) is None
+
+
+def test_the_same_text_for_our_purpose_is_one() -> None:
+    """Else the refusals would say nothing."""
+    signed, private = (protection.tokens((SECRET,), "session") for protection in (SIGNED, PRIVATE))
+    assert private.loads(encrypted_in_our_way(PRIVATELY, PRIVATELY), SessionKey) is not None
+    payload = signed.dumps(TOKEN).rpartition(".")[0]
+    assert signed.loads(derived_in_our_way(payload, "flask_sessionstore.cookie.session"), SessionKey) is not None
 
 
 @each("protection", PROTECTIONS)

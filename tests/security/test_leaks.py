@@ -7,13 +7,16 @@ import logging
 import traceback
 import typing as t
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+import sqlalchemy
 from attacks import PROTECTIONS, clear, identity, peek, purge, renew, steps, target
 from blinker import Signal
 from conftest import Clock
 from flask import Flask
 from http_support import Browser, make_app, started
+from sqlalchemy.exc import StatementError
 from werkzeug.debug import DebuggedApplication
 from werkzeug.test import Client
 
@@ -33,6 +36,7 @@ from flask_sessionstore import (
 from flask_sessionstore.key import Token
 from flask_sessionstore.record import Record, SessionInfo
 from flask_sessionstore.stores import ServerSideStore, from_url
+from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 
 # In two parts, so that no line of source that a traceback shows holds them whole.
 SECRET, FORMER, PASSWORD, VALUE = (f"marker-{word}" for word in ("secret", "former", "password", "value"))
@@ -172,6 +176,15 @@ def test_what_a_library_says_when_the_store_is_down_tells_nothing(output: Output
         Browser(app, *alive.cookies).does(lambda: session.get("letter"))
     output.show_error(caught.value)
     output.show(app.session_interface.store)  # type: ignore[attr-defined]
+
+
+def test_nor_does_what_sqlalchemy_refuses_before_any_database_is_asked(output: Output, tmp_path: Path) -> None:
+    store: t.Any = SQLAlchemyStore(sqlalchemy.create_engine(f"sqlite:///{tmp_path}/sessions.db"))
+    with pytest.raises(StoreUnavailable) as caught:
+        store._run(store._swap, {"bytes": VALUE.encode()})  # without the other parameters
+    assert isinstance(caught.value.__cause__, StatementError)
+    output.show_error(caught.value)
+    output.show(caught.value.__cause__)
 
 
 def test_a_damaged_record_is_reported_and_not_quoted(
