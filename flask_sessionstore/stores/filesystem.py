@@ -31,10 +31,11 @@ from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
 from ..errors import ConfigurationError, StoreFull, StoreUnavailable
+from ..key import is_handle
 from ..record import HEADER_SIZE, TIMES, is_tombstone, owner_in, revision_of
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
 from .filesystem_locks import LOCKS, Locks, check_folder
-from .filesystem_owners import OwnerFolders, is_handle
+from .filesystem_owners import OwnerFolders
 from .surroundings import network_file_system
 
 _SPARES = ("+", "~")

@@ -15,15 +15,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import typing as t
 from pathlib import Path
+
+from ..key import is_handle
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 _NS = 1_000_000  # nanoseconds in a millisecond
 # A folder that goes each time it was made is not one that others tidy up.
 _TRIES = 100
-_HANDLE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class OwnerFolders:
@@ -88,11 +88,6 @@ class OwnerFolders:
             with contextlib.suppress(FileExistsError, FileNotFoundError):
                 path.mkdir(0o700)
         return self._open(folder, handle, tries - 1)
-
-
-def is_handle(text: str) -> bool:
-    """Whether this is what handles look like."""
-    return _HANDLE.fullmatch(text) is not None
 
 
 def _listed(folder: Path) -> list[Path]:
