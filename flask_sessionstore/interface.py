@@ -168,7 +168,7 @@ class _Browser:
 
     def claims(self) -> list[Claim]:
         claim = config.protection(self._app).claim
-        return [found for found in map(claim, self._cookies()) if found is not None]
+        return [found for text in self._cookies() if (found := claim(text)) is not None]
 
     def tokens(self) -> list[Token]:
         if self._tokens is None:
@@ -202,10 +202,10 @@ class _Browser:
         """The values of our cookies: what we write needs no unquoting, so this need not wait for all to be parsed."""
         header = self._request.environ.get("HTTP_COOKIE", "")
         start = f"{self.cookie_name}="
-        if start not in header:
-            return []
-        parts = map(str.strip, header.split(";"))
-        values = list(dict.fromkeys(part[len(start) :].strip('"') for part in parts if part.startswith(start)))
+        parts = [part.strip() for part in header.split(";") if start in part]
+        values = [part[len(start) :].strip('"') for part in parts if part.startswith(start)]
+        if len(values) > 1:
+            values = list(dict.fromkeys(values))
         # More than that is no accident: somebody wants the real one to be overlooked.
         return values if len(values) <= MAX_COOKIES else []
 

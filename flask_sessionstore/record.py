@@ -48,7 +48,8 @@ _LAST_MS = 253_402_300_799_999  # the last millisecond of the year 9999, beyond 
 _MILLISECOND = timedelta(milliseconds=1)
 _LONGEST_MS = timedelta.max // _MILLISECOND
 _BEYOND = 57  # bits: no number of milliseconds that can be asked for has more
-_HEADER = struct.Struct(">BB8s24sQQQQQQBHH")
+_HEADER = struct.Struct(">BB32sQQQQQQBHH")
+_REVISIONS = struct.Struct("8s8s8s8s")
 #: The bytes before the owner: all that an engine needs to compare and to move.
 HEADER_SIZE = _HEADER.size
 _TIMES = struct.Struct(">QQ")
@@ -57,9 +58,12 @@ _PERMANENT, _OWNED, _OWN_LIFETIME, _CLIENT, _SEALED = 1, 2, 4, 8, 16
 _NO_REVISION = bytes(8)
 _FORMAT_BYTE = bytes([FORMAT])
 _LIVE = bytes([FORMAT, 0])
-_FLAGS, _OWNER_SIZE, _CLIENT_SIZE = 82, slice(83, 85), slice(85, 87)
+_FLAGS, _OWNER_SIZE = 82, slice(83, 85)
 # Later formats take the numbers up to here; what lies above starts no record of ours (JSON, text, a pickle).
 _LAST_FORMAT = 31
+
+#: Encrypts a state, or decrypts it, and authenticates with it what stands before it in the record's bytes.
+Cipher = t.Callable[[bytes, bytes], bytes]
 
 _encode_state = msgspec.msgpack.Encoder().encode
 _decode_state = msgspec.msgpack.Decoder(dict[str, bytes]).decode
@@ -132,26 +136,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def left(self) -> timedelta:
         """How long the record lives if nothing extends it again, counted from the last extension."""
-        return timedelta(milliseconds=min(max(self.expires_ms - self.extended_ms, 1), _LONGEST_MS))
+        return min(max(self.expires_ms - self.extended_ms, 1), _LONGEST_MS) * _MILLISECOND
 
     def written(self, now_ms: int, ttl: timedelta) -> Record:
         """This record as it is written now, to be idle for ``ttl`` at most."""
         idle = to_ms(ttl)
         if self.extended_ms == now_ms and self.idle_ms == idle and self.revisions:
             return self  # the lifecycle and the store both ask, nearly always in the same millisecond
-        return Record(
-            state=self.state,
+        return msgspec.structs.replace(
+            self,
             revisions=self.revisions or (new_revision(),),
-            owner=self.owner,
-            permanent=self.permanent,
-            lifetime=self.lifetime,
-            deadline=self.deadline,
-            client=self.client,
             created_ms=self.created_ms or now_ms,
             extended_ms=now_ms,
             expires_ms=self._clamp(now_ms + idle),
             idle_ms=idle,
-            end_ms=self.end_ms,
         )
 
     def extended(self, now_ms: int, ttl: timedelta | None = None) -> Record:
@@ -203,15 +201,17 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def pack(record: Record) -> bytes:
-    """The bytes of a record."""
+def pack(record: Record, encrypt: Cipher | None = None) -> bytes:
+    """The bytes of a record.
+
+    :param encrypt: seals the state.
+    """
     owner = b"" if record.owner is None else record.owner.encode()
     client = b"" if record.client is None else record.client.encode()
     header = _HEADER.pack(
         FORMAT,
         0,
-        record.revision,
-        b"".join(record.revisions[1:4]),
+        b"".join(record.revisions),
         record.extended_ms,
         record.expires_ms,
         record.created_ms,
@@ -221,23 +221,26 @@ def pack(record: Record) -> bytes:
         (_PERMANENT if record.permanent else 0)
         | (_OWNED if record.owner is not None else 0)
         | (_OWN_LIFETIME if record.lifetime is not None else 0)
-        | (_CLIENT if record.client is not None else 0),
+        | (_CLIENT if record.client is not None else 0)
+        | (_SEALED if encrypt is not None else 0),
         len(owner),
         len(client),
     )
-    return header + owner + client + _encode_state(record.state)
+    head, state = header + owner + client, _encode_state(record.state)
+    return head + (state if encrypt is None else encrypt(head, state))
 
 
 def pack_tombstone(tombstone: Tombstone) -> bytes:
     """The bytes of a tombstone."""
     kind = _KINDS.index(tombstone.kind)
-    header = _HEADER.pack(FORMAT, kind, tombstone.revision, b"", 0, tombstone.expires_ms, 0, 0, 0, 0, 0, 0, 0)
+    header = _HEADER.pack(FORMAT, kind, tombstone.revision, 0, tombstone.expires_ms, 0, 0, 0, 0, 0, 0, 0)
     return header + bytes.fromhex(tombstone.successor or "")
 
 
-def unpack(data: bytes) -> Record | Tombstone:
+def unpack(data: bytes, decrypt: Cipher | None = None) -> Record | Tombstone:
     """What the bytes say.
 
+    :param decrypt: opens the state of a sealed record, which is left out without it.
     :raises SessionCorrupt: if they are no record; ``newer`` is True if a later version may have written them.
     """
     if not data or data[0] != FORMAT:
@@ -245,15 +248,14 @@ def unpack(data: bytes) -> Record | Tombstone:
         what = "a record of a later format" if newer else "no session record"
         raise SessionCorrupt(f"the store holds {what} under this handle", newer=newer)
     try:
-        return _unpack(data)
+        return _unpack(data, decrypt)
     except (msgspec.MsgspecError, ValueError, IndexError, OverflowError, struct.error, RecursionError) as error:
         raise SessionCorrupt("the store holds a damaged session record", newer=False) from error
 
 
-def _unpack(data: bytes) -> Record | Tombstone:
-    (_, kind, revision, older, extended, expires, created, idle, end, deadline, flags, owned, client) = (
-        _HEADER.unpack_from(data)
-    )
+def _unpack(data: bytes, decrypt: Cipher | None) -> Record | Tombstone:
+    header = _HEADER.unpack_from(data)
+    _, kind, history, extended, expires, created, idle, end, deadline, flags, owned, client = header
     if (extended | expires | created | idle | end) >> _BEYOND:
         raise ValueError("a time beyond all that can be asked for")
     names = _HEADER.size + owned
@@ -262,19 +264,25 @@ def _unpack(data: bytes) -> Record | Tombstone:
         successor = data[rest:].hex() or None
         if len(data) - rest != (32 if _KINDS[kind] == "renewed" else 0):
             raise ValueError("a tombstone of the wrong length")
-        return Tombstone(kind=t.cast(str, _KINDS[kind]), revision=revision, expires_ms=expires, successor=successor)
+        kind_name, revision = t.cast(str, _KINDS[kind]), history[:8]
+        return Tombstone(kind=kind_name, revision=revision, expires_ms=expires, successor=successor)
     if len(data) < rest:
         raise ValueError("its owner or client is cut off")
-    if revision == _NO_REVISION and any(older):
-        raise ValueError("the newest of its revisions is missing")
-    revisions = (revision, older[:8], older[8:16], older[16:]) if older[0:8] != _NO_REVISION else (revision,)
+    revisions = _REVISIONS.unpack(history)
+    if _NO_REVISION in revisions:  # it is young, or damaged
+        if revisions[0] == _NO_REVISION and any(history):
+            raise ValueError("the newest of its revisions is missing")
+        revisions = tuple(revision for revision in revisions if revision != _NO_REVISION)
+    sealed, state = bool(flags & _SEALED), memoryview(data)[rest:]
+    if sealed and decrypt is not None:
+        sealed, state = False, memoryview(decrypt(data[:rest], data[rest:]))
     return Record(
-        state={} if flags & _SEALED else _decode_state(memoryview(data)[rest:]),
-        sealed=bool(flags & _SEALED),
-        revisions=tuple(r for r in revisions if r != _NO_REVISION),
+        state={} if sealed else _decode_state(state),
+        sealed=sealed,
+        revisions=revisions,
         owner=data[_HEADER.size : names].decode() if flags & _OWNED else None,
         permanent=bool(flags & _PERMANENT),
-        lifetime=timedelta(milliseconds=idle) if flags & _OWN_LIFETIME else None,
+        lifetime=idle * _MILLISECOND if flags & _OWN_LIFETIME else None,
         deadline=to_datetime(deadline) if deadline else None,
         client=data[names:rest].decode() if flags & _CLIENT else None,
         created_ms=created,
@@ -316,18 +324,6 @@ def owner_in(data: bytes) -> str | None:
 def is_sealed(data: bytes) -> bool:
     """Whether packed bytes are those of a sealed record."""
     return data[:2] == _LIVE and len(data) >= _HEADER.size and data[_FLAGS] & _SEALED != 0
-
-
-def split_state(data: bytes) -> tuple[bytes, bytes]:
-    """The bytes of a record as two parts: all that is before the state, and the state."""
-    rest = _HEADER.size + int.from_bytes(data[_OWNER_SIZE], "big") + int.from_bytes(data[_CLIENT_SIZE], "big")
-    return data[:rest], data[rest:]
-
-
-def mark_sealed(head: bytes, sealed: bool) -> bytes:
-    """What is before a state, marked as that of a sealed one or not."""
-    flags = head[_FLAGS] | _SEALED if sealed else head[_FLAGS] & ~_SEALED
-    return head[:_FLAGS] + bytes([flags]) + head[_FLAGS + 1 :]
 
 
 def move_times(data: bytes, extended_ms: int, expires_ms: int) -> bytes:

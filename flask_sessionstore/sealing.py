@@ -1,9 +1,9 @@
 """Sealed records: the state lies in the store encrypted under a key that only the browser's requests can derive.
 
-The key is derived (HKDF-SHA-256, RFC 5869) from the session key, which nobody but the browser keeps; the cipher is
-AES-256-GCM. A session is written far less often than random nonces of 96 bits allow for one key, and a renewal brings
-another. Authenticated with the state: the handle, so that it cannot be moved under another name, and all metadata but
-the two times that an extension moves.
+The key is derived (HKDF-SHA-256, RFC 5869) from the session key's random bytes, which nobody but the browser keeps; the
+cipher is AES-256-GCM. A session is written far less often than random nonces of 96 bits allow for one key, and a
+renewal brings another. Authenticated with the state: the handle, so that it cannot be moved under another name, and all
+metadata but the two times that an extension moves.
 
 ::
 
@@ -20,37 +20,43 @@ import types
 import typing as t
 
 from .errors import SessionCorrupt
-from .key import SessionKey
-from .record import TIMES, mark_sealed, split_state
+from .key import SessionKey, from_base64url
+from .record import TIMES, Record, Tombstone, pack, unpack
 
 _PURPOSE = b"flask_sessionstore.seal"
 _NONCE_SIZE = 12
 
 
-def seal(data: bytes, key: SessionKey) -> bytes:
-    """A packed record with its state encrypted for the holder of ``key``.
+def seal(record: Record, key: SessionKey) -> bytes:
+    """The bytes of a record with its state encrypted for the holder of ``key``.
 
     :raises SessionError: if only the key's handle is known.
     """
-    head, state = split_state(data)
-    head, nonce = mark_sealed(head, True), os.urandom(_NONCE_SIZE)
+    return pack(record, functools.partial(_encrypt, key))
+
+
+def unseal(data: bytes, key: SessionKey) -> Record | Tombstone:
+    """What the bytes say, sealed or not.
+
+    :raises SessionCorrupt: if they were changed or moved, or sealed with another key.
+    :raises SessionError: if they are sealed, and only the key's handle is known.
+    """
+    return unpack(data, functools.partial(_decrypt, key))
+
+
+def _encrypt(key: SessionKey, head: bytes, state: bytes) -> bytes:
+    nonce = os.urandom(_NONCE_SIZE)
     sealed: bytes = _cipher(key).encrypt(nonce, state, _authenticated(head, key))
-    return head + nonce + sealed
+    return nonce + sealed
 
 
-def unseal(data: bytes, key: SessionKey) -> bytes:
-    """A sealed record with its state decrypted.
-
-    :raises SessionCorrupt: if it was changed or moved, or sealed with another key.
-    :raises SessionError: if only the key's handle is known.
-    """
+def _decrypt(key: SessionKey, head: bytes, sealed: bytes) -> bytes:
     cipher = _cipher(key)
-    head, sealed = split_state(data)
     try:
         state: bytes = cipher.decrypt(sealed[:_NONCE_SIZE], sealed[_NONCE_SIZE:], _authenticated(head, key))
     except (_library().InvalidTag, ValueError) as error:  # the latter where it is too short
         raise SessionCorrupt("the store holds a sealed session that does not open", newer=False) from error
-    return mark_sealed(head, False) + state
+    return state
 
 
 def _authenticated(head: bytes, key: SessionKey) -> bytes:
@@ -59,9 +65,10 @@ def _authenticated(head: bytes, key: SessionKey) -> bytes:
 
 def _cipher(key: SessionKey) -> t.Any:
     if key._cipher is None:
-        secret = str(key).encode()
+        secret = from_base64url(f"{key}=")
         library = _library()
-        derivation = library.HKDF(algorithm=library.SHA256(), length=32, salt=None, info=_PURPOSE)
+        # What is random throughout needs no extraction (RFC 5869, section 3.3).
+        derivation = library.HKDFExpand(algorithm=library.SHA256, length=32, info=_PURPOSE)
         key._cipher = library.AESGCM(derivation.derive(secret))
     return key._cipher
 
@@ -73,9 +80,9 @@ def _library() -> t.Any:
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
     except ModuleNotFoundError as error:
         raise SessionCorrupt(
             "the store holds a sealed session; to open it, pip install cryptography", newer=True
         ) from error
-    return types.SimpleNamespace(AESGCM=AESGCM, HKDF=HKDF, InvalidTag=InvalidTag, SHA256=SHA256)
+    return types.SimpleNamespace(AESGCM=AESGCM, HKDFExpand=HKDFExpand, InvalidTag=InvalidTag, SHA256=SHA256())

@@ -287,6 +287,13 @@ def test_no_two_purposes_share_a_key() -> None:
 # -- right keys, and still no token --------------------------------------------------------------------------------
 
 
+def test_itsdangerous_reads_our_tokens_and_we_read_its() -> None:
+    theirs = Signer("secret", "flask_sessionstore.cookie.session", key_derivation="hmac", digest_method=hashlib.sha256)
+    value = theirs.unsign(TEXTS[SIGNED])
+    assert theirs.sign(value).decode() == TEXTS[SIGNED]
+    assert loads(SIGNED, theirs.sign(value).decode()) == TOKEN
+
+
 def test_a_rightly_signed_text_that_is_no_token_is_refused() -> None:
     sign = SIGNER._signer.sign
     for payload in ("", ".", "A" * 43, f"{KEY}.", f"{KEY}.AAAA", f"{KEY}.{'A' * 15}", f"{KEY}x.{'A' * 16}", "é.é"):

@@ -309,19 +309,15 @@ class ServerSideStore(SessionStore):
 
     def _pack(self, key: SessionKey, record: Record) -> bytes:
         """The bytes to be stored under ``key``. Here, and in :meth:`_open`, records are sealed and opened."""
-        data = pack(record)
-        return seal(data, key) if self.seal else data
+        return seal(record, key) if self.seal else pack(record)
 
     def _open(self, data: bytes | None, key: SessionKey | None = None) -> Record | Tombstone | None:
         """What the bytes say; None if they have expired. A sealed state is opened with ``key``, or left out."""
         if data is None or has_expired(data, self.now()):  # as engines say it, damaged or not
             return None
-        if key is not None:
-            if is_sealed(data):
-                data = unseal(data, key)
-            elif self.seal == "required" and not is_tombstone(data):
-                raise SessionCorrupt("the store holds a session that is not sealed, as SESSION_SEAL demands")
-        found = unpack(data)
+        if self.seal == "required" and key is not None and not (is_sealed(data) or is_tombstone(data)):
+            raise SessionCorrupt("the store holds a session that is not sealed, as SESSION_SEAL demands")
+        found = unpack(data) if key is None else unseal(data, key)
         # Of a sealed record, that end can be moved in the store; its fixed end cannot.
         over = isinstance(found, Record) and 0 < found.end_ms <= self._now_ms()
         return None if over else found
