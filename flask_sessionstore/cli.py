@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import re
 import typing as t
 
 import click
@@ -28,15 +29,32 @@ logger = logging.getLogger("flask_sessionstore")
 F = t.TypeVar("F", bound=t.Callable[..., t.Any])
 
 
+# What may be a session key, where a handle was asked for.
+_SECRET = re.compile(r"[\w-]{43,}", re.ASCII)
+
+
 class _Sessions(AppGroup):
-    """Commands whose errors are one line."""
+    """Commands whose errors are one line, and quote no session key."""
+
+    def make_context(self, *args: t.Any, **extra: t.Any) -> click.Context:
+        with _quoting_no_secret():
+            return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> t.Any:
         try:
-            with _warnings_in_one_line():
+            with _quoting_no_secret(), _warnings_in_one_line():
                 return super().invoke(ctx)
         except SessionError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
+
+
+@contextlib.contextmanager
+def _quoting_no_secret() -> t.Iterator[None]:
+    """Click repeats what it cannot use."""
+    try:
+        yield
+    except click.UsageError as error:
+        raise click.UsageError(_SECRET.sub("...", error.format_message()), error.ctx) from None
 
 
 @contextlib.contextmanager
@@ -67,7 +85,7 @@ def _manager() -> SessionManager:
 
 def _check_handle(handle: str) -> None:
     if not is_handle(handle):
-        # Not quoted: it may be a session key, and this may end up in a log.
+        # Not quoted: it may be a session key, shortened even, and this may end up in a log.
         raise click.UsageError("a HANDLE is 64 hexadecimal digits in lower case")
 
 

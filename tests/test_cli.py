@@ -372,6 +372,16 @@ def test_what_is_no_handle_is_not_repeated(command: str) -> None:
     assert key not in result.output
 
 
+@pytest.mark.parametrize("before", [("revoke", "0" * 64), ("show", "0" * 64), ("list",), ("list", "--limit"), ()])
+@pytest.mark.parametrize("dashes", ["", "--"])
+def test_a_key_in_a_place_where_nothing_belongs_is_not_repeated(before: tuple[str, ...], dashes: str) -> None:
+    key = str(SessionKey.generate()).replace("-", "x")
+    result = run(shop(MemoryStore()), *before, dashes + key)
+    assert result.exit_code == 2
+    assert "Error: " in result.output
+    assert key not in result.output
+
+
 # -- cleanup -------------------------------------------------------------------------------------------------------
 
 
