@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import os
 import threading
 import typing as t
+import warnings
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -387,6 +390,28 @@ def test_a_file_url_that_names_no_folder_is_refused(url: str) -> None:
 def test_a_redis_url_that_names_no_server_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):
         from_url(url)
+
+
+def test_a_store_that_goes_leaves_no_connection_open(start_redis: t.Callable[..., servers.RedisServer]) -> None:
+    """With its application, say, which is part of cycles: the garbage collector may come upon an open socket first."""
+    server = start_redis()
+    gc.disable()
+    try:
+        cycle: list[object] = [from_url(server.url)]
+        store = t.cast("RedisStore", cycle[0])
+        store.save(Record(state={"a": b"1"}), DAY)
+        gc.collect(0)  # what is of the middle generation then comes after what is younger, such as a new socket
+        with contextlib.closing(redis.Redis.from_url(server.url)) as client:
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal")  # type: ignore[no-untyped-call]
+        store.save(Record(state={"a": b"1"}), DAY)
+        cycle.append(cycle)
+        del cycle, store
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            gc.collect()
+    finally:
+        gc.enable()
+    assert [str(warning.message) for warning in caught] == []
 
 
 def test_a_client_that_decodes_is_refused() -> None:

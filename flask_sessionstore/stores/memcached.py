@@ -7,11 +7,11 @@ one ``cas`` with the mark that the last ``gets`` brought. What was asked for is 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import threading
 import time
 import typing as t
+import weakref
 from datetime import timedelta
 from urllib.parse import parse_qsl, urlsplit
 
@@ -231,6 +231,8 @@ class _Connection:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        # Not by __del__: the garbage collector may come upon the open socket first.
+        weakref.finalize(self, client.close)
 
     def send(self, command: str, *args: t.Any, **options: t.Any) -> t.Any:
         """One command and its answer."""
@@ -250,10 +252,6 @@ class _Connection:
         except BaseException:
             self._client.close()  # a reply may be under way, which the next command would take for its own
             raise
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # the interpreter may be going down
-            self._client.close()
 
 
 def _parse(url: str) -> tuple[list[tuple[str, int]], dict[str, t.Any]]:

@@ -12,6 +12,7 @@ import contextlib
 import re
 import threading
 import typing as t
+import weakref
 
 import redis
 from redis import exceptions
@@ -37,6 +38,7 @@ class Server:
     def __init__(self, pool: redis.ConnectionPool) -> None:
         #: As redis-py's own clients have it.
         self.connection_pool = pool
+        self._close: weakref.finalize[..., t.Any] | None = None
         self.forget()
 
     def execute_command(self, *args: t.Any) -> t.Any:
@@ -49,15 +51,13 @@ class Server:
 
     def forget(self) -> None:
         """In a child process: the parent's connections are the parent's."""
+        if self._close is not None:
+            self._close.detach()
+        self._made: list[t.Any] = []
         self._idle: collections.deque[t.Any] = collections.deque()
         self._kept = threading.local()
-
-    def __del__(self) -> None:
-        # redis-py's connections are parts of cycles: the garbage collector may come upon an open socket first.
-        with contextlib.suppress(Exception):
-            del self._kept  # which gives back those that threads have
-            for connection in self._idle:
-                connection.disconnect()
+        # Not by __del__: they are parts of cycles, and the garbage collector may come upon an open socket first.
+        self._close = weakref.finalize(self, _disconnect, self._made)
 
     def _send(self, exchange: t.Callable[[t.Any, Command], t.Any], what: Command, *, again: bool = True) -> t.Any:
         connection = self._connection()
@@ -79,23 +79,34 @@ class Server:
     def _connection(self) -> t.Any:
         lease = getattr(self._kept, "lease", None)
         if lease is None:
-            lease = self._kept.lease = _Lease(self.connection_pool, self._idle)
+            lease = self._kept.lease = _Lease(self._idle, self._make)
         return lease.connection
+
+    def _make(self) -> t.Any:
+        connection = self.connection_pool.make_connection()
+        self._made.append(connection)
+        return connection
 
 
 class _Lease:
     """A connection, left for others when its thread ends."""
 
-    def __init__(self, pool: redis.ConnectionPool, idle: collections.deque[t.Any]) -> None:
+    def __init__(self, idle: collections.deque[t.Any], make: t.Callable[[], t.Any]) -> None:
         self._idle = idle
         try:
             self.connection = idle.pop()
         except IndexError:
-            self.connection = pool.make_connection()
+            self.connection = make()
 
     def __del__(self) -> None:
         if hasattr(self, "connection"):
             self._idle.append(self.connection)
+
+
+def _disconnect(connections: list[t.Any]) -> None:
+    for connection in connections:
+        with contextlib.suppress(Exception):  # the interpreter may be going down
+            connection.disconnect()
 
 
 def _exchange(connection: t.Any, command: Command) -> t.Any:

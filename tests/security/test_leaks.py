@@ -179,9 +179,11 @@ def test_what_a_library_says_when_the_store_is_down_tells_nothing(output: Output
 
 
 def test_nor_does_what_sqlalchemy_refuses_before_any_database_is_asked(output: Output, tmp_path: Path) -> None:
-    store: t.Any = SQLAlchemyStore(sqlalchemy.create_engine(f"sqlite:///{tmp_path}/sessions.db"))
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/sessions.db")
+    store: t.Any = SQLAlchemyStore(engine)
     with pytest.raises(StoreUnavailable) as caught:
         store._run(store._swap, {"bytes": VALUE.encode()})  # without the other parameters
+    engine.dispose()
     assert isinstance(caught.value.__cause__, StatementError)
     output.show_error(caught.value)
     output.show(caught.value.__cause__)
