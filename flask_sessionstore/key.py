@@ -41,20 +41,20 @@ class SessionKey:
     :raises ValueError: if ``text`` is no session key.
     """
 
-    __slots__ = ("_cipher", "_handle", "_text")
+    __slots__ = ("_handle", "_seal", "_text")
 
     def __init__(self, text: str) -> None:
         if not _KEY.fullmatch(text):
             raise ValueError("not a session key: 43 characters of base64url are expected")
         self._text: str | None = text
         self._handle: str | None = None
-        self._cipher: t.Any = None  # kept here by sealing, for as long as the key itself is
+        self._seal: t.Any = None  # kept here by sealing, for as long as the key itself is
 
     @classmethod
     def generate(cls) -> t.Self:
         """A new key from the operating system's randomness (256 bits; OWASP asks for at least 64)."""
         key = cls.__new__(cls)
-        key._text, key._handle, key._cipher = secrets.token_urlsafe(32), None, None
+        key._text, key._handle, key._seal = secrets.token_urlsafe(32), None, None
         return key
 
     @classmethod
@@ -66,7 +66,7 @@ class SessionKey:
         if not is_handle(handle):
             raise ValueError("not a session handle: 64 hexadecimal digits in lower case are expected")
         key = cls.__new__(cls)
-        key._text, key._handle, key._cipher = None, handle, None
+        key._text, key._handle, key._seal = None, handle, None
         return key
 
     @property

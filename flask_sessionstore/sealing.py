@@ -32,7 +32,7 @@ def seal(record: Record, key: SessionKey) -> bytes:
 
     :raises SessionError: if only the key's handle is known.
     """
-    return pack(record, functools.partial(_encrypt, key))
+    return pack(record, _seal_of(key).close)
 
 
 def unseal(data: bytes, key: SessionKey) -> Record | Tombstone:
@@ -41,36 +41,39 @@ def unseal(data: bytes, key: SessionKey) -> Record | Tombstone:
     :raises SessionCorrupt: if they were changed or moved, or sealed with another key.
     :raises SessionError: if they are sealed, and only the key's handle is known.
     """
-    return unpack(data, functools.partial(_decrypt, key))
+    return unpack(data, lambda head, sealed: _seal_of(key).open(head, sealed))
 
 
-def _encrypt(key: SessionKey, head: bytes, state: bytes) -> bytes:
-    nonce = os.urandom(_NONCE_SIZE)
-    sealed: bytes = _cipher(key).encrypt(nonce, state, _authenticated(head, key))
-    return nonce + sealed
+class _Seal:
+    """Of one session key."""
 
+    __slots__ = ("_cipher", "_handle")
 
-def _decrypt(key: SessionKey, head: bytes, sealed: bytes) -> bytes:
-    cipher = _cipher(key)
-    try:
-        state: bytes = cipher.decrypt(sealed[:_NONCE_SIZE], sealed[_NONCE_SIZE:], _authenticated(head, key))
-    except (_library().InvalidTag, ValueError) as error:  # the latter where it is too short
-        raise SessionCorrupt("the store holds a sealed session that does not open", newer=False) from error
-    return state
-
-
-def _authenticated(head: bytes, key: SessionKey) -> bytes:
-    return key.handle.encode() + head[: TIMES.start] + head[TIMES.stop :]
-
-
-def _cipher(key: SessionKey) -> t.Any:
-    if key._cipher is None:
-        secret = from_base64url(f"{key}=")
+    def __init__(self, key: SessionKey) -> None:
         library = _library()
         # What is random throughout needs no extraction (RFC 5869, section 3.3).
         derivation = library.HKDFExpand(algorithm=library.SHA256, length=32, info=_PURPOSE)
-        key._cipher = library.AESGCM(derivation.derive(secret))
-    return key._cipher
+        self._cipher = library.AESGCM(derivation.derive(from_base64url(f"{key}=")))
+        self._handle = key.handle.encode()
+
+    def close(self, head: bytes, state: bytes) -> bytes:
+        nonce = os.urandom(_NONCE_SIZE)
+        sealed: bytes = self._cipher.encrypt(nonce, state, self._handle + head[: TIMES.start] + head[TIMES.stop :])
+        return nonce + sealed
+
+    def open(self, head: bytes, sealed: bytes) -> bytes:
+        authenticated = self._handle + head[: TIMES.start] + head[TIMES.stop :]
+        try:
+            state: bytes = self._cipher.decrypt(sealed[:_NONCE_SIZE], sealed[_NONCE_SIZE:], authenticated)
+        except (_library().InvalidTag, ValueError) as error:  # the latter where it is too short
+            raise SessionCorrupt("the store holds a sealed session that does not open", newer=False) from error
+        return state
+
+
+def _seal_of(key: SessionKey) -> _Seal:
+    if key._seal is None:
+        key._seal = _Seal(key)
+    return t.cast("_Seal", key._seal)
 
 
 @functools.cache
