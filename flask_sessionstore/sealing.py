@@ -1,9 +1,9 @@
 """Sealed records: the state lies in the store encrypted under a key that only the browser's requests can derive.
 
-The key is derived (HKDF-SHA-256, RFC 5869) from the session key's random bytes, which nobody but the browser keeps; the
-cipher is AES-256-GCM. A session is written far less often than random nonces of 96 bits allow for one key, and a
-renewal brings another. Authenticated with the state: the handle, so that it cannot be moved under another name, and all
-metadata but the two times that an extension moves.
+The key is derived (HKDF-SHA-256, RFC 5869, section 2.3) from the session key's random bytes, which nobody but the
+browser keeps; the cipher is AES-256-GCM. A session is written far less often than random nonces of 96 bits allow for
+one key, and a renewal brings another. Authenticated with the state: the handle, so that it cannot be moved under
+another name, and all metadata but the two times that an extension moves.
 
 ::
 
@@ -18,6 +18,7 @@ import functools
 import os
 import types
 import typing as t
+from hashlib import sha256
 
 from .errors import SessionCorrupt
 from .key import SessionKey, from_base64url
@@ -25,6 +26,8 @@ from .record import TIMES, Record, Tombstone, pack, unpack
 
 _PURPOSE = b"flask_sessionstore.seal"
 _NONCE_SIZE = 12
+_BLOCK_SIZE = 64  # SHA-256's
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 
 
 def seal(record: Record, key: SessionKey) -> bytes:
@@ -50,10 +53,7 @@ class _Seal:
     __slots__ = ("_cipher", "_handle")
 
     def __init__(self, key: SessionKey) -> None:
-        library = _library()
-        # What is random throughout needs no extraction (RFC 5869, section 3.3).
-        derivation = library.HKDFExpand(algorithm=library.SHA256, length=32, info=_PURPOSE)
-        self._cipher = library.AESGCM(derivation.derive(from_base64url(f"{key}=")))
+        self._cipher = _library().AESGCM(_derive(from_base64url(f"{key}=")))
         self._handle = key.handle.encode()
 
     def close(self, head: bytes, state: bytes) -> bytes:
@@ -76,16 +76,25 @@ def _seal_of(key: SessionKey) -> _Seal:
     return t.cast("_Seal", key._seal)
 
 
+def _derive(secret: bytes) -> bytes:
+    """HKDF-Expand of 32 bytes, which is one HMAC-SHA-256 (RFC 2104). What is random throughout needs no extraction.
+
+    Written out, since this is the one HMAC whose key is never used again: a library looks up its parts anew each time,
+    and takes three times as long as the hashing, which was half of what an open seal cost.
+    """
+    block = secret.ljust(_BLOCK_SIZE, b"\0")
+    inner = sha256(block.translate(_INNER) + _PURPOSE + b"\x01").digest()
+    return sha256(block.translate(_OUTER) + inner).digest()
+
+
 @functools.cache
 def _library() -> t.Any:
     """What is needed of the package cryptography, which an application that seals nothing need not have."""
     try:
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
     except ModuleNotFoundError as error:
         raise SessionCorrupt(
             "the store holds a sealed session; to open it, pip install cryptography", newer=True
         ) from error
-    return types.SimpleNamespace(AESGCM=AESGCM, HKDFExpand=HKDFExpand, InvalidTag=InvalidTag, SHA256=SHA256())
+    return types.SimpleNamespace(AESGCM=AESGCM, InvalidTag=InvalidTag)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hmac
 import itertools
 import subprocess
 import sys
 import typing as t
+from base64 import urlsafe_b64decode
 from datetime import timedelta
 
 import msgspec
 import pytest
 from conftest import Clock
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from flask import session
 from http_support import KEPT, Browser, fate, make_app, started
 from hypothesis import given
+from hypothesis import strategies as st
 from test_record import records
 
 from flask_sessionstore import (
@@ -23,6 +29,7 @@ from flask_sessionstore import (
     SessionError,
     SessionKey,
     SessionManager,
+    sealing,
 )
 from flask_sessionstore.manager import EXTENSION
 from flask_sessionstore.record import HEADER_SIZE, TIMES, is_sealed, move_times, pack, pack_tombstone, unpack
@@ -63,6 +70,23 @@ RECORD = Record(
     extended_ms=2, expires_ms=3, idle_ms=4, end_ms=5,
 )  # fmt: skip
 SEALED = seal(RECORD, KEY)
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_its_key_is_what_a_library_s_hkdf_derives(secret: bytes) -> None:
+    theirs = HKDFExpand(SHA256(), length=32, info=b"flask_sessionstore.seal").derive(secret)
+    assert sealing._derive(secret) == theirs == hmac.digest(secret, b"flask_sessionstore.seal\x01", "sha256")
+
+
+def test_a_sealed_record_opens_with_a_library_alone() -> None:
+    """By what the documentation of the format says: anybody who has the session key can."""
+    derived = HKDFExpand(SHA256(), length=32, info=b"flask_sessionstore.seal").derive(urlsafe_b64decode(f"{KEY}="))
+    head_size = HEADER_SIZE + len("ann") + len("curl")
+    head, nonce, sealed = SEALED[:head_size], SEALED[head_size : head_size + 12], SEALED[head_size + 12 :]
+    authenticated = KEY.handle.encode() + head[: TIMES.start] + head[TIMES.stop :]
+    state = AESGCM(derived).decrypt(nonce, sealed, authenticated)
+    assert pack(RECORD).endswith(state)
+    assert len(state) == len(pack(RECORD)) - head_size
 
 
 @pytest.mark.parametrize("place", range(len(SEALED)))
