@@ -63,7 +63,7 @@ class Table:
         self.visited = keys[:: max(1, size // VISITORS)]
         random.Random(3).shuffle(self.visited)
         if engine == "PostgreSQL":  # as it does by itself, sooner or later
-            with self.store.engine.connect() as connection:
+            with self.bulk.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.execute(sa.text(f"VACUUM ANALYZE {self.store.table}"))
                 connection.execute(sa.text("CHECKPOINT"))
 

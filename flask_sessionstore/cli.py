@@ -29,8 +29,8 @@ logger = logging.getLogger("flask_sessionstore")
 F = t.TypeVar("F", bound=t.Callable[..., t.Any])
 
 
-# What may be a session key, where a handle was asked for.
-_SECRET = re.compile(r"[\w-]{43,}", re.ASCII)
+# What may be a session key, or most of one, where a handle was asked for.
+_SECRET = re.compile(r"[\w-]{20,}", re.ASCII)
 
 
 class _Sessions(AppGroup):
@@ -54,7 +54,8 @@ def _quoting_no_secret() -> t.Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        raise click.UsageError(_SECRET.sub("...", error.format_message()), error.ctx) from None
+        error.message = _SECRET.sub("...", error.message)  # type: ignore[misc]  # final in name only
+        raise
 
 
 @contextlib.contextmanager

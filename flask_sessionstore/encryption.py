@@ -17,7 +17,7 @@ from __future__ import annotations
 import hmac
 import os
 import struct
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from itsdangerous.encoding import want_bytes
 
-from .key import Claim, SessionKey, Token
+from .key import Claim, SessionKey, Token, to_base64url
 from .signing import Protection, Secrets, Tokens, to_claim, to_lifetime, to_token
 
 _PURPOSE = b"flask_sessionstore.private cookie."
@@ -52,7 +52,7 @@ class TokenCipher(Tokens):
         # The text of a key is base64url already; encrypted as it is, it would grow by a third once more.
         content = token.seen + urlsafe_b64decode(f"{token.key}==")
         encrypted = _cipher(self._macs[0], salt).encrypt(nonce, content, clear + self._context)
-        return _encode(clear + random + encrypted)
+        return to_base64url(clear + random + encrypted)
 
     def loads(self, text: str, key_class: type[SessionKey]) -> Token | None:
         """The token of a cookie's value; None if it is not one that we encrypted."""
@@ -63,7 +63,7 @@ class TokenCipher(Tokens):
             content = self._decrypt(salt, nonce, data[_HEAD.size :], clear) if form == _FORMAT else None
             if content is None:
                 return None
-            return to_token(key_class(_encode(content[_SEEN:])), issued, lifetime, content[:_SEEN])
+            return to_token(key_class(to_base64url(content[_SEEN:])), issued, lifetime, content[:_SEEN])
         except (ValueError, struct.error):
             return None
 
@@ -103,16 +103,12 @@ def _cipher(mac: hmac.HMAC, salt: bytes) -> AESGCM:
     return AESGCM(mac.digest())
 
 
-def _encode(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
 def _decode(text: str) -> bytes:
-    """The bytes that :func:`_encode` spells as ``text``.
+    """The bytes that :func:`.to_base64url` spells as ``text``.
 
     :raises ValueError: if there are none. Base64's decoder would also take other spellings.
     """
     data = urlsafe_b64decode(text + "==")
-    if _encode(data) != text:
+    if to_base64url(data) != text:
         raise ValueError("not base64url in its one spelling")
     return data

@@ -7,6 +7,7 @@ import hmac
 import re
 import secrets
 import typing as t
+from base64 import urlsafe_b64encode
 from binascii import a2b_base64
 
 from .errors import SessionError
@@ -24,6 +25,11 @@ def from_base64url(text: str) -> bytes:
     :raises ValueError: if it spells none.
     """
     return a2b_base64(text.encode("ascii").translate(_STANDARD))
+
+
+def to_base64url(data: bytes) -> str:
+    """Without padding."""
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def is_handle(text: object) -> bool:

@@ -13,13 +13,11 @@ import hmac
 import struct
 import typing as t
 from abc import ABC, abstractmethod
-from base64 import urlsafe_b64encode
 from functools import lru_cache
 
 from itsdangerous import Signer
-from itsdangerous.encoding import want_bytes
 
-from .key import Claim, SessionKey, Token, from_base64url
+from .key import Claim, SessionKey, Token, from_base64url, to_base64url
 
 #: The one that makes tokens first, then those whose tokens are still read.
 Secrets = tuple[str | bytes, ...]
@@ -52,24 +50,25 @@ class Protection(t.NamedTuple):
     tokens: t.Callable[[Secrets, str], Tokens]
 
 
+def plain_signer(secret: str | bytes, cookie_name: str) -> Signer:
+    """What signs the same by itsdangerous alone."""
+    return Signer(secret, salt=_SALT + cookie_name, key_derivation="hmac", digest_method=hashlib.sha256)
+
+
 class TokenSigner(Tokens):
     """Tokens that everybody can read, and nobody without the secret can make.
 
-    They are what itsdangerous' ``Signer`` makes and reads. It derives its key at every call, and that is more work
-    than the signature: here it is done once for each secret.
+    They are what itsdangerous' ``Signer`` makes and reads (see :func:`plain_signer`). It derives its key at every call,
+    which is more work than the signature: here that is done once for each secret.
     """
 
     def __init__(self, secrets: Secrets, cookie_name: str) -> None:
-        known = [want_bytes(secret) for secret in secrets]
-        # itsdangerous signs with the last.
-        self._signer = Signer(
-            known[::-1], salt=_SALT + cookie_name, key_derivation="hmac", digest_method=hashlib.sha256
-        )
-        self._macs = [hmac.new(self._signer.derive_key(secret), digestmod="sha256") for secret in known]
+        keys = [plain_signer(secret, cookie_name).derive_key() for secret in secrets]
+        self._macs = [hmac.new(key, digestmod="sha256") for key in keys]
 
     def dumps(self, token: Token) -> str:
         """The cookie's value for ``token``, signed by the first secret."""
-        rest = _encode(_REST.pack(token.issued, to_lifetime(token), token.seen))
+        rest = to_base64url(_REST.pack(token.issued, to_lifetime(token), token.seen))
         value = f"{token.key}{_SEPARATOR}{rest}"
         return f"{value}{_SEPARATOR}{_signature(self._macs[0], value)}"
 
@@ -89,11 +88,7 @@ class TokenSigner(Tokens):
 def _signature(mac: hmac.HMAC, value: str) -> str:
     mac = mac.copy()
     mac.update(value.encode("ascii"))
-    return _encode(mac.digest())
-
-
-def _encode(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
+    return to_base64url(mac.digest())
 
 
 @lru_cache(maxsize=64)

@@ -13,6 +13,7 @@ from flask_sessionstore import Record, Session, SessionCorrupt, StoreError
 from flask_sessionstore.record import (
     Tombstone,
     expires_ms_of,
+    is_sealed,
     is_tombstone,
     owner_in,
     pack,
@@ -71,7 +72,8 @@ def _check_bytes(data: bytes) -> bool:
         assert revision == found.revision
         return True
     assert owner == found.owner
-    assert getattr(found, "sealed", False) or unpack(pack(found)) == found
+    assert is_sealed(data) is found.sealed
+    assert found.sealed or unpack(pack(found)) == found
     repr((found, found.created_at, found.extended_at, found.expires_at, found.left))
     return True
 

@@ -6,11 +6,11 @@ import contextlib
 import typing as t
 
 from flask_sessionstore import SessionCorrupt, SessionKey
-from flask_sessionstore.encryption import _HEAD, PRIVATE, _cipher, _encode
+from flask_sessionstore.encryption import _HEAD, PRIVATE, _cipher
 from flask_sessionstore.interface import MAX_COOKIES, _Browser
-from flask_sessionstore.key import Token
+from flask_sessionstore.key import Token, to_base64url
 from flask_sessionstore.record import Record
-from flask_sessionstore.signing import SIGNED
+from flask_sessionstore.signing import SIGNED, plain_signer
 from flask_sessionstore.stores.cookie import CookieStore, _StateKey
 
 from . import requests
@@ -75,11 +75,11 @@ def _check_carried(text: str, protection: str) -> None:
 
 
 def _signed(payload: str) -> str:
-    return t.cast("str", _TOKENS["signed"]._signer.sign(payload.encode()).decode())
+    return plain_signer(requests.SECRET, "session").sign(payload.encode()).decode()
 
 
 def _encrypted(content: bytes) -> str:
     clear, salt, nonce = b"\1" + bytes(8), bytes(16), bytes(12)
     cipher = _TOKENS["private"]
     encrypted = _cipher(cipher._macs[0], salt).encrypt(nonce, content, clear + cipher._context)
-    return _encode(_HEAD.pack(clear, salt, nonce) + encrypted)
+    return to_base64url(_HEAD.pack(clear, salt, nonce) + encrypted)

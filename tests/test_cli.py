@@ -374,12 +374,21 @@ def test_what_is_no_handle_is_not_repeated(command: str) -> None:
 
 @pytest.mark.parametrize("before", [("revoke", "0" * 64), ("show", "0" * 64), ("list",), ("list", "--limit"), ()])
 @pytest.mark.parametrize("dashes", ["", "--"])
-def test_a_key_in_a_place_where_nothing_belongs_is_not_repeated(before: tuple[str, ...], dashes: str) -> None:
-    key = str(SessionKey.generate()).replace("-", "x")
+@pytest.mark.parametrize("length", [43, 40])
+def test_a_key_in_a_place_where_nothing_belongs_is_not_repeated(
+    before: tuple[str, ...], dashes: str, length: int
+) -> None:
+    key = str(SessionKey.generate()).replace("-", "x")[:length]
     result = run(shop(MemoryStore()), *before, dashes + key)
     assert result.exit_code == 2
     assert "Error: " in result.output
     assert key not in result.output
+
+
+def test_without_a_command_there_is_help_and_no_error() -> None:
+    said = run(shop(MemoryStore())).output
+    assert "Commands:" in said
+    assert "Error" not in said
 
 
 # -- cleanup -------------------------------------------------------------------------------------------------------

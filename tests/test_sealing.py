@@ -78,6 +78,15 @@ def test_its_key_is_what_a_library_s_hkdf_derives(secret: bytes) -> None:
     assert sealing._derive(secret) == theirs == hmac.digest(secret, b"flask_sessionstore.seal\x01", "sha256")
 
 
+def test_a_sealed_record_of_long_ago_is_read() -> None:
+    stored = bytes.fromhex(
+        "010041414141414141414242424242424242000000000000000000000000000000000000000000000002000000000000000300000000"
+        "000000010000000000000004000000000000000500000000000000001a00030004616e6e6375726cfb3278af3a042cbe2c873dfbc001"
+        "7771d79ca0daa97c5e7bd287bf037b5d772f1e04"
+    )
+    assert unseal(stored, KEY) == RECORD
+
+
 def test_a_sealed_record_opens_with_a_library_alone() -> None:
     """By what the documentation of the format says: anybody who has the session key can."""
     derived = HKDFExpand(SHA256(), length=32, info=b"flask_sessionstore.seal").derive(urlsafe_b64decode(f"{KEY}="))

@@ -20,13 +20,14 @@ from itsdangerous import Signer
 from flask_sessionstore import SessionKey
 from flask_sessionstore.encryption import PRIVATE, TokenCipher
 from flask_sessionstore.key import Claim, Token
-from flask_sessionstore.signing import SIGNED, Protection, TokenSigner
+from flask_sessionstore.signing import SIGNED, Protection, TokenSigner, plain_signer
 from flask_sessionstore.stores.cookie import CookieStore
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
 KEY = SessionKey("A" * 43)
 TOKEN = Token(key=KEY, issued=1_767_225_600, lifetime=3600, permanent=True, seen=b"seen")
 SIGNER = TokenSigner(("secret",), "session")
+PLAIN = plain_signer("secret", "session")
 CIPHER = TokenCipher(("secret",), "session")
 #: One text for each.
 TEXTS = {SIGNED: SIGNER.dumps(TOKEN), PRIVATE: CIPHER.dumps(TOKEN)}
@@ -218,7 +219,7 @@ def test_neither_reads_what_the_other_made(token: Token) -> None:
 
 def test_a_signed_text_in_place_of_an_encrypted_one_is_refused() -> None:
     # Signed by the right key: what it says is an encrypted token, or the same bytes.
-    signed = SIGNER._signer.sign(TEXTS[PRIVATE]).decode()
+    signed = PLAIN.sign(TEXTS[PRIVATE]).decode()
     for text in (signed, signed.replace(".", ""), encode(signed.encode())):
         assert loads(PRIVATE, text) is None
 
@@ -255,7 +256,7 @@ FOREIGN_KEYS = {
     "its digest": hashlib.sha256(b"secret").digest(),
     "no secret": hkdf(b"", PURPOSE),
     "another cookie's": hkdf(b"secret", PURPOSE + b"2"),
-    "the signer's": SIGNER._signer.derive_key(b"secret"),
+    "the signer's": PLAIN.derive_key(b"secret"),
     "a signer's of that purpose": Signer("secret", PURPOSE, key_derivation="hmac").derive_key(),
     "Flask's": Signer("secret", "cookie-session", key_derivation="hmac").derive_key(),
     "itsdangerous's": Signer("secret").derive_key(),
@@ -276,7 +277,7 @@ def test_no_two_purposes_share_a_key() -> None:
         for key in (
             hkdf(secret, b"flask_sessionstore.private cookie." + name.encode()),
             hkdf(secret, b"flask_sessionstore.seal" + name.encode()),
-            TokenSigner((secret,), name)._signer.derive_key(secret),
+            plain_signer(secret, name).derive_key(),
             Signer(secret, name or "salt", key_derivation="hmac").derive_key(),
         )
     ]
@@ -295,7 +296,7 @@ def test_itsdangerous_reads_our_tokens_and_we_read_its() -> None:
 
 
 def test_a_rightly_signed_text_that_is_no_token_is_refused() -> None:
-    sign = SIGNER._signer.sign
+    sign = PLAIN.sign
     for payload in ("", ".", "A" * 43, f"{KEY}.", f"{KEY}.AAAA", f"{KEY}.{'A' * 15}", f"{KEY}x.{'A' * 16}", "é.é"):
         assert loads(SIGNED, sign(payload).decode()) is None
 

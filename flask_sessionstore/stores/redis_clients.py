@@ -105,7 +105,7 @@ class _Lease:
 
 def _disconnect(connections: list[t.Any]) -> None:
     for connection in connections:
-        with contextlib.suppress(Exception):  # the interpreter may be going down
+        with contextlib.suppress(Exception):  # nobody could catch it
             connection.disconnect()
 
 
