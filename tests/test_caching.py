@@ -575,6 +575,23 @@ def test_a_session_larger_than_the_cache_is_not_cached(truth: FaultyStore, caplo
     assert warnings_in(caplog) == []
 
 
+def test_a_cache_that_fails_in_a_way_of_its_own_fails_nothing(
+    here: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A cache of somebody else's may let its driver's exceptions through."""
+
+    def broken(*_args: object, **_options: object) -> t.NoReturn:
+        raise RuntimeError("what a driver says, a password maybe")
+
+    for primitive in ("read", "add", "swap", "drop"):
+        monkeypatch.setattr(here.cache, primitive, broken)
+    key, record = begin(here)
+    assert load(here, key, write(here, key, record, a=b"2")) == {"a": b"2"}
+    here.delete(key)
+    assert load(here, key, record) == "ended"
+    assert warnings_in(caplog) == ["the session cache is not used for a while: RuntimeError"]
+
+
 def test_a_full_cache_fails_nothing(here: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     key, record = begin(here)
 
@@ -1155,9 +1172,12 @@ def test_a_session_goes_on_from_the_stores_own_days(clock: Clock, here: Process)
     assert browser.data == {"hits": 3}
 
 
-def test_a_pair_of_urls_works(valkey: servers.RedisServer, tmp_path: Path) -> None:
-    cache = t.cast("ServerSideStore", from_url(valkey.url, prefix=f"{uuid4()}:"))
-    browser = started(make_app(CachingStore(cache, FileSystemStore(tmp_path / "sessions"))), hits=1)
+def test_a_pair_of_urls_works(valkey: servers.RedisServer, shared_database: t.Callable[..., t.Any]) -> None:
+    """Valkey before PostgreSQL, as the README has it."""
+    url = shared_database("postgresql").url
+    t.cast("t.Any", from_url(url)).create_schema()
+    app = make_app((valkey.url, url), SESSION_KEY_PREFIX=f"{uuid4()}:")
+    browser = started(app, hits=1)
     browser.does(count)
     assert browser.data == {"hits": 2}
     browser.does(log_out)

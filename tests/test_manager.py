@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import typing as t
@@ -283,6 +284,15 @@ def test_an_unknown_scheme_is_an_error_that_lists_the_known_ones() -> None:
         SessionManager(make_app(SESSION_STORE="nosuch://host/1"))
 
 
+@pytest.mark.parametrize(
+    ("scheme", "meant"),
+    [("mongo", "mongodb"), ("memcache", "memcached"), ("pg", "postgresql"), ("redis-sentinel", "redis+sentinel")],
+)
+def test_a_scheme_that_is_nearly_one_is_told_which(scheme: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"scheme '{scheme}'; did you mean '{re.escape(meant)}'\?"):
+        SessionManager(make_app(SESSION_STORE=f"{scheme}://host/1"))
+
+
 def run_blocked(driver: str, url: str) -> subprocess.CompletedProcess[str]:
     """Set up an application in a process where ``driver`` cannot be imported."""
     script = f"""
@@ -301,10 +311,22 @@ except ConfigurationError as error:
     return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
 
 
-def test_a_missing_driver_is_an_error_with_the_command_that_installs_it() -> None:
-    run = run_blocked("redis", "redis://localhost")
-    assert "SESSION_STORE" in run.stdout, run.stderr[-300:]
-    assert "pip install redis" in run.stdout
+@pytest.mark.parametrize(
+    ("module", "url", "command"),
+    [
+        ("redis", "redis://localhost", "pip install redis (this package's extra 'redis')"),
+        ("pymemcache", "memcached://localhost", "pip install pymemcache (this package's extra 'memcached')"),
+        ("bson", "mongodb://localhost/shop", "pip install pymongo (this package's extra 'mongodb')"),
+        ("pymongo", "mongodb://localhost/shop", "pip install pymongo (this package's extra 'mongodb')"),
+        ("sqlalchemy", "sqlite:///file", "pip install sqlalchemy (this package's extra 'sqlalchemy')"),
+        ("psycopg", "postgresql://localhost/shop", "pip install 'psycopg[binary]'"),
+        ("pymysql", "mysql://localhost/shop", "pip install 'pymysql[rsa]'"),
+    ],
+)
+def test_a_missing_driver_is_an_error_with_the_command_that_installs_it(module: str, url: str, command: str) -> None:
+    run = run_blocked(module, url)
+    assert run.stdout.startswith("SESSION_STORE "), run.stderr[-300:]
+    assert run.stdout.strip().endswith(command)
 
 
 def test_a_store_that_is_not_used_needs_no_driver() -> None:

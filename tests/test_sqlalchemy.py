@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import os
+import socket
 import threading
 import time
 import traceback
@@ -686,6 +687,8 @@ def test_a_row_that_came_to_life_meanwhile_is_not_swept(store: SQLAlchemyStore, 
     ("url", "remedy"),
     [
         ("postgres://ann:wrong-secret@localhost/shop", r"postgresql\+psycopg://"),
+        ("postgres+psycopg://ann:wrong-secret@localhost/shop", r"postgresql\+psycopg://"),
+        ("postgresql+psycopg_async://ann:wrong-secret@localhost/shop", "synchronous"),
         ("nonsense://ann:wrong-secret@localhost/shop", "nonsense"),
         ("postgresql://ann:wrong-secret@localhost:wrong-secret/shop", "percent-encode"),
         ("mysql://ann:wrong-secret@localhost/shop?nonsense=1", "nonsense"),
@@ -711,6 +714,66 @@ def test_an_engine_of_one_connection_is_refused(pool: type[sa.Pool] | None) -> N
     engine = sa.create_engine("sqlite://", poolclass=pool)
     with pytest.raises(ConfigurationError, match='"memory:"'):
         SQLAlchemyStore(engine)
+
+
+@pytest.mark.parametrize("name", DATABASES)
+def test_what_is_no_database_is_unavailable(name: str) -> None:
+    """Something else answers on that port: in words of its own, and hardly at all."""
+    answers = (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x05\x00\x00\x00\x0ahi\x00", b"\x01\x00\x00\x00", b"")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            for text in answers:
+                for _ in range(1 if name == "mariadb" else 2):  # PostgreSQL's client asks for TLS, then without
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.sendall(text)
+
+        threading.Thread(target=answer, daemon=True).start()
+        store = SQLAlchemyStore.from_url(f"{name}://ann:wrong-secret@127.0.0.1:{listener.getsockname()[1]}/shop")
+        for _ in answers:
+            with pytest.raises(StoreUnavailable) as caught:
+                store.load(SessionKey.generate())
+            assert "wrong-secret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_driver_that_lacks_its_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ImportError("no pq wrapper available")
+
+    monkeypatch.setattr("sqlalchemy.dialects.postgresql.psycopg.PGDialect_psycopg.import_dbapi", broken)
+    with pytest.raises(ConfigurationError, match=r"pip install 'psycopg\[binary\]'"):
+        SQLAlchemyStore.from_url("postgresql://localhost/shop")
+
+
+def test_a_table_whose_indexes_would_have_too_long_names_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="48"):
+        SQLAlchemyStore.from_url("sqlite://", table="x" * 49)
+
+
+def test_the_longest_table_name_works_with_its_indexes(shared_database: StartDatabase) -> None:
+    for name in DATABASES:
+        store = SQLAlchemyStore.from_url(shared_database(name).url, table="x" * 48)
+        store.create_schema()
+        assert len(sa.inspect(store.engine).get_indexes("x" * 48)) >= 2
+        store.table.drop(store.engine)
+        store.engine.dispose()
+
+
+def test_a_schema_that_could_not_be_finished_is_an_error(tmp_path: Path) -> None:
+    store = SQLAlchemyStore.from_url(f"sqlite:///{tmp_path}/sessions.db?timeout=0.05")
+    store.create_schema()
+    for index in store.table.indexes:
+        index.drop(store.engine)
+    other = make_engine(f"sqlite:///{tmp_path}/sessions.db")
+    with other.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            store.create_schema()
+    store.create_schema()
+    assert len(sa.inspect(store.engine).get_indexes(store.table.name)) == 2
+    other.dispose()
+    store.engine.dispose()
 
 
 def test_an_overlong_prefix_is_refused() -> None:
@@ -771,6 +834,9 @@ def test_a_row_that_others_keep_locked_is_given_up_in_time(shared_database: Star
                 store.update_ttl(key)
             assert time.monotonic() - started < 4
             assert store.load(key) is not None
+            if name == "postgresql":  # nothing goes on waiting there
+                waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                assert connection.execute(sa.text(waiting)).scalar() == 0
         assert store.update_ttl(key)
         engine.dispose()
         store.engine.dispose()
@@ -924,6 +990,43 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(
                 own_store.load(one)
             assert time.monotonic() - started < 4
     assert t.cast("Record", own_store.load(two)).state == {"a": b"two"}
+
+
+def test_whatever_is_asked_of_a_server_that_hangs_is_given_up_in_time(
+    own_server: DatabaseServer, own_store: SQLAlchemyStore
+) -> None:
+    key = own_store.save(Record(state={"a": b"1"}, owner="ann"), DAY)
+    record = t.cast("Record", own_store.load(key))
+    calls: list[t.Callable[[], object]] = [
+        lambda: own_store.load(key),
+        lambda: own_store.save(Record(state={"a": b"2"}), DAY),
+        lambda: own_store.update(key, later(record, {"a": b"3"}), DAY, replaces=record.revision),
+        lambda: own_store.update_ttl(key),
+        lambda: own_store.renew(key, later(record, {"a": b"4"}), DAY, replaces=record.revision),
+        lambda: own_store.delete(key),
+        lambda: own_store.drop(key.handle),
+        lambda: own_store.entries("ann"),
+        lambda: list(own_store.scan()),
+        own_store.delete_expired,
+        own_store.create_schema,
+    ]
+    took: list[float] = []
+
+    def give_up(call: t.Callable[[], object]) -> None:
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            call()
+        took.append(time.monotonic() - started)
+
+    threads = [threading.Thread(target=give_up, args=(call,)) for call in calls * 2]  # more than the pool's connections
+    with own_server.hanging():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(took) == len(threads)
+    assert max(took) < 4
+    own_store.load(key)
 
 
 def test_a_server_killed_in_the_middle_loses_nothing_that_it_confirmed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import re
 import typing as t
@@ -29,7 +30,7 @@ __all__ = [
 #: Where third parties announce their stores: ``scheme = "package.module:Class"``.
 ENTRY_POINTS = "flask_sessionstore.stores"
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+_SCHEME = re.compile(r"[a-z][a-z0-9+._-]*")
 _REDIS = ("redis:RedisStore", "redis")
 _SQL = ("sqlalchemy:SQLAlchemyStore", "sqlalchemy")
 _MONGODB = ("mongodb:MongoDBStore", "mongodb")
@@ -56,6 +57,10 @@ _BUILT_IN = {
     "oracle": _SQL,
     "mssql": _SQL,
 }
+#: Extra -> the package in it that stores import.
+_PACKAGES = {"memcached": "pymemcache", "mongodb": "pymongo", "redis": "redis", "sqlalchemy": "sqlalchemy"}
+# What is written for a scheme, and is not like it.
+_MEANT = {"pg": "postgresql", "psql": "postgresql", "dir": "file", "filesystem": "file"}
 
 
 def from_url(url: str, **options: t.Any) -> SessionStore:
@@ -82,14 +87,15 @@ def _built_in(path: str, extra: str) -> type[SessionStore]:
     try:
         return t.cast("type[SessionStore]", getattr(importlib.import_module(f".{module}", __name__), name))
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("flask_sessionstore"):
+        if error.name is None or error.name.startswith("flask_sessionstore") or not (extra or error.name == "fcntl"):
             raise
         if error.name == "fcntl":
             raise ConfigurationError(
                 f"{name} needs a POSIX system: take memory: or redis://...", key="SESSION_STORE"
             ) from error
         raise ConfigurationError(
-            f"{name} needs a driver that is not installed: pip install {error.name} (this package's extra {extra!r})",
+            f"{name} needs a driver that is not installed: pip install {_PACKAGES[extra]} (this package's extra"
+            f" {extra!r})",
             key="SESSION_STORE",
         ) from error
 
@@ -102,9 +108,10 @@ def _store_class(scheme: str) -> type[SessionStore]:
     dialect, plus, _ = scheme.partition("+")
     if plus and _BUILT_IN.get(dialect) is _SQL:
         return _built_in(*_SQL)
-    known = ", ".join(sorted(_BUILT_IN))
+    alike = difflib.get_close_matches(_MEANT.get(scheme, scheme), _BUILT_IN, n=1)
+    instead = f"did you mean {alike[0]!r}? There" if alike else "there"
     raise ConfigurationError(
-        f"SESSION_STORE: no store is known for the URL scheme {scheme!r}; there are {known},"
-        " and what installed packages add",
+        f"SESSION_STORE: no store is known for the URL scheme {scheme!r}; {instead} are"
+        f" {', '.join(sorted(_BUILT_IN))}, and what installed packages add",
         key="SESSION_STORE",
     )

@@ -156,9 +156,11 @@ class CachingStore(ServerSideStore):
             return None
         try:
             return call(*args)
-        except SessionError as error:
+        except Exception as error:  # whatever a cache fails with, the store is the truth
             self._failed_at = self.now()
-            logger.warning("the session cache is not used for a while: %s", error, exc_info=error.__cause__)
+            expected = isinstance(error, SessionError)
+            what, cause = (error, error.__cause__) if expected else (type(error).__name__, error)
+            logger.warning("the session cache is not used for a while: %s", what, exc_info=cause)
             return None
 
     def _cached(self, key: SessionKey, seen: bytes) -> Record | Tombstone | None:

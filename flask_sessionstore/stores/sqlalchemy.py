@@ -31,6 +31,7 @@ _BATCH = 500
 # Rows read by one statement of a scan: their data may be large.
 _PAGE = 200
 _LONGEST_PREFIX, _LONGEST_OWNER = 64, 255
+_LONGEST_TABLE = 48  # its indexes have fifteen more, and PostgreSQL takes 63
 
 _MYSQL = ("mysql", "mariadb")
 # What databases say: SQLite by name, PostgreSQL by SQLSTATE, MySQL and MariaDB by number.
@@ -64,6 +65,12 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         if len(prefix) > _LONGEST_PREFIX:
             raise ConfigurationError(
                 f"SQLAlchemyStore: a prefix has at most {_LONGEST_PREFIX} characters", key="SESSION_KEY_PREFIX"
+            )
+        if len(table) > _LONGEST_TABLE:
+            raise ConfigurationError(
+                f"SQLAlchemyStore: a table's name has at most {_LONGEST_TABLE} characters, for those of its indexes are"
+                " longer",
+                key="SESSION_STORE_OPTIONS",
             )
         _check_engine(engine)
         #: Where connections come from.
@@ -101,17 +108,21 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
         :raises StoreUnavailable: if the database cannot be reached, or does not let us.
         """
-        things: list[t.Any] = [self.table, *self.table.indexes]
+        things: list[sa.Table | sa.Index] = [self.table, *self.table.indexes]
         for thing in things:
             try:
-                thing.create(self._engine, checkfirst=True)
+                with self._connections.one() as connection:
+                    thing.create(connection, checkfirst=True)
             except exc.SQLAlchemyError as error:
-                if not self._has_table():  # else somebody was faster
+                if not (_was_refused(error) and self._has(thing)):  # else somebody was faster
                     raise self._translated(error) from error
 
-    def _has_table(self) -> bool:
-        with contextlib.suppress(exc.SQLAlchemyError):
-            return sa.inspect(self._engine).has_table(self.table.name, schema=self.table.schema)
+    def _has(self, thing: sa.Table | sa.Index) -> bool:
+        with contextlib.suppress(exc.SQLAlchemyError), self._connections.one() as connection:
+            found, table = sa.inspect(connection), self.table
+            if isinstance(thing, sa.Table):
+                return found.has_table(table.name, schema=table.schema)
+            return thing.name in [index["name"] for index in found.get_indexes(table.name, schema=table.schema)]
         return False
 
     # -- the four primitives ---------------------------------------------------------------------------------------
@@ -259,6 +270,11 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         if error.statement is None:
             return StoreUnavailable(f"{database} cannot be reached, or does not let us in")
         return StoreUnavailable(f"{database} {'did not answer' if error.connection_invalidated else 'refused'}")
+
+
+def _was_refused(error: exc.SQLAlchemyError) -> bool:
+    """Whether the database answered, and did not want to."""
+    return isinstance(error, exc.DBAPIError) and error.statement is not None and not error.connection_invalidated
 
 
 def _may_pass(error: exc.SQLAlchemyError) -> bool:

@@ -20,15 +20,21 @@ from sqlalchemy.pool import QueuePool, SingletonThreadPool
 
 from ..errors import ConfigurationError
 
-#: Seconds to wait for a connection, and for an answer, a lock or a place in the pool, with an engine made from a URL.
+#: Seconds to wait for a connection, for an answer, and for a place in the pool, with an engine made from a URL.
 #: (Drivers of PostgreSQL take two for the least.)
-CONNECT_TIMEOUT, TIMEOUT = 1, 2
+CONNECT_TIMEOUT, TIMEOUT, POOL_TIMEOUT = 1, 2, 1
+# For a lock: sooner than an answer is given up, so that nothing goes on waiting at the server.
+_LOCK_TIMEOUT = TIMEOUT - 1
 # Seconds until a connection is made anew: where something on the way forgets what is idle, it dies without a word.
 _RECYCLE = 300
 
 # The drivers that this store is tested with. A URL may name another.
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
-_PACKAGES = {"psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}
+_PACKAGES = {
+    "psycopg": "psycopg[binary]",
+    "pymysql": "pymysql[rsa]",  # what MySQL 8 asks of a password is otherwise not understood
+    "MySQLdb": "mysqlclient",
+}
 _WAITS: dict[str, object] = {"connect_timeout": CONNECT_TIMEOUT, "read_timeout": TIMEOUT, "write_timeout": TIMEOUT}
 #: Driver -> the arguments of its URL that end waiting. psycopg has none for an answer: see _with_deadline.
 _TIMEOUTS: dict[str, dict[str, object]] = {
@@ -58,8 +64,7 @@ def make_engine(text: str) -> Engine:
         driver = url.get_dialect().driver
         defaults = {name: str(value) for name, value in _TIMEOUTS.get(driver, {}).items()}
         if driver in ("pymysql", "mysqldb"):
-            # Sooner than its answer is given up, so that nothing goes on waiting there.
-            defaults["init_command"] = f"SET SESSION innodb_lock_wait_timeout = {TIMEOUT - 1}"
+            defaults["init_command"] = f"SET SESSION innodb_lock_wait_timeout = {_LOCK_TIMEOUT}"
         engine = sa.create_engine(
             url.set(query={**defaults, **url.query}),
             isolation_level="AUTOCOMMIT",
@@ -69,17 +74,20 @@ def make_engine(text: str) -> Engine:
             **_SPARING,
         )
         _check_arguments(engine)
-    except ModuleNotFoundError as error:
-        package = _PACKAGES.get(error.name or "", error.name)
+    except ImportError as error:  # not there, or without a library that it needs
+        name = error.name if isinstance(error, ModuleNotFoundError) else url.get_driver_name()
         raise ConfigurationError(
-            f"SESSION_STORE needs a driver that is not installed: pip install '{package}'", key="SESSION_STORE"
+            f"SESSION_STORE needs a driver that is not installed: pip install '{_PACKAGES.get(name or '', name)}'",
+            key="SESSION_STORE",
         ) from error
     except (exc.ArgumentError, exc.InvalidRequestError, TypeError, ValueError) as error:
         why = f": {error}" if isinstance(error, (exc.NoSuchModuleError, TypeError)) else ""
         raise ConfigurationError(f"SESSION_STORE: SQLAlchemy refuses the URL{why}", key="SESSION_STORE") from None
     if driver == "pysqlite":
         sa.event.listen(engine, "connect", _set_up_sqlite)
-    elif driver == "psycopg":
+    elif engine.dialect.name == "postgresql":
+        sa.event.listen(engine, "connect", _set_up_postgresql)
+    if driver == "psycopg":
         _with_deadline(engine)
     return engine
 
@@ -87,8 +95,8 @@ def make_engine(text: str) -> Engine:
 def _parse(url: str) -> URL:
     """The URL, with a driver and its time-outs where it names none."""
     scheme = url.partition(":")[0]
-    if scheme == "postgres":
-        raise ConfigurationError('SESSION_STORE: write "postgresql+psycopg://" for "postgres://"', key="SESSION_STORE")
+    if scheme.partition("+")[0] == "postgres":
+        raise ConfigurationError(f'SESSION_STORE: write "postgresql+psycopg://" for "{scheme}://"', key="SESSION_STORE")
     try:
         parsed = make_url(url)
     except (exc.ArgumentError, ValueError):
@@ -107,7 +115,7 @@ def _pool_for(url: URL) -> dict[str, t.Any]:
         # A database in memory is its connection. Whoever uses it has it to himself.
         arguments = {"check_same_thread": False}
         return {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "connect_args": arguments}
-    return {"pool_timeout": TIMEOUT, "pool_use_lifo": True, "pool_recycle": _RECYCLE}
+    return {"pool_timeout": POOL_TIMEOUT, "pool_use_lifo": True, "pool_recycle": _RECYCLE}
 
 
 def _check_arguments(engine: Engine) -> None:
@@ -128,6 +136,18 @@ def _set_up_sqlite(connection: t.Any, _record: object) -> None:
     except connection.Error:  # the file is no database
         connection.close()
         raise
+
+
+def _set_up_postgresql(connection: t.Any, _record: object) -> None:
+    """Outside a transaction, whose end would undo it."""
+    before, connection.autocommit = connection.autocommit, True
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = {_LOCK_TIMEOUT * 1000}")
+    connection.autocommit = before
+
+
+class CannotConnect(exc.SQLAlchemyError):
+    """A driver failed in a way of its own: where something else than a database answers, for one."""
 
 
 class Connections:
@@ -172,7 +192,12 @@ class Connections:
                 if now - since < _RECYCLE:
                     return connection, since
                 connection.close()
-        return self._engine.connect(), now
+        try:
+            return self._engine.connect(), now
+        except exc.SQLAlchemyError:
+            raise
+        except Exception as error:
+            raise CannotConnect(f"{self._engine.dialect.driver} failed to connect") from error
 
     def _give_back(self, connection: Connection, since: float) -> None:
         with self._lock:  # were more than these kept, somebody could wait for the pool in vain
