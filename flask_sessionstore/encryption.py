@@ -17,7 +17,6 @@ from __future__ import annotations
 import hmac
 import os
 import struct
-from base64 import urlsafe_b64decode
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
@@ -26,7 +25,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from itsdangerous.encoding import want_bytes
 
-from .key import Claim, SessionKey, Token, to_base64url
+from .key import Claim, SessionKey, Token, from_base64url, to_base64url
 from .signing import Protection, Secrets, Tokens, to_claim, to_lifetime, to_token
 
 _PURPOSE = b"flask_sessionstore.private cookie."
@@ -50,7 +49,7 @@ class TokenCipher(Tokens):
         random = os.urandom(28)
         salt, nonce = random[:16], random[16:]
         # The text of a key is base64url already; encrypted as it is, it would grow by a third once more.
-        content = token.seen + urlsafe_b64decode(f"{token.key}==")
+        content = token.seen + from_base64url(f"{token.key}==")
         encrypted = _cipher(self._macs[0], salt).encrypt(nonce, content, clear + self._context)
         return to_base64url(clear + random + encrypted)
 
@@ -88,7 +87,7 @@ def cipher(secrets: Secrets, cookie_name: str) -> Tokens:
 def claim(text: str) -> Claim | None:
     """What a cookie's value says before it is decrypted; None if it is no token."""
     try:
-        form, issued, lifetime = _CLEAR.unpack(urlsafe_b64decode(text[:12]))
+        form, issued, lifetime = _CLEAR.unpack(from_base64url(text[:12]))
     except (ValueError, struct.error):
         return None
     return to_claim(issued, lifetime) if form == _FORMAT else None
@@ -108,7 +107,7 @@ def _decode(text: str) -> bytes:
 
     :raises ValueError: if there are none. Base64's decoder would also take other spellings.
     """
-    data = urlsafe_b64decode(text + "==")
+    data = from_base64url(text + "==")
     if to_base64url(data) != text:
         raise ValueError("not base64url in its one spelling")
     return data

@@ -720,7 +720,7 @@ def test_an_engine_of_one_connection_is_refused(pool: type[sa.Pool] | None) -> N
 @pytest.mark.parametrize("name", DATABASES)
 def test_what_is_no_database_is_unavailable(name: str) -> None:
     """Something else answers on that port: in words of its own, and hardly at all."""
-    answers = (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x05\x00\x00\x00\x0ahi\x00", b"\x01\x00\x00\x00", b"")
+    answers = (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x05\x00\x00\x00\x0a5.5\x00", b"\x01\x00\x00\x00", b"")
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
