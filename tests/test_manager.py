@@ -293,6 +293,11 @@ def test_a_scheme_that_is_nearly_one_is_told_which(scheme: str, meant: str) -> N
         SessionManager(make_app(SESSION_STORE=f"{scheme}://host/1"))
 
 
+def test_a_scheme_may_have_an_underscore_as_some_of_sqlalchemys_do() -> None:
+    with pytest.raises(ConfigurationError, match="synchronous"):
+        SessionManager(make_app(SESSION_STORE="postgresql+psycopg_async://host/shop"))
+
+
 def run_blocked(driver: str, url: str) -> subprocess.CompletedProcess[str]:
     """Set up an application in a process where ``driver`` cannot be imported."""
     script = f"""
