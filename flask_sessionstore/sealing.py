@@ -80,7 +80,7 @@ def _derive(secret: bytes) -> bytes:
     """HKDF-Expand of 32 bytes, which is one HMAC-SHA-256 (RFC 2104). What is random throughout needs no extraction.
 
     Written out, since this is the one HMAC whose key is never used again: a library looks up its parts anew each time,
-    and within a request that makes a sealed session a third dearer (bench, November 2026).
+    and within a request that makes sealing a third dearer (bench, November 2026).
     """
     block = secret.ljust(_BLOCK_SIZE, b"\0")
     inner = sha256(block.translate(_INNER) + _PURPOSE + b"\x01").digest()

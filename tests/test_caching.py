@@ -581,7 +581,7 @@ def test_a_cache_that_fails_in_a_way_of_its_own_fails_nothing(
     """A cache of somebody else's may let its driver's exceptions through."""
 
     def broken(*_args: object, **_options: object) -> t.NoReturn:
-        raise RuntimeError("what a driver says, a password maybe")
+        raise RuntimeError("what a driver says")
 
     for primitive in ("read", "add", "swap", "drop"):
         monkeypatch.setattr(here.cache, primitive, broken)

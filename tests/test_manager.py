@@ -286,7 +286,13 @@ def test_an_unknown_scheme_is_an_error_that_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize(
     ("scheme", "meant"),
-    [("mongo", "mongodb"), ("memcache", "memcached"), ("pg", "postgresql"), ("redis-sentinel", "redis+sentinel")],
+    [
+        ("mongo", "mongodb"),
+        ("memcache", "memcached"),
+        ("pg", "postgresql"),
+        ("psql", "postgresql"),
+        ("redis-sentinel", "redis+sentinel"),
+    ],
 )
 def test_a_scheme_that_is_nearly_one_is_told_which(scheme: str, meant: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"scheme '{scheme}'; did you mean '{re.escape(meant)}'\?"):

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from itsdangerous import Signer
 
-from flask_sessionstore import SessionKey
+from flask_sessionstore import SessionKey, sealing
 from flask_sessionstore.encryption import PRIVATE, TokenCipher
 from flask_sessionstore.key import Claim, Token
 from flask_sessionstore.signing import SIGNED, Protection, TokenSigner, plain_signer
@@ -256,6 +256,7 @@ FOREIGN_KEYS = {
     "its digest": hashlib.sha256(b"secret").digest(),
     "no secret": hkdf(b"", PURPOSE),
     "another cookie's": hkdf(b"secret", PURPOSE + b"2"),
+    "a seal's": sealing._derive(b"secret"),
     "the signer's": PLAIN.derive_key(b"secret"),
     "a signer's of that purpose": Signer("secret", PURPOSE, key_derivation="hmac").derive_key(),
     "Flask's": Signer("secret", "cookie-session", key_derivation="hmac").derive_key(),

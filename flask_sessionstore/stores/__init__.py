@@ -60,7 +60,7 @@ _BUILT_IN = {
 #: Extra -> the package in it that stores import.
 _PACKAGES = {"memcached": "pymemcache", "mongodb": "pymongo", "redis": "redis", "sqlalchemy": "sqlalchemy"}
 # What is written for a scheme, and is not like it.
-_MEANT = {"pg": "postgresql", "psql": "postgresql", "dir": "file", "filesystem": "file"}
+_MEANT = {"pg": "postgresql", "psql": "postgresql"}
 
 
 def from_url(url: str, **options: t.Any) -> SessionStore:
@@ -87,12 +87,12 @@ def _built_in(path: str, extra: str) -> type[SessionStore]:
     try:
         return t.cast("type[SessionStore]", getattr(importlib.import_module(f".{module}", __name__), name))
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("flask_sessionstore") or not (extra or error.name == "fcntl"):
-            raise
         if error.name == "fcntl":
             raise ConfigurationError(
                 f"{name} needs a POSIX system: take memory: or redis://...", key="SESSION_STORE"
             ) from error
+        if not extra or error.name is None or error.name.startswith("flask_sessionstore"):
+            raise
         raise ConfigurationError(
             f"{name} needs a driver that is not installed: pip install {_PACKAGES[extra]} (this package's extra"
             f" {extra!r})",

@@ -146,7 +146,7 @@ def _set_up_postgresql(connection: t.Any, _record: object) -> None:
     connection.autocommit = before
 
 
-class CannotConnect(exc.SQLAlchemyError):
+class _CannotConnect(exc.SQLAlchemyError):
     """A driver failed in a way of its own: where something else than a database answers, for one."""
 
 
@@ -197,7 +197,7 @@ class Connections:
         except exc.SQLAlchemyError:
             raise
         except Exception as error:
-            raise CannotConnect(f"{self._engine.dialect.driver} failed to connect") from error
+            raise _CannotConnect(f"{self._engine.dialect.driver} failed to connect") from error
 
     def _give_back(self, connection: Connection, since: float) -> None:
         with self._lock:  # were more than these kept, somebody could wait for the pool in vain
