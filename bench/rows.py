@@ -75,12 +75,17 @@ class Table:
             "prefix": self.store.prefix,
             "revision": record.revision,
             "expires_at": record.expires_ms,
-            "data": pack(record),
         }
         keys = [SessionKey.generate() for _ in range(count)]
         for start in range(0, count, CHUNK):
             rows = [
-                {"handle": key.handle, "owner": owner or key.handle[:16], **row} for key in keys[start : start + CHUNK]
+                {
+                    "handle": key.handle,
+                    "owner": owner or key.handle[:16],
+                    "data": pack(record, key.handle),
+                    **row,
+                }
+                for key in keys[start : start + CHUNK]
             ]
             with self.bulk.begin() as connection:
                 connection.execute(sa.insert(self.store.table), rows)

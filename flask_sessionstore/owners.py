@@ -125,7 +125,7 @@ def keep_to(
 def _opened(entry: Entry) -> Record | Tombstone | None:
     """What is under the handle of an entry; None if it is nothing, or unreadable."""
     try:
-        return None if entry.data is None else unpack(entry.data)
+        return None if entry.data is None else unpack(entry.data, entry.handle)
     except SessionCorrupt:
         return None
 

@@ -16,11 +16,13 @@
     82      1      flags: 1 permanent, 2 has an owner, 4 has a lifetime of its own, 8 has a client, 16 is sealed
     83      2      length of the owner in bytes
     85      2      length of the client in bytes
-    87      ...    owner and client (UTF-8), then the state: a MessagePack map of key to encoded value, or that sealed
+    87      8      the first eight bytes of the handle that it is kept under, zeros in a cookie
+    95      ...    owner and client (UTF-8), then the state: a MessagePack map of key to encoded value, or that sealed
 
 All numbers are big-endian and unsigned, all times milliseconds since 1970 UTC. ``revision``, ``extended`` and
-``expires`` have fixed places so that an engine can compare the one and move the others without reading the rest. In a
-tombstone the rest is zeros; a *renewed* one ends in the 32 bytes of its successor's handle.
+``expires`` have fixed places so that an engine can compare the one and move the others without reading the rest. A
+record names its handle so that a reply which belongs to somebody else is seen to do so. In a tombstone the rest is
+zeros; a *renewed* one ends in the 32 bytes of its successor's handle.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ _LAST_MS = 253_402_300_799_999  # the last millisecond of the year 9999, beyond 
 _MILLISECOND = timedelta(milliseconds=1)
 _LONGEST_MS = timedelta.max // _MILLISECOND
 _BEYOND = 57  # bits: no number of milliseconds that can be asked for has more
-_HEADER = struct.Struct(">BB32sQQQQQQBHH")
+_HEADER = struct.Struct(">BB32sQQQQQQBHH8s")
 _REVISIONS = struct.Struct("8s8s8s8s")
 #: The bytes before the owner: all that an engine needs to compare and to move.
 HEADER_SIZE = _HEADER.size
@@ -58,7 +60,9 @@ _PERMANENT, _OWNED, _OWN_LIFETIME, _CLIENT, _SEALED = 1, 2, 4, 8, 16
 _NO_REVISION = bytes(8)
 _FORMAT_BYTE = bytes([FORMAT])
 _LIVE = bytes([FORMAT, 0])
-_FLAGS, _OWNER_SIZE = 82, slice(83, 85)
+_FLAGS, _OWNER_SIZE, _NAME = 82, slice(83, 85), slice(87, 95)
+_NAME_DIGITS = 16
+_NAMELESS = bytes(8)
 # Later formats take the numbers up to here; what lies above starts no record of ours (JSON, text, a pickle).
 _LAST_FORMAT = 31
 
@@ -201,9 +205,10 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def pack(record: Record, encrypt: Cipher | None = None) -> bytes:
+def pack(record: Record, handle: str | None, encrypt: Cipher | None = None) -> bytes:
     """The bytes of a record.
 
+    :param handle: what it is to be kept under; None in a cookie, which has no handle.
     :param encrypt: seals the state.
     """
     owner = b"" if record.owner is None else record.owner.encode()
@@ -225,28 +230,33 @@ def pack(record: Record, encrypt: Cipher | None = None) -> bytes:
         | (_SEALED if encrypt is not None else 0),
         len(owner),
         len(client),
+        _NAMELESS if handle is None else _name_of(handle),
     )
     head, state = header + owner + client, _encode_state(record.state)
     return head + (state if encrypt is None else encrypt(head, state))
 
 
-def pack_tombstone(tombstone: Tombstone) -> bytes:
-    """The bytes of a tombstone."""
-    kind = _KINDS.index(tombstone.kind)
-    header = _HEADER.pack(FORMAT, kind, tombstone.revision, 0, tombstone.expires_ms, 0, 0, 0, 0, 0, 0, 0)
+def pack_tombstone(tombstone: Tombstone, handle: str) -> bytes:
+    """The bytes of a tombstone to be left under ``handle``."""
+    kind, name = _KINDS.index(tombstone.kind), _name_of(handle)
+    header = _HEADER.pack(FORMAT, kind, tombstone.revision, 0, tombstone.expires_ms, 0, 0, 0, 0, 0, 0, 0, name)
     return header + bytes.fromhex(tombstone.successor or "")
 
 
-def unpack(data: bytes, decrypt: Cipher | None = None) -> Record | Tombstone:
+def unpack(data: bytes, handle: str | None, decrypt: Cipher | None = None) -> Record | Tombstone:
     """What the bytes say.
 
+    :param handle: what they were found under; None for those of a cookie.
     :param decrypt: opens the state of a sealed record, which is left out without it.
-    :raises SessionCorrupt: if they are no record; ``newer`` is True if a later version may have written them.
+    :raises SessionCorrupt: if they are no record, or that of another handle; ``newer`` is True if a later version may
+        have written them.
     """
     if not data or data[0] != FORMAT:
         newer = bool(data) and FORMAT < data[0] <= _LAST_FORMAT
         what = "a record of a later format" if newer else "no session record"
         raise SessionCorrupt(f"the store holds {what} under this handle", newer=newer)
+    if data[_NAME] != (_NAMELESS if handle is None else _name_of(handle)) and len(data) >= _HEADER.size:
+        raise SessionCorrupt("the store holds the record of another session under this handle", newer=False)
     try:
         return _unpack(data, decrypt)
     except (msgspec.MsgspecError, ValueError, IndexError, OverflowError, struct.error, RecursionError) as error:
@@ -255,7 +265,7 @@ def unpack(data: bytes, decrypt: Cipher | None = None) -> Record | Tombstone:
 
 def _unpack(data: bytes, decrypt: Cipher | None) -> Record | Tombstone:
     header = _HEADER.unpack_from(data)
-    _, kind, history, extended, expires, created, idle, end, deadline, flags, owned, client = header
+    _, kind, history, extended, expires, created, idle, end, deadline, flags, owned, client, _ = header
     if (extended | expires | created | idle | end) >> _BEYOND:
         raise ValueError("a time beyond all that can be asked for")
     names = _HEADER.size + owned
@@ -291,6 +301,15 @@ def _unpack(data: bytes, decrypt: Cipher | None) -> Record | Tombstone:
         idle_ms=idle,
         end_ms=end,
     )
+
+
+def is_of_another(data: bytes, handle: str) -> bool:
+    """Whether packed bytes name another handle than the one they were found under; False for bytes of no record."""
+    return data[:1] == _FORMAT_BYTE and len(data) >= _HEADER.size and data[_NAME] != _name_of(handle)
+
+
+def _name_of(handle: str) -> bytes:
+    return bytes.fromhex(handle[:_NAME_DIGITS])
 
 
 def is_tombstone(data: bytes) -> bool:

@@ -35,7 +35,7 @@ def seal(record: Record, key: SessionKey) -> bytes:
 
     :raises SessionError: if only the key's handle is known.
     """
-    return pack(record, _seal_of(key).close)
+    return pack(record, key.handle, _seal_of(key).close)
 
 
 def unseal(data: bytes, key: SessionKey) -> Record | Tombstone:
@@ -44,7 +44,7 @@ def unseal(data: bytes, key: SessionKey) -> Record | Tombstone:
     :raises SessionCorrupt: if they were changed or moved, or sealed with another key.
     :raises SessionError: if they are sealed, and only the key's handle is known.
     """
-    return unpack(data, lambda head, sealed: _seal_of(key).open(head, sealed))
+    return unpack(data, key.handle, lambda head, sealed: _seal_of(key).open(head, sealed))
 
 
 class _Seal:

@@ -38,7 +38,7 @@ def _scan(store: SessionStore) -> t.Iterator[Found]:
         if data is None:
             continue
         try:
-            record = unpack(data)
+            record = unpack(data, handle)
         except SessionCorrupt:
             yield Found(handle, len(data), None)
         else:
@@ -67,7 +67,7 @@ def find(store: ServerSideStore, handle: str) -> tuple[Facts, Record]:
     :raises SessionGone: if there is none; the message says what became of it.
     """
     data = store.read(handle)
-    found = None if data is None else unpack(data)
+    found = None if data is None else unpack(data, handle)
     if data is None or found is None or found.expires_ms <= _now_ms(store):
         raise SessionGone("there is no session under this handle")
     if isinstance(found, Tombstone):

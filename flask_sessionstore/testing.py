@@ -515,7 +515,7 @@ class StoreContract(SessionStoreContract):
         _index_of(store)
         key = SessionKey.generate()
         assert store.bar(key.handle)
-        assert not store.add(key.handle, _packed(store, b"1"), _DAY)
+        assert not store.add(key.handle, _packed(store, b"1", handle=key.handle), _DAY)
         assert _fate(store, key) == "ended"
         living = store.save(Record(state={"a": b"1"}), _DAY)
         assert not store.bar(living.handle)
@@ -650,8 +650,8 @@ def _fate(store: SessionStore, key: SessionKey) -> str | None:
     return caught.value.kind
 
 
-def _packed(store: ServerSideStore, value: bytes, ttl: timedelta = _DAY) -> bytes:
-    return pack(Record(state={"a": value}).written(int(store.now() * 1000), ttl))
+def _packed(store: ServerSideStore, value: bytes, ttl: timedelta = _DAY, *, handle: str = _UNKNOWN) -> bytes:
+    return pack(Record(state={"a": value}).written(int(store.now() * 1000), ttl), handle)
 
 
 def _writes(store: SessionStore, key: SessionKey, record: Record) -> list[t.Callable[[], object]]:

@@ -54,7 +54,11 @@ def seeds() -> list[bytes]:
         for kind, successor in (("ended", None), ("emptied", None), ("renewed", requests.KEY.handle))
     ]
     live = (record, spans)
-    return [*map(pack, live), *(seal(one, requests.KEY) for one in live), *map(pack_tombstone, tombstones)]
+    return [
+        *(pack(one, requests.KEY.handle) for one in live),
+        *(seal(one, requests.KEY) for one in live),
+        *(pack_tombstone(one, requests.KEY.handle) for one in tombstones),
+    ]
 
 
 def _check_bytes(data: bytes) -> bool:
@@ -63,7 +67,7 @@ def _check_bytes(data: bytes) -> bool:
     has_expired(data, requests.NOW)
     has_left(Entry(requests.KEY.handle, data), "ann", requests.NOW)
     try:
-        found = unpack(data)
+        found = unpack(data, requests.KEY.handle)
     except SessionCorrupt:
         return False
     assert expires_ms == found.expires_ms
@@ -73,7 +77,7 @@ def _check_bytes(data: bytes) -> bool:
         return True
     assert owner == found.owner
     assert is_sealed(data) is found.sealed
-    assert found.sealed or unpack(pack(found)) == found
+    assert found.sealed or unpack(pack(found, requests.KEY.handle), requests.KEY.handle) == found
     repr((found, found.created_at, found.extended_at, found.expires_at, found.left))
     return True
 

@@ -72,4 +72,4 @@ def _check_request(data: bytes) -> None:
     """A view that reads the value and leaves it alone gets its response."""
     record = Record(state={"value": data, "_user_id": data}).written(requests.NOW * 1000, timedelta(hours=1))
     for view in (Session.copy, dict):
-        requests.respond(requests.HEADER, view, requests.store_with(pack(record)))
+        requests.respond(requests.HEADER, view, requests.store_with(pack(record, requests.KEY.handle)))

@@ -255,7 +255,7 @@ class Step(t.NamedTuple):
     @property
     def what(self) -> Record | Tombstone | None:
         """What those bytes say."""
-        return None if self.bytes is None else unpack(self.bytes)
+        return None if self.bytes is None else unpack(self.bytes, self.operation.handle)
 
 
 class Fault(enum.Enum):
@@ -392,7 +392,7 @@ class Run:
         data = self.store.peek(operation.handle)
         if data is None:
             return False
-        if isinstance(unpack(data), Tombstone):
+        if isinstance(unpack(data, operation.handle), Tombstone):
             return not self._has_pause
         return operation.replaces not in (None, revision_of(data))
 
@@ -432,7 +432,7 @@ class Run:
         """The sessions that are alive, by handle. Not those of requests that failed: nobody was told their keys."""
         handles = [self.handle, *(handle for handle, maker in self.makers.items() if maker.error is None)]
         found = {handle: data for handle in handles if (data := self.store.peek(handle)) is not None}
-        return {handle: what for handle, data in found.items() if isinstance(what := unpack(data), Record)}
+        return {handle: what for handle, data in found.items() if isinstance(what := unpack(data, handle), Record)}
 
     def data(self, handle: str) -> dict[str, t.Any]:
         """The data of a session; none if it is not alive."""

@@ -294,7 +294,7 @@ def test_a_clock_that_was_set_back_makes_nothing_last_longer(here: Process, ther
 def test_absence_is_never_cached(here: Process) -> None:
     key, record = SessionKey.generate(), Record(state={"a": b"1"}).written(int(here.now() * 1000), DAY)
     assert load(here, key, record) is None
-    assert here.store.add(key.handle, pack(record), DAY)
+    assert here.store.add(key.handle, pack(record, key.handle), DAY)
     assert load(here, key, record) == {"a": b"1"}
 
 
@@ -785,7 +785,8 @@ class Watched(CachingStore):
             interleaving._stop(Operation("look up", key.handle))
         found = super()._cached(key, seen)
         if found is not None and request is not None:
-            data = pack(found) if isinstance(found, Record) else pack_tombstone(found)
+            name = key.handle
+            data = pack(found, name) if isinstance(found, Record) else pack_tombstone(found, name)
             watched.log.append(Step(request, Operation("read", key.handle), data))
         return found
 
@@ -851,7 +852,7 @@ class Tiers(FaultyStore):
         for handle in list(self.watched._entries):
             data = self.watched.peek(handle)
             assert data is not None
-            self.begun = t.cast("Record", unpack(data))
+            self.begun = t.cast("Record", unpack(data, handle))
             for tier in self.tiers:
                 tier.read(handle)
         self.watched.turn = request

@@ -173,9 +173,10 @@ def test_list_shows_what_cannot_be_read_as_damaged(damaged: MemoryStore) -> None
 def test_list_prints_the_first_session_before_it_knows_the_last() -> None:
     class Endless(MemoryStore):
         def scan(self) -> t.Iterator[Entry]:
-            record = pack(Record().written(self._now_ms(), DAY))
+            record = Record().written(self._now_ms(), DAY)
             while True:
-                yield Entry(SessionKey.generate().handle, record)
+                handle = SessionKey.generate().handle
+                yield Entry(handle, pack(record, handle))
 
     assert len(data(shop(Endless()), "list", "--limit", "3")) == 3
 
@@ -257,7 +258,7 @@ def test_show_decodes_the_values_when_asked_to() -> None:
 def test_show_shows_the_other_values_beside_one_that_cannot_be_decoded() -> None:
     store = MemoryStore()
     record = Record(state={"bad": b"\xc1", "good": b"\x01"}).written(store._now_ms(), DAY)
-    store.add("a" * 64, pack(record), DAY)
+    store.add("a" * 64, pack(record, "a" * 64), DAY)
     assert data(shop(store), "show", "a" * 64, "--values")["values"] == {"bad": "(damaged)", "good": 1}
     assert output(shop(store), "show", "a" * 64, "--values").endswith("\nbad   (damaged)\ngood  1\n")
 
@@ -495,7 +496,8 @@ def test_many_sessions_are_never_in_memory_at_once(args: list[str]) -> None:
         def scan(self) -> t.Iterator[Entry]:
             large = Record(state={"x": b"\xc5\x40\x00" + bytes(16_384)})
             for _ in range(500):
-                yield Entry(SessionKey.generate().handle, pack(large.written(self._now_ms(), DAY)))
+                handle = SessionKey.generate().handle
+                yield Entry(handle, pack(large.written(self._now_ms(), DAY), handle))
 
     app = shop(Many())
     run(app, "stats")  # what is imported and kept at the first command is no matter
@@ -889,7 +891,7 @@ def _keep(store: SQLAlchemyStore, name: str, ttl: timedelta, client: str | None 
     state = {key: encode(value, key) for key, value in values.items()}
     record = Record(state=state, owner=owner, client=client).written(store._now_ms(), ttl)
     handle = hashlib.sha256(name.encode()).hexdigest()
-    store.add(handle, pack(record), ttl)
+    store.add(handle, pack(record, handle), ttl)
 
 
 def test_the_documentation_shows_what_the_commands_print(documented_app: Flask) -> None:

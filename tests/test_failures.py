@@ -599,7 +599,7 @@ class _Bomb:
         return os._exit, (1,)
 
 
-_GOOD = pack(Record(state={"a": b"\x01"}).written(1_767_225_600_000, DAY))
+_GOOD = pack(Record(state={"a": b"\x01"}).written(1_767_225_600_000, DAY), None)
 
 FOREIGN = {
     "nothing": b"",
@@ -682,7 +682,7 @@ def test_one_value_that_cannot_be_decoded_is_left_out_and_the_others_stay(
     server_store.clock = clock
     browser = started(live_app(server_store), a=1)
     record = Record(state={"a": b"\xc1", "b": b"\x02"}, revisions=(new_revision(),))
-    _poke(server_store, browser, pack(record.written(int(clock.now * 1000), DAY)))
+    _poke(server_store, browser, pack(record.written(int(clock.now * 1000), DAY), SessionKey(browser.key or "").handle))
     assert browser.does(lambda: f"{session.get('a')} {session['b']}").text == "None 2"
     assert len(warnings_in(caplog)) == 1
     browser.does(write)

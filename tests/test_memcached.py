@@ -218,7 +218,7 @@ def test_a_name_that_has_expired_by_our_clock_alone_is_taken(memcached: Memcache
     """Memcached's clock counts in seconds, and may go otherwise."""
     store = MemcachedStore.from_url(memcached.url, prefix=f"{uuid4()}:")
     now = int(store.now() * 1000)
-    old, new = (pack(Record(state={"a": value}).written(now, timedelta(seconds=5))) for value in (b"1", b"2"))
+    old, new = (pack(Record(state={"a": value}).written(now, timedelta(seconds=5)), None) for value in (b"1", b"2"))
     assert store.add("name", old, DAY)
     StoreContract().pass_time(store, 6)
     assert store.add("name", new, DAY)
@@ -291,7 +291,7 @@ def test_a_write_between_our_reading_and_our_writing_is_seen(watched: MemcachedS
     key = watched.save(Record(state={"a": b"1"}), DAY)
     record = alive(watched, key)
     name = watched.prefix + key.handle
-    extended = pack(record.extended(record.extended_ms + 1))
+    extended = pack(record.extended(record.extended_ms + 1), key.handle)
     # The same revision with other times: no conflict, but looked at again.
     Watched.before["cas"] = lambda: client.set(name, extended)
     Watched.sent.clear()
@@ -309,7 +309,7 @@ def test_a_write_between_our_reading_and_our_writing_is_seen(watched: MemcachedS
 def test_what_changes_all_the_time_is_given_up(watched: MemcachedStore, client: Client) -> None:
     key = watched.save(Record(state={"a": b"1"}), DAY)
     data = watched.read(key.handle)
-    new = pack(later(alive(watched, key), {"a": b"2"}).written(int(watched.now() * 1000), DAY))
+    new = pack(later(alive(watched, key), {"a": b"2"}).written(int(watched.now() * 1000), DAY), key.handle)
     Watched.before["cas"] = lambda: client.set(watched.prefix + key.handle, data)
     Watched.again = True
     with pytest.raises(StoreUnavailable, match="changes faster"):
@@ -321,7 +321,7 @@ def test_our_own_write_whose_reply_was_lost_is_recognised(watched: MemcachedStor
     """Sent again, the second finds the first."""
     key = watched.save(Record(state={"a": b"1"}), DAY)
     record = alive(watched, key)
-    new = pack(later(record, {"a": b"2"}).written(int(watched.now() * 1000), DAY))
+    new = pack(later(record, {"a": b"2"}).written(int(watched.now() * 1000), DAY), key.handle)
     Watched.before["cas"] = lambda: client.set(watched.prefix + key.handle, new)
     assert watched.swap(key.handle, new, DAY, replaces=record.revision)
 

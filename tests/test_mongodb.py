@@ -237,7 +237,7 @@ def test_a_new_session_is_one_insert_and_the_first_makes_the_indexes(store: Mong
     record = alive(store, key)
     assert document == {
         "_id": f"session:{key.handle}",
-        "data": Binary(pack(record)),
+        "data": Binary(pack(record, key.handle)),
         "revision": record.revision.hex(),
         "expires_ms": record.expires_ms,
         "expires": record.expires_at,
@@ -302,7 +302,7 @@ def test_every_operation_is_as_many_round_trips_as_promised(store: MongoDBStore,
 
 def test_a_name_that_is_taken_is_replaced_only_if_it_has_expired(store: MongoDBStore, sent: Sent) -> None:
     now = int(store.now() * 1000)
-    old, data = (pack(Record(state={"a": v}).written(now, timedelta(seconds=5))) for v in (b"1", b"2"))
+    old, data = (pack(Record(state={"a": v}).written(now, timedelta(seconds=5)), None) for v in (b"1", b"2"))
     assert store.add("name", old, DAY)
     sent.commands.clear()
     assert not store.add("name", data, DAY)

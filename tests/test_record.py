@@ -69,15 +69,18 @@ def tombstones() -> st.SearchStrategy[Tombstone]:
     )
 
 
+HANDLE = "0123456789abcdef" * 4
 few = settings(max_examples=settings().max_examples // 4)  # of what takes long to make up
-packed = records().map(pack) | tombstones().map(pack_tombstone)
+packed = records().map(lambda record: pack(record, HANDLE)) | tombstones().map(
+    lambda tombstone: pack_tombstone(tombstone, HANDLE)
+)
 
 # -- round trips ---------------------------------------------------------------------------------------------------
 
 
 @given(records())
 def test_a_record_comes_back_as_it_was(record: Record) -> None:
-    back = unpack(pack(record))
+    back = unpack(pack(record, HANDLE), HANDLE)
     assert back == record
     assert isinstance(back, Record)
     assert list(back.state) == list(record.state)
@@ -85,13 +88,13 @@ def test_a_record_comes_back_as_it_was(record: Record) -> None:
 
 @given(tombstones())
 def test_a_tombstone_comes_back_as_it_was(tombstone: Tombstone) -> None:
-    assert unpack(pack_tombstone(tombstone)) == tombstone
+    assert unpack(pack_tombstone(tombstone, HANDLE), HANDLE) == tombstone
 
 
 @few
 @given(packed)
 def test_revision_and_times_are_read_at_their_places_without_reading_the_rest(data: bytes) -> None:
-    whole = unpack(data)
+    whole = unpack(data, HANDLE)
     assert revision_of(data) == data[REVISION] == whole.revision
     assert expires_ms_of(data) == whole.expires_ms
 
@@ -99,12 +102,14 @@ def test_revision_and_times_are_read_at_their_places_without_reading_the_rest(da
 @few
 @given(records(), moments_ms, moments_ms)
 def test_times_are_moved_and_all_else_stays(record: Record, extended_ms: int, expires_ms: int) -> None:
-    moved = unpack(move_times(pack(record), extended_ms, expires_ms))
+    moved = unpack(move_times(pack(record, HANDLE), extended_ms, expires_ms), HANDLE)
     assert moved == msgspec.structs.replace(record, extended_ms=extended_ms, expires_ms=expires_ms)
 
 
 def test_an_owner_without_letters_is_an_owner_all_the_same() -> None:
-    assert unpack(pack(Record(owner="", revisions=(b"revision",)))) == Record(owner="", revisions=(b"revision",))
+    assert unpack(pack(Record(owner="", revisions=(b"revision",)), HANDLE), HANDLE) == Record(
+        owner="", revisions=(b"revision",)
+    )
 
 
 # -- the layout, pinned: what was stored yesterday must be read tomorrow -------------------------------------------
@@ -124,7 +129,7 @@ RECORD = Record(
     end_ms=NOW_MS + 86_400_000,
 )
 # In the order of record.py: format, kind, revision; three older ones; extended, expires, created; idle, end, deadline;
-# flags, lengths of the owner and the client; what follows.
+# flags, lengths of the owner and the client, handle; what follows.
 LAYOUTS: list[tuple[Record | Tombstone, str]] = [
     (
         RECORD,
@@ -133,7 +138,7 @@ LAYOUTS: list[tuple[Record | Tombstone, str]] = [
         4242424242424242 4343434343434343 4444444444444444
         0000019b76daa87b 0000019b771196fb 0000019b76daa879
         000000000036ee80 0000019b7c01047b 0000019c167fcc00
-        0f 0005 000f
+        0f 0005 000f 0123456789abcdef
         c3bc6e616c 6375726c2c203139322e302e322e37 82 a463617274 c405 91a3746561 a16e c401 05
         """,
     ),
@@ -144,7 +149,7 @@ LAYOUTS: list[tuple[Record | Tombstone, str]] = [
         0000000000000000 0000000000000000 0000000000000000
         0000000000000002 0000000000000003 0000000000000001
         0000000000000000 0000000000000000 0000000000000000
-        00 0000 0000
+        00 0000 0000 0123456789abcdef
         80
         """,
     ),
@@ -156,14 +161,14 @@ LAYOUTS: list[tuple[Record | Tombstone, str]] = [
             0000000000000000 0000000000000000 0000000000000000
             0000000000000000 0000019b76daa87b 0000000000000000
             0000000000000000 0000000000000000 0000000000000000
-            00 0000 0000
+            00 0000 0000 0123456789abcdef
             {successor or ""}
             """,
         )
         for kind, code, successor in (
             ("ended", "01", None),
             ("emptied", "02", None),
-            ("renewed", "03", "0123456789abcdef" * 4),
+            ("renewed", "03", "76543210fedcba98" * 4),
         )
     ),
 ]
@@ -172,7 +177,7 @@ LAYOUTS: list[tuple[Record | Tombstone, str]] = [
 @few
 @given(records())
 def test_the_owner_can_be_read_from_the_bytes_alone(record: Record) -> None:
-    assert owner_in(pack(record)) == record.owner
+    assert owner_in(pack(record, HANDLE)) == record.owner
 
 
 @pytest.mark.parametrize("data", [b"", b"\x01", b"\x01\x00" + b"\xff" * 90, b"pickle"])
@@ -182,35 +187,35 @@ def test_bytes_that_are_no_record_have_no_owner_worth_an_error(data: bytes) -> N
 
 @pytest.mark.parametrize(("what", "layout"), LAYOUTS, ids=["record", "bare record", "ended", "emptied", "renewed"])
 def test_the_layout_is_what_it_has_always_been(what: Record | Tombstone, layout: str) -> None:
-    data = pack(what) if isinstance(what, Record) else pack_tombstone(what)
+    data = pack(what, HANDLE) if isinstance(what, Record) else pack_tombstone(what, HANDLE)
     assert data.hex() == bytes.fromhex(layout).hex()
-    assert unpack(bytes.fromhex(layout)) == what
+    assert unpack(bytes.fromhex(layout), HANDLE) == what
 
 
 # -- bytes that are not ours ---------------------------------------------------------------------------------------
 
 
 @few
-@given(records().map(pack), st.data())
+@given(records().map(lambda record: pack(record, HANDLE)), st.data())
 def test_a_record_that_is_cut_off_is_corrupt(data: bytes, draw: st.DataObject) -> None:
     with pytest.raises(SessionCorrupt) as caught:
-        unpack(data[: draw.draw(st.integers(0, len(data) - 1))])
+        unpack(data[: draw.draw(st.integers(0, len(data) - 1))], HANDLE)
     assert caught.value.newer is False
 
 
 @few
-@given(tombstones().map(pack_tombstone), st.data())
+@given(tombstones().map(lambda tombstone: pack_tombstone(tombstone, HANDLE)), st.data())
 def test_a_tombstone_of_any_other_length_is_corrupt(data: bytes, draw: st.DataObject) -> None:
     for wrong in (data[: draw.draw(st.integers(0, len(data) - 1))], data + b"\x00"):
         with pytest.raises(SessionCorrupt):
-            unpack(wrong)
+            unpack(wrong, HANDLE)
 
 
 @few
-@given(records().map(pack), st.binary(min_size=1))
+@given(records().map(lambda record: pack(record, HANDLE)), st.binary(min_size=1))
 def test_a_record_with_more_behind_it_is_corrupt(data: bytes, more: bytes) -> None:
     with pytest.raises(SessionCorrupt):
-        unpack(data + more)
+        unpack(data + more, HANDLE)
 
 
 @few
@@ -228,7 +233,7 @@ def test_any_bytes_are_read_or_corrupt(data: bytes) -> None:
 
 def read_or_corrupt(data: bytes) -> None:
     try:
-        found: object = unpack(data)
+        found: object = unpack(data, HANDLE)
     except SessionCorrupt as error:
         found = error
     if isinstance(found, SessionCorrupt):
@@ -241,8 +246,8 @@ def read_or_corrupt(data: bytes) -> None:
     ("data", "newer"),
     [
         (b"", False),
-        (bytes([0]) + pack(RECORD)[1:], False),
-        (bytes([FORMAT + 1]) + pack(RECORD)[1:], True),
+        (bytes([0]) + pack(RECORD, HANDLE)[1:], False),
+        (bytes([FORMAT + 1]) + pack(RECORD, HANDLE)[1:], True),
         (b"\x1f", True),
         (json.dumps({"user": 1}).encode(), False),
         (msgspec.msgpack.encode({"user": 1}), False),
@@ -251,15 +256,15 @@ def read_or_corrupt(data: bytes) -> None:
 )
 def test_a_later_format_is_told_from_what_is_none_of_ours(data: bytes, newer: bool) -> None:
     with pytest.raises(SessionCorrupt) as caught:
-        unpack(data)
+        unpack(data, HANDLE)
     assert caught.value.newer is newer
     assert expires_ms_of(data) is None
 
 
 def test_a_message_about_corrupt_bytes_quotes_none_of_them() -> None:
-    for data in (b'{"password": "tops3cret"}', pack(RECORD)[:-1] + b"tops3cret"):
+    for data in (b'{"password": "tops3cret"}', pack(RECORD, HANDLE)[:-1] + b"tops3cret"):
         with pytest.raises(SessionCorrupt) as caught:
-            unpack(data)
+            unpack(data, HANDLE)
         assert "tops3cret" not in str(caught.value)
 
 
@@ -303,7 +308,7 @@ def test_times_are_aware_and_to_the_millisecond() -> None:
 
 def test_a_lifetime_beyond_the_last_year_does_not_keep_the_end_from_being_read() -> None:
     record = Record().written(NOW_MS, timedelta.max)
-    assert unpack(pack(record)) == record
+    assert unpack(pack(record, HANDLE), HANDLE) == record
     assert record.expires_at > to_datetime(NOW_MS)
 
 

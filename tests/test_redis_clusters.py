@@ -24,8 +24,8 @@ from redis_clusters import PASSWORD, SENTINEL_PASSWORD, RedisCluster, SentinelTr
 from flask_sessionstore import ConfigurationError, Record, SessionGone, SessionKey, StoreUnavailable
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.redis import RedisStore
-from flask_sessionstore.stores.redis_clients import Cluster
-from flask_sessionstore.stores.redis_urls import CONNECT_TIMEOUT, SENTINEL_TIMEOUT, TIMEOUT
+from flask_sessionstore.stores.redis_clients import CONNECT_TIMEOUT, TIMEOUT, Cluster
+from flask_sessionstore.stores.redis_urls import SENTINEL_TIMEOUT
 from flask_sessionstore.testing import StoreContract
 
 pytestmark = pytest.mark.redis

@@ -54,10 +54,10 @@ def test_what_is_sealed_opens_as_it_was(record: Record) -> None:
     key = SessionKey.generate()
     data = seal(record, key)
     assert is_sealed(data)
-    assert unseal(data, key) == unseal(pack(record), key) == unpack(pack(record))
-    closed = unpack(data)
+    assert unseal(data, key) == unseal(pack(record, key.handle), key) == unpack(pack(record, key.handle), key.handle)
+    closed = unpack(data, key.handle)
     assert isinstance(closed, Record)
-    assert closed == msgspec.structs.replace(unpack(pack(record)), state={}, sealed=True)
+    assert closed == msgspec.structs.replace(unpack(pack(record, key.handle), key.handle), state={}, sealed=True)
 
 
 @given(records())
@@ -94,8 +94,8 @@ def test_a_sealed_record_opens_with_a_library_alone() -> None:
     head, nonce, sealed = SEALED[:head_size], SEALED[head_size : head_size + 12], SEALED[head_size + 12 :]
     authenticated = KEY.handle.encode() + head[: TIMES.start] + head[TIMES.stop :]
     state = AESGCM(derived).decrypt(nonce, sealed, authenticated)
-    assert pack(RECORD).endswith(state)
-    assert len(state) == len(pack(RECORD)) - head_size
+    assert pack(RECORD, KEY.handle).endswith(state)
+    assert len(state) == len(pack(RECORD, KEY.handle)) - head_size
 
 
 @pytest.mark.parametrize("place", range(len(SEALED)))
@@ -111,7 +111,7 @@ def test_a_changed_byte_is_noticed(place: int) -> None:
         elif TIMES.start <= place < TIMES.stop:
             moved = unseal(changed, KEY)
             assert isinstance(moved, Record)
-            assert pack(moved)[TIMES] == changed[TIMES]
+            assert pack(moved, KEY.handle)[TIMES] == changed[TIMES]
         elif is_sealed(changed):
             with pytest.raises(SessionCorrupt):
                 unseal(changed, KEY)
@@ -145,7 +145,7 @@ def test_a_mark_that_was_taken_off_opens_nothing() -> None:
     """What is behind it is no state then."""
     flags = SEALED[82] & ~16
     with pytest.raises(SessionCorrupt):
-        unpack(SEALED[:82] + bytes([flags]) + SEALED[83:])
+        unpack(SEALED[:82] + bytes([flags]) + SEALED[83:], KEY.handle)
 
 
 # -- stores --------------------------------------------------------------------------------------------------------
@@ -388,4 +388,4 @@ def test_no_tombstone_is_taken_for_a_sealed_record() -> None:
     store = MemoryStore()
     for kind, successor in itertools.product(("ended", "emptied"), (None,)):
         tombstone = store._tombstone(kind, successor)
-        assert not is_sealed(pack_tombstone(tombstone))
+        assert not is_sealed(pack_tombstone(tombstone, KEY.handle))

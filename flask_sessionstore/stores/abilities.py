@@ -74,7 +74,7 @@ def has_left(entry: Entry, owner: str, now: float) -> bool:
     if entry.data is None:
         return entry.filed_ms + to_ms(TOMBSTONE_TIME) <= now_ms
     try:
-        found = unpack(entry.data)
+        found = unpack(entry.data, entry.handle)
     except SessionCorrupt:
         return False
     # Who extends it may have a clock that is behind, or have asked before its end.

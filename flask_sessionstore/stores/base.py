@@ -12,10 +12,8 @@ The law, for all stores:
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import typing as t
-import weakref
 from abc import ABC, abstractmethod
 from datetime import timedelta
 
@@ -63,8 +61,8 @@ class SessionStore(ABC):
     #: What a cookie's text is parsed as.
     key_class: t.ClassVar[type[SessionKey]] = SessionKey
 
-    #: The clock: seconds since 1970. Tests set their own.
-    clock: t.Callable[[], float] = time.time
+    #: A clock of a test's own, which gives seconds since 1970; None: the system's.
+    clock: t.Callable[[], float] | None = None
 
     @classmethod
     def from_url(cls, url: str, **options: t.Any) -> t.Self:
@@ -77,7 +75,7 @@ class SessionStore(ABC):
 
     def now(self) -> float:
         """The present, in seconds since 1970."""
-        return self.clock()
+        return time.time() if self.clock is None else self.clock()
 
     @abstractmethod
     def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
@@ -159,7 +157,6 @@ class ServerSideStore(SessionStore):
 
     def __init__(self, *, prefix: str = "session:") -> None:
         self.prefix = prefix
-        _stores.add(self)
 
     # -- the four primitives ---------------------------------------------------------------------------------------
 
@@ -183,9 +180,6 @@ class ServerSideStore(SessionStore):
     @abstractmethod
     def drop(self, handle: str) -> None:
         """Remove what is under ``handle``; nothing there is no error. Needs no room."""
-
-    def after_fork(self) -> None:
-        """Called in a child process: leave the parent's connections and locks alone, and make new ones."""
 
     def risks(self) -> list[str]:
         return self.exposures()
@@ -215,7 +209,7 @@ class ServerSideStore(SessionStore):
         handle = key.handle
         for _ in range(_MAX_LOSSES):
             data = self.read(handle)
-            found = self._open(data, key)
+            found = self._open(data, handle, key)
             if data is None or not isinstance(found, Record):
                 raise SessionGone("the session ended", kind=getattr(found, "kind", None))
             record = found.extended(self._now_ms(), ttl)
@@ -277,7 +271,7 @@ class ServerSideStore(SessionStore):
         """Under which names a session that was renewed has gone on."""
         for _ in range(_MAX_SUCCESSORS):
             try:
-                found = self._open(self.read(handle))
+                found = self._open(self.read(handle), handle)
             except SessionCorrupt:
                 return
             if not isinstance(found, Tombstone) or found.successor is None:
@@ -290,7 +284,7 @@ class ServerSideStore(SessionStore):
 
         :raises SessionCorrupt: if the bytes there are no record.
         """
-        found = self._open(self.read(handle))
+        found = self._open(self.read(handle), handle)
         if not isinstance(found, Record):
             return None
         return SessionInfo.of(handle, found)
@@ -300,7 +294,7 @@ class ServerSideStore(SessionStore):
 
         :return: False if the name is taken.
         """
-        return self.add(handle, pack_tombstone(self._tombstone("ended")), TOMBSTONE_TIME)
+        return self.add(handle, pack_tombstone(self._tombstone("ended"), handle), TOMBSTONE_TIME)
 
     # -- how ------------------------------------------------------------------------------------------------------
 
@@ -309,21 +303,23 @@ class ServerSideStore(SessionStore):
 
     def _pack(self, key: SessionKey, record: Record) -> bytes:
         """The bytes to be stored under ``key``. Here, and in :meth:`_open`, records are sealed and opened."""
-        return seal(record, key) if self.seal else pack(record)
+        return seal(record, key) if self.seal else pack(record, key.handle)
 
-    def _open(self, data: bytes | None, key: SessionKey | None = None) -> Record | Tombstone | None:
-        """What the bytes say; None if they have expired. A sealed state is opened with ``key``, or left out."""
+    def _open(self, data: bytes | None, handle: str, key: SessionKey | None = None) -> Record | Tombstone | None:
+        """What the bytes under ``handle`` say; None if they have expired. A sealed state is opened with ``key``, or
+        left out.
+        """
         if data is None or has_expired(data, self.now()):  # as engines say it, damaged or not
             return None
         if self.seal == "required" and key is not None and not (is_sealed(data) or is_tombstone(data)):
             raise SessionCorrupt("the store holds a session that is not sealed, as SESSION_SEAL demands")
-        found = unpack(data) if key is None else unseal(data, key)
+        found = unpack(data, handle) if key is None else unseal(data, key)
         # Of a sealed record, that end can be moved in the store; its fixed end cannot.
         over = isinstance(found, Record) and 0 < found.end_ms <= self._now_ms()
         return None if over else found
 
     def _find(self, key: SessionKey) -> Record | Tombstone | None:
-        return self._open(self.read(key.handle), key)
+        return self._open(self.read(key.handle), key.handle, key)
 
     def _add(self, record: Record) -> SessionKey:
         """Keep a stamped record under a new key."""
@@ -360,7 +356,7 @@ class ServerSideStore(SessionStore):
     def _bury(self, handle: str, tombstone: Tombstone, replaces: bytes | None) -> bool:
         """Leave a tombstone in the place of a record. An end never waits for room."""
         try:
-            return self.swap(handle, pack_tombstone(tombstone), TOMBSTONE_TIME, replaces=replaces)
+            return self.swap(handle, pack_tombstone(tombstone, handle), TOMBSTONE_TIME, replaces=replaces)
         except StoreFull:
             if replaces is not None and self._endable(handle)[1] != replaces:
                 return False  # the engine refused before it compared
@@ -400,7 +396,7 @@ class ServerSideStore(SessionStore):
     def _endable(self, handle: str) -> tuple[Record | Tombstone | None, bytes | None]:
         """What stands under ``handle``, and the revision to replace in ending it; what is no record ends as any."""
         try:
-            found = self._open(self.read(handle))
+            found = self._open(self.read(handle), handle)
         except SessionCorrupt:
             return Record(), None
         return found, found.revision if found else None
@@ -414,15 +410,3 @@ def has_expired(data: bytes, now: float) -> bool:
 
 def _too_busy() -> StoreUnavailable:
     return StoreUnavailable("the session store changes faster than it can be written; try again")
-
-
-_stores: weakref.WeakSet[ServerSideStore] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for store in list(_stores):
-        store.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -79,12 +79,12 @@ class CachingStore(ServerSideStore):
         lend(self, store)
 
     @property
-    def clock(self) -> t.Callable[[], float]:
+    def clock(self) -> t.Callable[[], float] | None:
         """The store's clock, for both."""
         return self.store.clock
 
     @clock.setter
-    def clock(self, clock: t.Callable[[], float]) -> None:
+    def clock(self, clock: t.Callable[[], float] | None) -> None:
         self.store.clock = clock
 
     # -- the four primitives: those of the store ------------------------------------------------------------------
@@ -165,7 +165,7 @@ class CachingStore(ServerSideStore):
 
     def _cached(self, key: SessionKey, seen: bytes) -> Record | Tombstone | None:
         """What the cache may tell a browser that has seen the revision which begins with ``seen``."""
-        found = self._read_entry(self.cache.read(key.handle), key)
+        found = self._read_entry(self.cache.read(key.handle), key.handle, key)
         if isinstance(found, Record) and not any(revision.startswith(seen) for revision in found.revisions):
             return None
         return found
@@ -178,7 +178,7 @@ class CachingStore(ServerSideStore):
         try:
             for _ in range(_MAX_LOSSES):
                 current = self.cache.read(handle)
-                if self._stays(current, entry) or self._put(handle, current, entry, ttl):
+                if self._stays(handle, current, entry) or self._put(handle, current, entry, ttl):
                     return
         except SessionTooLarge:
             logger.debug("a session of %s bytes is too large for the cache", len(data))
@@ -193,9 +193,9 @@ class CachingStore(ServerSideStore):
             return self.cache.add(handle, entry, ttl)
         return self.cache.swap(handle, entry, ttl, replaces=revision_of(current) or None)
 
-    def _stays(self, current: bytes | None, entry: bytes) -> bool:
+    def _stays(self, handle: str, current: bytes | None, entry: bytes) -> bool:
         """Whether ``current`` is later news than ``entry``."""
-        found = self._read_entry(current)
+        found = self._read_entry(current, handle)
         if current is None or found is None or isinstance(found, Tombstone):
             return found is not None
         if is_tombstone(entry):
@@ -208,21 +208,22 @@ class CachingStore(ServerSideStore):
     def _forget(self, handle: str) -> None:
         """Drop a cached record; a tombstone stays."""
         entry = self.cache.read(handle)
-        if entry is not None and not isinstance(self._read_entry(entry), Tombstone):
+        if entry is not None and not isinstance(self._read_entry(entry, handle), Tombstone):
             self.cache.drop(handle)
 
-    def _read_entry(self, entry: bytes | None, key: SessionKey | None = None) -> Record | Tombstone | None:
+    def _read_entry(self, entry: bytes | None, handle: str, key: SessionKey | None = None) -> Record | Tombstone | None:
         """What the cache's bytes say; None if they are too old, from the future (a clock was set), or damaged."""
         if entry is None:
             return None
         try:
             if is_tombstone(entry):
-                return self._open(entry)
+                return self._open(entry, handle)
             now_ms = self._now_ms()
             began_ms = int.from_bytes(entry[TIMES][:8], "big")
             if not began_ms <= now_ms < began_ms + to_ms(self.max_age):
                 return None
-            return self._open(entry[: TIMES.start] + entry[-_TIMES_SIZE:] + entry[TIMES.stop : -_TIMES_SIZE], key)
+            data = entry[: TIMES.start] + entry[-_TIMES_SIZE:] + entry[TIMES.stop : -_TIMES_SIZE]
+            return self._open(data, handle, key)
         except SessionCorrupt:
             return None
 

@@ -87,13 +87,13 @@ class CookieStore(SessionStore):
 
 
 def _pack(record: Record) -> str:
-    return base64_encode(zlib.compress(pack(record))).decode()
+    return base64_encode(zlib.compress(pack(record, None))).decode()
 
 
 def _unpack(text: str) -> Record:
     try:
         unpacker = zlib.decompressobj()
-        record = unpack(unpacker.decompress(base64_decode(text), _MAX_UNPACKED))
+        record = unpack(unpacker.decompress(base64_decode(text), _MAX_UNPACKED), None)
     except (BadData, zlib.error) as error:
         raise SessionCorrupt("the cookie holds no session record", newer=False) from error
     if isinstance(record, Tombstone):

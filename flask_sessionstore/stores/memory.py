@@ -10,6 +10,7 @@ from datetime import timedelta
 from ..errors import ConfigurationError, SessionTooLarge
 from ..record import owner_in, revision_of
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired
+from .pool import PerProcess
 
 # What an entry costs beside its bytes: the handle, the dictionary's slot, the objects' heads.
 _OVERHEAD = 300
@@ -31,7 +32,7 @@ class MemoryStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         self._entries: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
         self._owned: dict[str, dict[str, None]] = {}  # the handles of each owner, in order
-        self._lock = threading.Lock()
+        self._locks = PerProcess(threading.Lock)  # in a child, another thread of the parent may hold the parent's
 
     @classmethod
     def from_url(cls, url: str, **options: t.Any) -> t.Self:
@@ -90,8 +91,9 @@ class MemoryStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         )
         return [risk]
 
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()  # another thread of the parent may have held it
+    @property
+    def _lock(self) -> threading.Lock:
+        return self._locks.get()
 
     def _current(self, handle: str) -> bytes | None:
         data = self._entries.get(handle)

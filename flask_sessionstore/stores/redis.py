@@ -21,16 +21,31 @@ import redis
 
 from ..errors import ConfigurationError, SessionCorrupt, SessionGone, StoreFull, StoreUnavailable
 from ..key import SessionKey
-from ..record import FORMAT, HEADER_SIZE, TOMBSTONE_TIME, Record, Tombstone, pack_tombstone, to_ms, unpack
+from ..record import (
+    FORMAT,
+    HEADER_SIZE,
+    TOMBSTONE_TIME,
+    Record,
+    Tombstone,
+    is_of_another,
+    pack_tombstone,
+    to_ms,
+    unpack,
+)
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, has_left
+from .pool import NoneFree
 from .redis_clients import (
+    Accept,
     Cluster,
     Server,
+    check_client,
+    execute_command,
     execute_commands,
     execute_each,
     hosts_in_clear_text,
     primaries,
     read_each,
+    without_secrets,
 )
 from .redis_urls import connect
 from .surroundings import clear_text
@@ -145,10 +160,14 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     :raises ConfigurationError: if the client decodes its replies: records are bytes; if it cannot wait for replicas.
     """
 
+    # Until the server says that it runs no scripts by their digests.
+    _knows_digests = True
+
     def __init__(
         self, client: Client, *, prefix: str = "session:", wait_replicas: int = 0, wait_timeout: float = 1.0
     ) -> None:
         super().__init__(prefix=prefix)
+        check_client(client)
         encoder = getattr(client, "get_encoder", lambda: None)()
         if getattr(encoder, "decode_responses", False):
             raise ConfigurationError(
@@ -172,8 +191,8 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         ``redis+cluster://[[user]:password@]host[:port],host...``; these two with ``rediss`` (TLS); all with ``valkey``.
         redis-py's own URL arguments may follow (``?socket_timeout=5``).
 
-        Each thread keeps one connection (to each node of a cluster). One that was lost is made again once, to whatever
-        is the primary by then.
+        ``?max_connections=`` says how many there may be at once in one process (to each node of a cluster): 64. A
+        connection that was lost is made again once, to whatever is the primary by then.
 
         :raises ConfigurationError: if the URL names no server, or something else in it cannot be used.
         """
@@ -181,7 +200,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
             client = connect(url)
         except ConfigurationError:
             raise
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, redis.exceptions.RedisError) as error:
             # A ValueError may quote the part of the URL that it is about, and that may be the password.
             why = str(error) if isinstance(error, TypeError) else "percent-encode what is special in a password"
             raise ConfigurationError(f"SESSION_STORE: redis-py refuses the URL ({why})", key="SESSION_STORE") from None
@@ -191,17 +210,16 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
 
     def read(self, handle: str) -> bytes | None:
         try:
-            return t.cast("bytes | None", self._call("GET", self.prefix + handle))
+            return t.cast("bytes | None", self._call("GET", self.prefix + handle, accept=_of(handle)))
         except _WrongType:
             return b""  # which is no record either
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
-        return bool(self._call("SET", self.prefix + handle, data, "PX", to_ms(ttl), "NX"))
+        return bool(self._call("SET", self.prefix + handle, data, "PX", to_ms(ttl), "NX", accept=_is_status))
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
-        return bool(
-            self._run(_SWAP, self.prefix + handle, replaces or b"", data, to_ms(ttl), self._now_ms(), kind=data[1])
-        )
+        arguments = (replaces or b"", data, to_ms(ttl), self._now_ms())
+        return bool(self._run(_SWAP, self.prefix + handle, *arguments, kind=data[1], accept=_is_number))
 
     def drop(self, handle: str) -> None:
         self._call("DEL", self.prefix + handle, kind=_ENDED)
@@ -245,8 +263,9 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
 
     def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
         now_ms = self._now_ms()
-        data = self._run(_EXTEND, self.prefix + key.handle, b"" if ttl is None else to_ms(ttl), now_ms)
-        found = self._open(data, key)
+        idle = b"" if ttl is None else to_ms(ttl)
+        data = self._run(_EXTEND, self.prefix + key.handle, idle, now_ms, accept=_of(key.handle))
+        found = self._open(data, key.handle, key)
         if not isinstance(found, Record):
             raise SessionGone("the session ended", kind=found.kind if found else None)
         return key, found.extended(now_ms, ttl)
@@ -259,10 +278,11 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         super().delete(key, replaces=replaces, emptied=emptied)
 
     def _end_at_once(self, handle: str, kind: str) -> None:
-        name, tombstone = self.prefix + handle, pack_tombstone(self._tombstone(kind))
-        data = self._run(_END, name, tombstone, to_ms(TOMBSTONE_TIME), self._now_ms(), kind=_ENDED)
+        name, tombstone = self.prefix + handle, pack_tombstone(self._tombstone(kind), handle)
+        arguments = (tombstone, to_ms(TOMBSTONE_TIME), self._now_ms())
+        data = self._run(_END, name, *arguments, kind=_ENDED, accept=_of(handle))
         try:
-            found = None if data is None else unpack(data)
+            found = None if data is None else unpack(data, handle)
         except SessionCorrupt:  # what looks like a tombstone and is none ends as any record
             self._end(handle, kind=kind)
             return
@@ -291,10 +311,6 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
             return str(reply.get("maxmemory_policy", _KEEPS))
         found = re.search(rb"^maxmemory_policy:(\S+)", reply, re.MULTILINE)
         return found[1].decode() if found else _KEEPS
-
-    def after_fork(self) -> None:
-        if isinstance(self.client, (Server, Cluster)):
-            self.client.forget()
 
     # -- how ------------------------------------------------------------------------------------------------------
 
@@ -343,40 +359,36 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
                 if not int(cursor):
                     break
 
-    def _run(self, script: str, name: str | bytes, *args: t.Any, kind: int = 0) -> t.Any:
+    def _run(self, script: str, name: str | bytes, *args: t.Any, kind: int = 0, accept: Accept | None = None) -> t.Any:
         """Run a script by its digest; by its text where the server does not know it (yet, or after a restart)."""
-        try:
-            return self._call("EVALSHA", _DIGESTS[script], 1, name, *args, kind=kind)
-        except StoreUnavailable as error:
-            if not isinstance(error.__cause__, redis.exceptions.NoScriptError):
-                raise
-        return self._call("EVAL", script, 1, name, *args, kind=kind)
+        if self._knows_digests:
+            try:
+                return self._call("EVALSHA", _DIGESTS[script], 1, name, *args, kind=kind, accept=accept)
+            except StoreUnavailable as error:
+                if _is_unknown(error.__cause__):
+                    self._knows_digests = False  # nor will it learn them
+                elif not isinstance(error.__cause__, redis.exceptions.NoScriptError):
+                    raise
+        return self._call("EVAL", script, 1, name, *args, kind=kind, accept=accept)
 
-    def _call(self, *command: t.Any, kind: int = 0) -> t.Any:
+    def _call(self, *command: t.Any, kind: int = 0, accept: Accept | None = None) -> t.Any:
         """Send one command, return its reply.
 
         :param kind: of the tombstone that the command leaves; 0: none.
+        :param accept: whether a reply can be the one to this command.
         """
         if kind and self.wait_replicas:
             return self._translated(self._call_and_wait, command, kind)
-        return self._translated(self.client.execute_command, *command)
+        return self._translated(execute_command, self.client, *command, accept=accept)
 
-    def _translated(self, ask: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
+    def _translated(self, ask: t.Callable[..., t.Any], *args: t.Any, **options: t.Any) -> t.Any:
         """The one place where redis-py's exceptions are translated."""
         try:
-            return ask(*args)
-        except redis.exceptions.OutOfMemoryError as error:
-            raise StoreFull("Redis has no memory left") from error
-        except redis.exceptions.ResponseError as error:
-            if "OOM " in str(error):  # from within a script
-                raise StoreFull("Redis has no memory left") from error
-            if str(error).startswith("WRONGTYPE"):
-                raise _WrongType("Redis holds something else under a name of ours") from error
-            raise StoreUnavailable("Redis refused a command") from error
-        except redis.exceptions.TimeoutError as error:
-            raise StoreUnavailable("Redis did not answer in time") from error
-        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
-            raise StoreUnavailable("Redis cannot be reached") from error
+            return ask(*args, **options)
+        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError, NoneFree) as error:
+            found = error
+        # Outside, lest the words that were kept back are in the context of this exception.
+        raise _translation(found) from without_secrets(found, self.client)
 
     def _call_and_wait(self, command: tuple[t.Any, ...], kind: int) -> t.Any:
         """Leave a tombstone, and have the replicas confirm it.
@@ -392,6 +404,42 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
             raise StoreUnavailable("the session has ended, but too few replicas confirm it: a failover may undo it")
         logger.warning("too few replicas confirm the renewal of a session: a failover may undo it")
         return reply
+
+
+def _translation(error: Exception) -> StoreUnavailable:
+    if isinstance(error, redis.exceptions.OutOfMemoryError) or (
+        isinstance(error, redis.exceptions.ResponseError) and "OOM " in str(error)  # from within a script
+    ):
+        return StoreFull("Redis has no memory left")
+    if isinstance(error, redis.exceptions.ResponseError):
+        if str(error).startswith("WRONGTYPE"):
+            return _WrongType("Redis holds something else under a name of ours")
+        return StoreUnavailable("Redis refused a command")
+    if isinstance(error, redis.exceptions.TimeoutError):
+        return StoreUnavailable("Redis did not answer in time")
+    if isinstance(error, NoneFree):
+        return StoreUnavailable("all connections to Redis were in use for too long: see max_connections")
+    return StoreUnavailable("Redis cannot be reached")
+
+
+def _is_unknown(error: BaseException | None) -> bool:
+    """Whether a server, or a proxy, has no such command, or lets nobody use it."""
+    text = str(error).lower()
+    return isinstance(error, redis.exceptions.ResponseError) and ("unknown command" in text or "noperm" in text)
+
+
+def _of(handle: str) -> Accept:
+    """For replies that are a record, or nothing."""
+    return lambda reply: reply is None or (isinstance(reply, bytes) and not is_of_another(reply, handle))
+
+
+def _is_status(reply: object) -> bool:
+    """For replies that say whether it was done. (redis-py makes a bool of them.)"""
+    return reply in (None, True, b"OK")
+
+
+def _is_number(reply: object) -> bool:
+    return isinstance(reply, int)
 
 
 def _eviction_risk(policy: str) -> str | None:

@@ -1,120 +1,129 @@
 """Clients for RedisStore: of one server, of the primary that Sentinels name, of a cluster.
 
-They speak over redis-py's connections. Each thread keeps its own: to take one out of redis-py's pool for every command
-costs as much as the round trip. What is lost is found anew, once: a server that restarted, a primary that moved. What
-does not answer in time is not asked again, so that a request waits no longer than the time-outs.
+They speak over redis-py's connections, which are lent out by a pool of ours: redis-py's own costs as much as the round
+trip. What is lost is found anew, once: a server that restarted, a primary that moved. What does not answer in time is
+not asked again, so that a request waits no longer than the time-outs.
 """
 
 from __future__ import annotations
 
-import collections
-import contextlib
+import functools
+import inspect
 import re
-import threading
 import typing as t
-import weakref
 
 import redis
 from redis import exceptions
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.sentinel import SentinelConnectionPool
 
+from ..errors import ConfigurationError
+from .pool import MAX_CONNECTIONS, Pool
+
 Address = tuple[str, int]
 Command = tuple[t.Any, ...]
+#: Whether a reply can be the one to a command.
+Accept = t.Callable[[t.Any], bool]
+
+#: Seconds to wait for a connection, and for an answer, where the URL says nothing else.
+CONNECT_TIMEOUT, TIMEOUT = 1.0, 2.0
 
 # Error replies of a server that is the right one, and well.
 _ANSWERS = (exceptions.NoScriptError, exceptions.OutOfMemoryError)
 # redis-py 5 leaves the first word, later ones make it the exception's class.
 _REDIRECTION = re.compile(r"(?:(?:MOVED|ASK) )?\d+ (?P<host>\S*):(?P<port>\d+)")
 _REDIRECTIONS = 5
+# Where servers begin to repeat what they were sent: "unknown command `HELLO`, with args beginning with: `3` `AUTH` ..."
+_REPEATED = re.compile(r",? with args beginning with.*", re.DOTALL)
 
 
 class Server:
     """A client of one server: whichever the pool's connections lead to.
 
-    :param pool: makes connections; it holds none.
+    :param pool: says how connections are made; it holds none.
+    :param most: how many connections there may be at once in one process.
     """
 
-    def __init__(self, pool: redis.ConnectionPool) -> None:
+    def __init__(self, pool: redis.ConnectionPool, most: int = MAX_CONNECTIONS) -> None:
         #: As redis-py's own clients have it.
         self.connection_pool = pool
-        self._close: weakref.finalize[..., t.Any] | None = None
-        self.forget()
+        connect = functools.partial(_connect, pool)
+        self._pool: Pool[t.Any] = Pool(connect, _disconnect, most=most, patience=_patience(pool), is_sound=_is_sound)
 
-    def execute_command(self, *args: t.Any) -> t.Any:
-        """Send one command, return its reply."""
-        return self._send(_exchange, args)
+    def execute_command(self, *args: t.Any, accept: Accept | None = None) -> t.Any:
+        """Send one command, return its reply.
 
-    def execute_commands(self, *commands: Command) -> list[t.Any]:
-        """Send commands at once over one connection, return their replies; the first error among them is raised."""
-        return t.cast("list[t.Any]", self._send(_exchange_all, commands))
+        :param accept: whether a reply can be the one to this command. If not, it is asked for once more, on a new
+            connection; what that brings is returned, acceptable or not.
+        """
+        return self._send(_exchange, accept, args)
 
-    def forget(self) -> None:
-        """In a child process: the parent's connections are the parent's."""
-        if self._close is not None:
-            self._close.detach()
-        self._made: list[t.Any] = []
-        self._idle: collections.deque[t.Any] = collections.deque()
-        self._kept = threading.local()
-        # Not by __del__: they are parts of cycles, and the garbage collector may come upon an open socket first.
-        self._close = weakref.finalize(self, _disconnect, self._made)
+    def execute_commands(self, *commands: Command, accept: Accept | None = None) -> list[t.Any]:
+        """Send commands at once over one connection, return their replies; the first error among them is raised.
 
-    def _send(self, exchange: t.Callable[[t.Any, Command], t.Any], what: Command, *, again: bool = True) -> t.Any:
-        connection = self._connection()
-        connection.connect()  # nothing if it is; a Sentinel's asks for the primary first. In vain once is enough
+        :param accept: as of :meth:`execute_command`, for the last reply.
+        """
+        return t.cast("list[t.Any]", self._send(_exchange_all, accept, commands))
+
+    def _send(self, exchange: t.Callable[..., t.Any], accept: Accept | None, what: Command) -> t.Any:
         try:
-            return exchange(connection, what)
-        except _ANSWERS:
-            raise
-        except BaseException as error:
-            # A reply may be under way, which the next command would take for its own. And one that refuses, such as
-            # a primary that has become a replica, may not be the one to talk to any more.
-            connection.disconnect()
-            if not (again and isinstance(error, exceptions.ConnectionError)):
-                raise
-        # The server closes what is idle, and a restarted one knows no connections. Sending twice is safe: every write
-        # carries a revision by which a store recognises its own. (Over the same one: another may be lost as well.)
-        return self._send(exchange, what, again=False)
+            return self._pool.lend(exchange, accept, what)
+        except _CannotConnect:
+            raise  # in vain once is enough
+        except (exceptions.ConnectionError, exceptions.ReadOnlyError, _Unacceptable):
+            # The server closes what is idle, and a restarted one knows no connections; what was the primary may be a
+            # replica by now. Sending twice is safe: every write carries a revision by which a store knows its own.
+            self._pool.clear()  # the others are likely to be as bad
+        try:
+            return self._pool.lend(exchange, accept, what)
+        except _Unacceptable as answer:
+            return answer.reply
 
-    def _connection(self) -> t.Any:
-        lease = getattr(self._kept, "lease", None)
-        if lease is None:
-            lease = self._kept.lease = _Lease(self._idle, self._make)
-        return lease.connection
 
-    def _make(self) -> t.Any:
-        connection = self.connection_pool.make_connection()
-        self._made.append(connection)
+class _CannotConnect(exceptions.ConnectionError):
+    """No connection can be made."""
+
+
+class _Unacceptable(Exception):
+    """A reply that belongs to another command. Its connection is closed: all further ones would, too."""
+
+    def __init__(self, reply: t.Any) -> None:
+        super().__init__("a reply to another command")
+        self.reply = reply
+
+
+def _patience(pool: redis.ConnectionPool) -> float:
+    """How long to wait for a free connection, in seconds: as for an answer."""
+    return t.cast("float", pool.connection_kwargs.get("socket_timeout") or TIMEOUT)
+
+
+def _connect(pool: redis.ConnectionPool) -> t.Any:
+    connection = pool.connection_class(**pool.connection_kwargs)
+    try:
+        connection.connect()  # a Sentinel's asks for the primary first
         return connection
+    except exceptions.ConnectionError as error:
+        why = str(error)
+    raise _CannotConnect(why)  # outside: what a server repeats of a password would be its context
 
 
-class _Lease:
-    """A connection, left for others when its thread ends."""
-
-    def __init__(self, idle: collections.deque[t.Any], make: t.Callable[[], t.Any]) -> None:
-        self._idle = idle
-        try:
-            self.connection = idle.pop()
-        except IndexError:
-            self.connection = make()
-
-    def __del__(self) -> None:
-        if hasattr(self, "connection"):
-            self._idle.append(self.connection)
+def _disconnect(connection: t.Any) -> None:
+    connection.disconnect()
 
 
-def _disconnect(connections: list[t.Any]) -> None:
-    for connection in connections:
-        with contextlib.suppress(Exception):  # nobody could catch it
-            connection.disconnect()
+def _is_sound(error: BaseException) -> bool:
+    return isinstance(error, _ANSWERS)
 
 
-def _exchange(connection: t.Any, command: Command) -> t.Any:
+def _exchange(connection: t.Any, accept: Accept | None, command: Command) -> t.Any:
     connection.send_command(*command, check_health=False)
-    return connection.read_response()
+    reply = connection.read_response()
+    if accept is not None and not accept(reply):
+        raise _Unacceptable(reply)
+    return reply
 
 
-def _exchange_all(connection: t.Any, commands: Command) -> list[t.Any]:
+def _exchange_all(connection: t.Any, accept: Accept | None, commands: Command) -> list[t.Any]:
     connection.send_packed_command(connection.pack_commands(commands), check_health=False)
     replies, errors = [], []
     for _ in commands:
@@ -124,6 +133,8 @@ def _exchange_all(connection: t.Any, commands: Command) -> list[t.Any]:
             errors.append(error)
     if errors:
         raise errors[0]
+    if accept is not None and not accept(replies[-1]):
+        raise _Unacceptable(replies)
     return replies
 
 
@@ -134,29 +145,29 @@ class Cluster:
     queue behind that; old ones close connections that other threads are using, and forget nodes that failed for good.
 
     :param seeds: nodes to ask for the others.
-    :param make_pool: makes the pool for a node.
+    :param make_node: makes the client of a node.
     """
 
-    def __init__(self, seeds: t.Sequence[Address], make_pool: t.Callable[[Address], redis.ConnectionPool]) -> None:
-        self._seeds, self._make_pool = tuple(seeds), make_pool
+    def __init__(self, seeds: t.Sequence[Address], make_node: t.Callable[[Address], Server]) -> None:
+        self._seeds, self._make_node = tuple(seeds), make_node
         # Threads need no lock: each of these is replaced as a whole, but for nodes that join in one step.
         self._known = self._seeds  # in the order in which they are asked
         self._nodes: dict[Address, Server] = {}
         self._primaries: list[Address | None] = []  # by slot; empty: to be asked for
 
-    def execute_command(self, *args: t.Any) -> t.Any:
-        """Send one command, return its reply."""
-        return self.execute_commands(args)[0]
+    def execute_command(self, *args: t.Any, accept: Accept | None = None) -> t.Any:
+        """Send one command, return its reply; ``accept`` as of :meth:`Server.execute_command`."""
+        return self.execute_commands(args, accept=accept)[0]
 
-    def execute_commands(self, *commands: Command) -> list[t.Any]:
+    def execute_commands(self, *commands: Command, accept: Accept | None = None) -> list[t.Any]:
         """Send commands at once over one connection, to the primary of the first one's key."""
         slot = _slot(commands[0])
         address, asking = self._primary(slot), False
         for _ in range(_REDIRECTIONS):
             try:
                 if asking:
-                    return self._node(address).execute_commands(("ASKING",), *commands)[1:]
-                return self._node(address).execute_commands(*commands)
+                    return self._node(address).execute_commands(("ASKING",), *commands, accept=accept)[1:]
+                return self._node(address).execute_commands(*commands, accept=accept)
             except _ANSWERS:
                 raise
             except exceptions.ResponseError as error:
@@ -182,10 +193,6 @@ class Cluster:
         """Clients of all primaries that there are now."""
         return [self._node(address) for address in dict.fromkeys(self._ask()) if address is not None]
 
-    def forget(self) -> None:
-        """In a child process: the parent's connections are the parent's."""
-        self._nodes = {}
-
     def _execute_at(self, address: Address, commands: list[Command]) -> list[t.Any]:
         try:
             return self._node(address).execute_commands(*commands)
@@ -197,7 +204,7 @@ class Cluster:
             raise
 
     def _node(self, address: Address) -> Server:
-        return self._nodes.get(address) or self._nodes.setdefault(address, Server(self._make_pool(address)))
+        return self._nodes.get(address) or self._nodes.setdefault(address, self._make_node(address))
 
     def _primary(self, slot: int) -> Address:
         primaries = self._primaries or self._ask()
@@ -277,6 +284,55 @@ def _text(host: bytes | str | None) -> str:
 
 
 # -- any client ----------------------------------------------------------------------------------------------------
+
+
+def check_client(client: object) -> None:
+    """Refuse what is no client that this store can use.
+
+    :raises ConfigurationError: if it is a URL, a client for asyncio, or of another library than redis-py.
+    """
+    instead = None
+    if isinstance(client, (str, bytes)):
+        instead = "RedisStore takes a client: for a URL there is RedisStore.from_url"
+    elif type(client).__module__.partition(".")[0] == "valkey":
+        instead = "RedisStore takes redis-py's clients, not valkey-py's: they speak to Valkey as well"
+    elif not callable(execute := getattr(client, "execute_command", None)) or inspect.iscoroutinefunction(execute):
+        instead = f"RedisStore takes a synchronous client, such as redis.Redis, not {type(client).__qualname__}"
+    if instead is not None:
+        raise ConfigurationError(f'{instead}, or SESSION_STORE = "redis://..."', key="SESSION_STORE")
+
+
+def without_secrets(error: Exception, client: t.Any) -> Exception:
+    """An error without what a server repeats of a command: a password, or a session's data."""
+    text = str(error)
+    words = _REPEATED.split(text, maxsplit=1)[0]
+    if any(secret in words for secret in _passwords(client)):
+        words = "the server's words repeat the password, so they are not shown"
+    if words == text:
+        return error
+    return type(error)(words) if isinstance(error, exceptions.RedisError) else Exception(words)
+
+
+def _passwords(client: t.Any) -> list[str]:
+    settings = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
+    return [str(value) for name, value in settings.items() if "password" in name and value]
+
+
+def execute_command(client: t.Any, *args: t.Any, accept: Accept | None = None) -> t.Any:
+    """Send one command by any client; ``accept`` as of :meth:`Server.execute_command`."""
+    if isinstance(client, (Server, Cluster)):
+        return client.execute_command(*args, accept=accept)
+    reply = client.execute_command(*args)
+    if accept is None or accept(reply):
+        return reply
+    for server in primaries(client):
+        _close_idle(getattr(server, "connection_pool", None))
+    return client.execute_command(*args)
+
+
+def _close_idle(pool: object) -> None:
+    if isinstance(pool, redis.ConnectionPool) and not isinstance(pool, redis.BlockingConnectionPool):
+        pool.disconnect(inuse_connections=False)
 
 
 def execute_commands(client: t.Any, *commands: Command) -> list[t.Any]:

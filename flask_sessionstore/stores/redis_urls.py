@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import typing as t
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -13,10 +14,9 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from ..errors import ConfigurationError
-from .redis_clients import Address, Cluster, Server
+from .pool import MAX_CONNECTIONS
+from .redis_clients import CONNECT_TIMEOUT, TIMEOUT, Address, Cluster, Server
 
-#: Seconds to wait for a connection, and for an answer, where the URL says nothing else.
-CONNECT_TIMEOUT, TIMEOUT = 1.0, 2.0
 #: Seconds to wait for a Sentinel, both for a connection and for its answer, before the next one is asked.
 SENTINEL_TIMEOUT = 0.5
 
@@ -34,7 +34,7 @@ def connect(url: str) -> Server | Cluster:
         return _sentinel_client(base, parts)
     if kind == "cluster":
         return _cluster_client(base, parts)
-    return Server(_tried(_pool(f"{kind or base}:{url.partition(':')[2]}")))
+    return _server(_pool(f"{kind or base}:{url.partition(':')[2]}"))
 
 
 def _pool(url: str) -> redis.ConnectionPool:
@@ -52,9 +52,20 @@ def _settings() -> dict[str, t.Any]:
     return {
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": TIMEOUT,
-        "max_connections": 2**31,  # as many as there are threads
+        "max_connections": MAX_CONNECTIONS,
         "retry": Retry(NoBackoff(), 0),  # the clients' own are enough
+        # The older protocol, for it is all that is needed here, and the newer begins with HELLO, which not every server
+        # and proxy knows, some of which repeat the password in their error.
+        "protocol": 2,
+        **_NAMELESS,
     }
+
+
+# That a connection does not tell the server who made it: proxies such as twemproxy close it then.
+_PARAMETERS = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
+_NAMELESS: dict[str, None] = dict.fromkeys(
+    ("driver_info",) if "driver_info" in _PARAMETERS else ("lib_name", "lib_version")
+)
 
 
 def _cluster_client(base: str, parts: SplitResult) -> Cluster:
@@ -62,11 +73,11 @@ def _cluster_client(base: str, parts: SplitResult) -> Cluster:
         raise ConfigurationError("SESSION_STORE: a cluster has one database, 0", key="SESSION_STORE")
     seeds, settings = _hosts(base, parts, "redis+cluster://node1:6379,node2:6379")
 
-    def make_pool(address: Address) -> redis.ConnectionPool:
-        return redis.ConnectionPool(host=address[0], port=address[1], **settings)
+    def make_node(address: Address) -> Server:
+        return _server(redis.ConnectionPool(host=address[0], port=address[1], **settings))
 
-    _tried(make_pool(seeds[0]))
-    return Cluster(seeds, make_pool)
+    make_node(seeds[0])
+    return Cluster(seeds, make_node)
 
 
 def _sentinel_client(base: str, parts: SplitResult) -> Server:
@@ -92,7 +103,7 @@ def _sentinel_client(base: str, parts: SplitResult) -> Server:
         },
     )
     pool = SentinelConnectionPool(unquote(service), sentinel, ssl=secure, **settings)  # type: ignore[no-untyped-call]
-    return Server(_tried(pool))
+    return _server(pool)
 
 
 def _hosts(base: str, parts: SplitResult, example: str, port: int = 6379) -> tuple[list[Address], dict[str, t.Any]]:
@@ -110,10 +121,12 @@ def _hosts(base: str, parts: SplitResult, example: str, port: int = 6379) -> tup
     return addresses, settings
 
 
-def _tried(pool: redis.ConnectionPool) -> redis.ConnectionPool:
-    """This pool. (To make a connection connects to nothing, but refuses settings that it does not know.)"""
-    pool.make_connection()
-    return pool
+def _server(pool: redis.ConnectionPool) -> Server:
+    if pool.connection_kwargs.get("decode_responses"):
+        raise ConfigurationError("SESSION_STORE: records are bytes: leave decode_responses out", key="SESSION_STORE")
+    # To make a connection connects to nothing, but refuses settings that it does not know.
+    pool.connection_class(**pool.connection_kwargs)
+    return Server(pool, pool.max_connections)
 
 
 def _names_no(what: str, example: str) -> ConfigurationError:

@@ -46,9 +46,8 @@ def test_the_fuzzers_requests_have_a_session() -> None:
     seen: list[dict[str, object]] = []
     record = Record(state={"user": b"\xa3ann"}).written(requests.NOW * 1000, timedelta(hours=1))
     for seal in (False, True):
-        requests.respond(
-            requests.HEADER, lambda session: seen.append(dict(session)), requests.store_with(pack(record), seal)
-        )
+        store = requests.store_with(pack(record, requests.KEY.handle), seal)
+        requests.respond(requests.HEADER, lambda session: seen.append(dict(session)), store)
     assert seen == [{"user": "ann"}] * 2
 
 

@@ -50,15 +50,15 @@ def code_that_runs(path: Path) -> list[bytes]:
     return [*pickles, yaml.encode(), f"__import__('pathlib').Path({str(path)!r}).touch()".encode()]
 
 
-def header(clock: Clock) -> bytes:
+def header(clock: Clock, handle: str | None) -> bytes:
     """What precedes the state in a record that is alive."""
-    return pack(Record().written(int(clock() * 1000), HOUR))[:-1]
+    return pack(Record().written(int(clock() * 1000), HOUR), handle)[:-1]
 
 
-def hostile_records(clock: Clock, path: Path) -> list[bytes]:
-    """Bytes where a record belongs."""
-    good = pack(Record(state={"user": b"\x01"}, owner="ann").written(int(clock() * 1000), HOUR))
-    head = header(clock)
+def hostile_records(clock: Clock, path: Path, handle: str) -> list[bytes]:
+    """Bytes where the record under a handle belongs."""
+    good = pack(Record(state={"user": b"\x01"}, owner="ann").written(int(clock() * 1000), HOUR), handle)
+    head = header(clock, handle)
     deep = [b"\x91" * 50_000, b"\x81\xa1a" * 20_000, b"\xc7\xff\x01" * 10_000]
     states = [
         b"\x90",
@@ -135,7 +135,7 @@ def test_what_is_no_record_is_no_session_and_runs_nothing(
     touched = tmp_path / "touched"
     user = started(app, user="ann")
     handle = t.cast("str", user.asks(lambda: session.handle))
-    for data in hostile_records(clock, touched)[:: 1 if isinstance(server_store, MemoryStore) else 8]:
+    for data in hostile_records(clock, touched, handle)[:: 1 if isinstance(server_store, MemoryStore) else 8]:
         server_store.drop(handle)
         server_store.add(handle, data, HOUR)
         visitor = user.twin()
@@ -186,11 +186,11 @@ def test_so_does_every_store(server_store: ServerSideStore, clock: Clock, tmp_pa
 ENDS = {VERBS["delete"], VERBS["end"]}
 
 
-def damaged_tombstones(clock: Clock) -> list[bytes]:
+def damaged_tombstones(clock: Clock, handle: str) -> list[bytes]:
     """Bytes that begin as tombstones do."""
     expires_ms = int((clock() + 3600) * 1000)
     ended, renewed = (
-        pack_tombstone(Tombstone(kind=kind, revision=b"revision", expires_ms=expires_ms, successor=successor))
+        pack_tombstone(Tombstone(kind=kind, revision=b"revision", expires_ms=expires_ms, successor=successor), handle)
         for kind, successor in (("ended", None), ("renewed", "ab" * 32))
     )
     return [
@@ -211,7 +211,10 @@ def check_verbs(
     store.clock = clock
     key = store.save(NEW, HOUR)
     for verb in verbs:
-        for data in [*damaged_tombstones(clock), *hostile_records(clock, tmp_path / "touched")[::-every]]:
+        for data in [
+            *damaged_tombstones(clock, key.handle),
+            *hostile_records(clock, tmp_path / "touched", key.handle)[::-every],
+        ]:
             store.drop(key.handle)
             store.add(key.handle, data, HOUR)
             if verb in ENDS:
@@ -226,7 +229,7 @@ def test_damaged_bytes_whose_own_end_is_past_are_nothing(server_store: ServerSid
     """An engine that goes by that end replaces them by nothing; a log-out is not to wait for it to remove them."""
     server_store.clock = clock
     key = server_store.save(NEW, HOUR)
-    for data in damaged_tombstones(clock):
+    for data in damaged_tombstones(clock, key.handle):
         if len(data) < HEADER_SIZE:
             continue  # such an end is not believed
         server_store.drop(key.handle)
@@ -253,7 +256,7 @@ def test_it_hides_no_other_session_of_its_owner(server_store: ServerSideStore, c
     victim = started(app, _user_id="ann").asks(lambda: session.handle)
     sessions = app.extensions["sessionstore"]
     with app.app_context():
-        for data in hostile_records(clock, tmp_path / "touched")[::5]:
+        for data in hostile_records(clock, tmp_path / "touched", victim)[::5]:
             server_store.drop(victim)
             server_store.add(victim, data, HOUR)
             assert sound in [info.handle for info in sessions.find("ann")]
@@ -270,7 +273,7 @@ def test_what_is_no_value_is_absent_and_runs_nothing(clock: Clock, tmp_path: Pat
     for data in hostile_values(tmp_path / "touched"):
         record = Record(state={"bad": data, "good": b"\xa3tea", "_user_id": data}).written(int(clock() * 1000), HOUR)
         store.drop(handle)
-        store.add(handle, pack(record), HOUR)
+        store.add(handle, pack(record, handle), HOUR)
         assert user.does(read_all).status_code == 200
         assert user.asks(lambda: session.get("good")) == "tea"
     assert not (tmp_path / "touched").exists()
@@ -288,9 +291,10 @@ def test_nothing_takes_more_memory_than_its_size_allows(clock: Clock, tmp_path: 
         assert user.does(session_copy).status_code == 200
 
     values = hostile_values(tmp_path)
-    records = [pack(Record(state={"v": data}).written(int(clock() * 1000), HOUR)) for data in values]
+    records = [pack(Record(state={"v": data}).written(int(clock() * 1000), HOUR), handle) for data in values]
     many = b"\xdd\x00\x00\xff\xff" + b"\x80" * 0xFFFF
-    records += [pack(Record(state={"v": many}).written(int(clock() * 1000), HOUR)), *hostile_records(clock, tmp_path)]
+    records += [pack(Record(state={"v": many}).written(int(clock() * 1000), HOUR), handle)]
+    records += hostile_records(clock, tmp_path, handle)
     records = [data for data in records if len(data) > 200 or b"\xff" * 2 in data]
     with traced():
         for data in records:
@@ -303,7 +307,7 @@ def session_copy() -> None:
 
 def test_a_cookie_that_swells_is_cut_off(clock: Clock) -> None:
     """Only who has the secret can sign it; 4 KB may claim to hold 4 MB, and are unpacked to 1 MB at most."""
-    bomb = zlib.compress(header(clock) + b"\x81\xa1a\xc6\x00\x40\x00\x00" + bytes(4 << 20), 9)
+    bomb = zlib.compress(header(clock, None) + b"\x81\xa1a\xc6\x00\x40\x00\x00" + bytes(4 << 20), 9)
     assert len(bomb) < 6000
     store = CookieStore()
     store.clock = clock
