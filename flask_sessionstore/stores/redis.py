@@ -45,7 +45,7 @@ from .redis_clients import (
     hosts_in_clear_text,
     primaries,
     read_each,
-    without_secrets,
+    without_arguments,
 )
 from .redis_urls import connect
 from .surroundings import clear_text
@@ -388,7 +388,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError, NoneFree) as error:
             found = error
         # Outside, lest the words that were kept back are in the context of this exception.
-        raise _translation(found) from without_secrets(found, self.client)
+        raise _translation(found) from without_arguments(found, self.client)
 
     def _call_and_wait(self, command: tuple[t.Any, ...], kind: int) -> t.Any:
         """Leave a tombstone, and have the replicas confirm it.

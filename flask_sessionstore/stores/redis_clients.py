@@ -302,7 +302,7 @@ def check_client(client: object) -> None:
         raise ConfigurationError(f'{instead}, or SESSION_STORE = "redis://..."', key="SESSION_STORE")
 
 
-def without_secrets(error: Exception, client: t.Any) -> Exception:
+def without_arguments(error: Exception, client: t.Any) -> Exception:
     """An error without what a server repeats of a command: a password, or a session's data."""
     text = str(error)
     words = _REPEATED.split(text, maxsplit=1)[0]
