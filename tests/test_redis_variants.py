@@ -98,13 +98,13 @@ def test_a_command_that_may_not_be_run_by_its_digest_is_tried_so_once(
     store = t.cast("RedisStore", from_url(start_redis("redis7", **without("EVALSHA")).url))
     key = store.save(Record(state={"a": b"1"}), DAY)
     sent: list[str] = []
-    execute = store.client.execute_command
+    ask = store.client.ask
 
-    def noting(command: str, *args: t.Any, **options: t.Any) -> t.Any:
-        sent.append(command)
-        return execute(command, *args, **options)
+    def noting(command: tuple[t.Any, ...], *args: t.Any) -> t.Any:
+        sent.append(command[0])
+        return ask(command, *args)
 
-    monkeypatch.setattr(store.client, "execute_command", noting)
+    monkeypatch.setattr(store.client, "ask", noting)
     for _ in range(3):
         store.update_ttl(key)
     assert sent == ["EVALSHA", "EVAL", "EVAL", "EVAL"]

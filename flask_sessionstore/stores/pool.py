@@ -91,17 +91,26 @@ class Pool(t.Generic[C]):
 
         :raises NoneFree: if no connection came free in time.
         """
-        places = self._places.get()
-        connection = self._take(places)
+        places, now = self._places.get(), time.monotonic()
+        try:
+            connection, since = places.idle.pop()  # the last used first
+        except IndexError:
+            connection = self._find(places)
+        else:
+            if now - since > _STALE_TIME:
+                self._drop(places, connection)
+                connection = self._find(places)
         try:
             result = exchange(connection, *args)
         except BaseException as error:
             if self._is_sound(error):
-                self._put_back(places, connection)
+                places.idle.append((connection, now))
             else:
                 self._drop(places, connection)
             raise
-        self._put_back(places, connection)
+        places.idle.append((connection, now))
+        if len(places.idle) > _SPARE:
+            self._close_spares(places, now)
         return result
 
     def clear(self) -> None:
@@ -111,43 +120,27 @@ class Pool(t.Generic[C]):
             while True:
                 self._drop(places, places.idle.pop()[0])
 
-    def _take(self, places: _Places[C]) -> C:
-        found = self._free(places)
+    def _find(self, places: _Places[C]) -> C:
+        """A new connection or, where there are as many as there may be, the next that comes free."""
         waited, until = 0.0, time.monotonic() + self._patience
-        while found is None:
-            if waited >= self._patience or time.monotonic() >= until:  # a clock may have been stopped by a test
+        while not _popped(places.free):
+            with contextlib.suppress(IndexError):
+                return places.idle.pop()[0]
+            if waited >= self._patience or time.monotonic() >= until:  # a test may have stopped the clock
                 raise NoneFree
             pause = random.uniform(_PAUSE / 2, _PAUSE)  # noqa: S311  - no secret
             time.sleep(pause)
             waited += pause
-            found = self._free(places)
-        return found
-
-    def _free(self, places: _Places[C]) -> C | None:
-        """A connection that was idle, the last used first, or a new one; None if there are as many as there may be."""
-        with contextlib.suppress(IndexError):
-            while True:
-                connection, since = places.idle.pop()
-                if time.monotonic() - since < _STALE_TIME:
-                    return connection
-                self._drop(places, connection)
-        try:
-            places.free.pop()
-        except IndexError:
-            return None
         try:
             return self._connect()
         except BaseException:
             places.free.append(None)
             raise
 
-    def _put_back(self, places: _Places[C], connection: C) -> None:
-        now, idle = time.monotonic(), places.idle
-        idle.append((connection, now))
-        if len(idle) > _SPARE:
-            with contextlib.suppress(IndexError):
-                while len(idle) > _SPARE and now - idle[0][1] >= _SPARE_TIME:
-                    self._drop(places, idle.popleft()[0])
+    def _close_spares(self, places: _Places[C], now: float) -> None:
+        with contextlib.suppress(IndexError):
+            while len(places.idle) > _SPARE and now - places.idle[0][1] >= _SPARE_TIME:
+                self._drop(places, places.idle.popleft()[0])
 
     def _drop(self, places: _Places[C], connection: C) -> None:
         _close_one(connection, self._close)
@@ -160,10 +153,19 @@ class _Places(t.Generic[C]):
     __slots__ = ("free", "idle")
 
     def __init__(self, most: int) -> None:
-        #: Those that nobody uses, and since when, in seconds of the monotonic clock; the last used is last.
+        #: Those that nobody uses, and when their last exchange began (monotonic, in seconds); the last used is last.
         self.idle: collections.deque[tuple[C, float]] = collections.deque()
         #: One None for each that may still be opened.
         self.free = collections.deque([None] * most)
+
+
+def _popped(free: collections.deque[None]) -> bool:
+    """Whether there was a place to take."""
+    try:
+        free.pop()
+    except IndexError:
+        return False
+    return True
 
 
 def _close_kept(places: PerProcess[_Places[C]], close: t.Callable[[C], object]) -> None:

@@ -27,7 +27,7 @@ from ..record import (
     TOMBSTONE_TIME,
     Record,
     Tombstone,
-    is_of_another,
+    of_another,
     pack_tombstone,
     to_ms,
     unpack,
@@ -38,8 +38,8 @@ from .redis_clients import (
     Accept,
     Cluster,
     Server,
+    ask,
     check_client,
-    execute_command,
     execute_commands,
     execute_each,
     hosts_in_clear_text,
@@ -181,7 +181,8 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
             )
         if wait_replicas < 0 or wait_timeout < 0.001:  # 0 would be for ever
             raise ConfigurationError("wait_replicas or wait_timeout is too small", key="SESSION_STORE_OPTIONS")
-        self.client = client
+        self.client: t.Any = client
+        self._is_ours = isinstance(client, (Server, Cluster))
         self.wait_replicas, self.wait_timeout = wait_replicas, wait_timeout
 
     @classmethod
@@ -379,12 +380,14 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         """
         if kind and self.wait_replicas:
             return self._translated(self._call_and_wait, command, kind)
-        return self._translated(execute_command, self.client, *command, accept=accept)
+        if self._is_ours:
+            return self._translated(self.client.ask, command, accept)
+        return self._translated(ask, self.client, command, accept)
 
-    def _translated(self, ask: t.Callable[..., t.Any], *args: t.Any, **options: t.Any) -> t.Any:
+    def _translated(self, ask: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
         """The one place where redis-py's exceptions are translated."""
         try:
-            return ask(*args, **options)
+            return ask(*args)
         except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError, NoneFree) as error:
             found = error
         # Outside, lest the words that were kept back are in the context of this exception.
@@ -430,7 +433,8 @@ def _is_unknown(error: BaseException | None) -> bool:
 
 def _of(handle: str) -> Accept:
     """For replies that are a record, or nothing."""
-    return lambda reply: reply is None or (isinstance(reply, bytes) and not is_of_another(reply, handle))
+    is_of_another = of_another(handle)
+    return lambda reply: reply is None or (type(reply) is bytes and not is_of_another(reply))
 
 
 def _is_status(reply: object) -> bool:

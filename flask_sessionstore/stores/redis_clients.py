@@ -50,18 +50,22 @@ class Server:
         connect = functools.partial(_connect, pool)
         self._pool: Pool[t.Any] = Pool(connect, _disconnect, most=most, patience=_patience(pool), is_sound=_is_sound)
 
-    def execute_command(self, *args: t.Any, accept: Accept | None = None) -> t.Any:
+    def execute_command(self, *args: t.Any) -> t.Any:
+        """Send one command, return its reply."""
+        return self._send(_exchange, None, args)
+
+    def ask(self, command: Command, accept: Accept | None = None) -> t.Any:
         """Send one command, return its reply.
 
         :param accept: whether a reply can be the one to this command. If not, it is asked for once more, on a new
             connection; what that brings is returned, acceptable or not.
         """
-        return self._send(_exchange, accept, args)
+        return self._send(_exchange, accept, command)
 
     def execute_commands(self, *commands: Command, accept: Accept | None = None) -> list[t.Any]:
         """Send commands at once over one connection, return their replies; the first error among them is raised.
 
-        :param accept: as of :meth:`execute_command`, for the last reply.
+        :param accept: as of :meth:`ask`, for the last reply.
         """
         return t.cast("list[t.Any]", self._send(_exchange_all, accept, commands))
 
@@ -155,9 +159,13 @@ class Cluster:
         self._nodes: dict[Address, Server] = {}
         self._primaries: list[Address | None] = []  # by slot; empty: to be asked for
 
-    def execute_command(self, *args: t.Any, accept: Accept | None = None) -> t.Any:
-        """Send one command, return its reply; ``accept`` as of :meth:`Server.execute_command`."""
-        return self.execute_commands(args, accept=accept)[0]
+    def execute_command(self, *args: t.Any) -> t.Any:
+        """Send one command, return its reply."""
+        return self.execute_commands(args)[0]
+
+    def ask(self, command: Command, accept: Accept | None = None) -> t.Any:
+        """Send one command, return its reply; ``accept`` as of :meth:`Server.ask`."""
+        return self.execute_commands(command, accept=accept)[0]
 
     def execute_commands(self, *commands: Command, accept: Accept | None = None) -> list[t.Any]:
         """Send commands at once over one connection, to the primary of the first one's key."""
@@ -318,16 +326,14 @@ def _passwords(client: t.Any) -> list[str]:
     return [str(value) for name, value in settings.items() if "password" in name and value]
 
 
-def execute_command(client: t.Any, *args: t.Any, accept: Accept | None = None) -> t.Any:
-    """Send one command by any client; ``accept`` as of :meth:`Server.execute_command`."""
-    if isinstance(client, (Server, Cluster)):
-        return client.execute_command(*args, accept=accept)
-    reply = client.execute_command(*args)
+def ask(client: t.Any, command: Command, accept: Accept | None = None) -> t.Any:
+    """Send one command by a client of redis-py's own; ``accept`` as of :meth:`Server.ask`."""
+    reply = client.execute_command(*command)
     if accept is None or accept(reply):
         return reply
     for server in primaries(client):
         _close_idle(getattr(server, "connection_pool", None))
-    return client.execute_command(*args)
+    return client.execute_command(*command)
 
 
 def _close_idle(pool: object) -> None:
