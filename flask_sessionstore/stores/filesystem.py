@@ -27,6 +27,7 @@ import random
 import typing as t
 from datetime import timedelta
 from pathlib import Path
+from types import TracebackType
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
@@ -34,7 +35,7 @@ from ..errors import ConfigurationError, StoreFull, StoreUnavailable
 from ..key import is_handle
 from ..record import HEADER_SIZE, TIMES, is_tombstone, owner_in, revision_of
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
-from .filesystem_locks import LOCKS, Locks, check_folder
+from .filesystem_locks import LOCKS, Held, Locks, check_folder
 from .filesystem_owners import OwnerFolders
 from .surroundings import network_file_system
 
@@ -180,9 +181,6 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         )
         return [] if kind is None else [risk]
 
-    def after_fork(self) -> None:
-        self._locks = Locks(self._root)
-
     # -- how ------------------------------------------------------------------------------------------------------
 
     def _path(self, handle: str) -> str:
@@ -206,16 +204,8 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         head = _read_locked(path, HEADER_SIZE)
         return None if head is None or has_expired(head, self.now()) else head
 
-    @contextlib.contextmanager
-    def _locked(self, handle: str) -> t.Iterator[None]:
-        """Alone with this handle, among all threads and processes. Here a write's errors are translated."""
-        number = int(handle[:2], 16) % LOCKS
-        with _translating():
-            self._locks.acquire(number)
-            try:
-                yield
-            finally:
-                self._locks.release(number)
+    def _locked(self, handle: str) -> _Locked:
+        return _Locked(self._locks, int(handle[:2], 16) % LOCKS)
 
     def _exists(self) -> bool:
         """Whether there is a folder yet, which is then known to be ours alone."""
@@ -278,6 +268,28 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
                 return False
             _remove_all(path)
             return head is not None
+
+
+class _Locked:
+    """Alone with a handle, among all threads and processes. Here a write's errors are translated."""
+
+    __slots__ = ("_held", "_locks", "_number")
+
+    def __init__(self, locks: Locks, number: int) -> None:
+        self._locks, self._number = locks, number
+
+    def __enter__(self) -> None:
+        try:
+            self._held: Held = self._locks.acquire(self._number)
+        except OSError as error:
+            raise _translated(error) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._locks.release(self._held)
+        if isinstance(error, OSError):
+            raise _translated(error) from error
 
 
 def _read(path: str, size: int | None = None) -> bytes:

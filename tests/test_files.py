@@ -1,0 +1,261 @@
+"""Session files beside other processes and other users: locks, who may use the folder, what is removed by hand."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import signal
+import stat
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from conftest import Clock
+from forks import Child
+from http_support import make_app, started
+
+from flask_sessionstore import (
+    Record,
+    SessionConflict,
+    SessionKey,
+    StoreUnavailable,
+    session,
+)
+from flask_sessionstore.stores.filesystem import FileSystemStore
+from flask_sessionstore.stores.filesystem_locks import LOCKS, Locks
+from flask_sessionstore.testing import later
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "sessions"
+
+
+@pytest.fixture
+def store(folder: Path, clock: Clock) -> FileSystemStore:
+    return store_in(folder, clock)
+
+
+def store_in(folder: Path, clock: Clock) -> FileSystemStore:
+    store = FileSystemStore(folder)
+    store.clock = clock
+    return store
+
+
+def path_of(store: FileSystemStore, key: SessionKey, suffix: str = "") -> Path:
+    return store.path / key.handle[:2] / f"session%3A{key.handle}{suffix}"
+
+
+def saved(store: FileSystemStore, owner: str | None = None) -> SessionKey:
+    return store.save(Record(state={"n": b"\x00"}, owner=owner), DAY)
+
+
+def loaded(store: FileSystemStore, key: SessionKey) -> Record:
+    record = store.load(key)
+    assert record is not None
+    return record
+
+
+def update(store: FileSystemStore, key: SessionKey) -> None:
+    record = loaded(store, key)
+    store.update(key, later(record, {"n": b"\x01"}), DAY, replaces=record.revision)
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("[0-9a-f][0-9a-f]/*") if path.is_file()]
+
+
+# -- locks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """For how long was slept; no time passes."""
+    spans: list[float] = []
+    monkeypatch.setattr(time, "sleep", spans.append)
+    return spans
+
+
+def test_a_lock_that_was_open_before_a_fork_excludes_parent_and_child(folder: Path, slept: list[float]) -> None:
+    """What they inherit is one open file, which would be locked for both."""
+    locks = Locks(str(folder))
+    locks.release(locks.acquire(5))
+    read, write = os.pipe()
+
+    def lock_when_told() -> str:
+        os.read(read, 1)
+        locks.acquire(5)
+        return "locked"
+
+    child = Child(lock_when_told)
+    held = locks.acquire(5)
+    os.write(write, b".")
+    assert child.answer() == (
+        "StoreUnavailable: the session folder's .locks/05 is locked by another process, and was for 2 s"
+    )
+    locks.release(held)
+    assert Child(lambda: bool(locks.acquire(5))).answer() == "True"
+    os.close(read)
+    os.close(write)
+
+
+def count_up(store: FileSystemStore, key: SessionKey, times: int) -> None:
+    for _ in range(times):
+        while True:
+            record = loaded(store, key)
+            state = {"n": (int.from_bytes(record.state["n"], "big") + 1).to_bytes(4, "big")}
+            try:
+                store.update(key, later(record, state), DAY, replaces=record.revision)
+                break
+            except SessionConflict:
+                time.sleep(0)
+
+
+def test_threads_and_forked_processes_lose_no_write(store: FileSystemStore) -> None:
+    key = saved(store)
+    update(store, key)  # its lock is open
+
+    def count_in_threads() -> None:
+        threads = [threading.Thread(target=count_up, args=(store, key, 50)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    children = [Child(count_in_threads) for _ in range(2)]
+    count_in_threads()
+    assert [child.answer() for child in children] == ["None"] * 2
+    assert int.from_bytes(loaded(store, key).state["n"], "big") == 1 + 3 * 2 * 50
+
+
+def test_who_holds_a_lock_excludes_its_own_thread_too(folder: Path, slept: list[float]) -> None:
+    """No lock belongs to a thread: greenlets that were threads when it was made exclude each other as well."""
+    locks = Locks(str(folder))
+    held = locks.acquire(5)
+    with pytest.raises(StoreUnavailable, match=r"\.locks/05 is locked by another process"):
+        locks.acquire(5)
+    locks.release(locks.acquire(6))
+    locks.release(held)
+    locks.release(locks.acquire(5))
+
+
+@pytest.mark.parametrize("is_frozen", [False, True], ids=["clock runs", "clock is frozen"])
+def test_a_wait_for_a_lock_ends_after_two_seconds(
+    is_frozen: bool, folder: Path, slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks = Locks(str(folder))
+    locks.acquire(5)
+    if is_frozen:
+        monkeypatch.setattr(time, "monotonic", lambda: 1.0)
+    with pytest.raises(StoreUnavailable):
+        locks.acquire(5)
+    assert 1.5 < sum(slept) <= 2.1
+    assert max(slept) < 0.01
+    assert len(set(slept)) > 10, "no two wait in step"
+
+
+def test_sleep_that_takes_longer_than_it_was_told_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+
+    def oversleep(seconds: float) -> None:
+        now[0] += 0.5
+
+    locks = Locks(str(folder))
+    locks.acquire(5)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", oversleep)
+    with pytest.raises(StoreUnavailable):
+        locks.acquire(5)
+    assert now == [102.0]
+
+
+def test_a_stopped_process_beside_us_does_not_stop_the_server(folder: Path, slept: list[float]) -> None:
+    def write() -> None:
+        session["a"] = 2
+
+    app = make_app(FileSystemStore(folder), TESTING=False, PROPAGATE_EXCEPTIONS=False)
+    browser = started(app, a=1)
+
+    def stop_with_all_locks() -> None:
+        locks = Locks(str(folder))
+        assert all(locks.acquire(number) for number in range(LOCKS))
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    child = Child(stop_with_all_locks)
+    try:
+        child.wait_until_stopped()
+        assert browser.does(write).status_code == 503
+        assert 1 < sum(slept) < 3
+        assert browser.data == {"a": 1}, "to read takes no lock"
+    finally:
+        child.kill()
+    assert browser.does(write).status_code == 200
+    assert browser.data == {"a": 2}
+
+
+def descriptors(folder: Path) -> list[str]:
+    """Which of a store's locks this process has open."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("this system does not list open files")
+    found = (os.path.realpath(link) for link in list(Path("/proc/self/fd").iterdir()))
+    return sorted(path for path in found if path.startswith(f"{folder}/.locks/"))
+
+
+def test_one_idle_descriptor_is_kept_for_each_lock_and_none_for_a_store_that_went(store: FileSystemStore) -> None:
+    key = saved(store)
+    threads = [threading.Thread(target=count_up, args=(store, key, 20)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(descriptors(store.path)) == 1
+    locks = Locks(str(store.path))
+    for held in [locks.acquire(number) for number in range(LOCKS)]:
+        locks.release(held)
+    assert len(descriptors(store.path)) == 1 + LOCKS
+    del locks
+    gc.collect()
+    assert len(descriptors(store.path)) == 1
+
+
+def test_a_child_that_drops_the_store_closes_nothing_of_its_parents(folder: Path) -> None:
+    """By then the number may be that of another open file."""
+    locks = [Locks(str(folder))]
+    locks[0].release(locks[0].acquire(5))
+
+    def drop() -> int:
+        locks.clear()
+        gc.collect()
+        return len(descriptors(folder))
+
+    assert Child(drop).answer() == "1"
+
+
+def test_a_descriptor_that_somebody_closed_is_an_error_once(store: FileSystemStore) -> None:
+    key = saved(store)
+    (descriptor,) = store._locks._idle.values()
+    os.close(descriptor)
+    with pytest.raises(StoreUnavailable):
+        store.delete(key)
+    store.delete(key)
+
+
+def test_a_folder_that_is_removed_while_its_lock_is_awaited_is_made_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks = Locks(str(folder))
+    held = locks.acquire(5)
+
+    def remove(seconds: float) -> None:
+        shutil.rmtree(folder)
+        locks.release(held)
+
+    monkeypatch.setattr(time, "sleep", remove)
+    again = locks.acquire(5)
+    assert os.fstat(again[2]).st_ino == (folder / ".locks" / "05").stat().st_ino
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
