@@ -9,6 +9,7 @@ import signal
 import stat
 import threading
 import time
+import typing as t
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,10 +21,12 @@ from http_support import make_app, started
 from flask_sessionstore import (
     Record,
     SessionConflict,
+    SessionGone,
     SessionKey,
     StoreUnavailable,
     session,
 )
+from flask_sessionstore.stores import filesystem
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.filesystem_locks import LOCKS, Locks
 from flask_sessionstore.testing import later
@@ -259,3 +262,103 @@ def test_a_folder_that_is_removed_while_its_lock_is_awaited_is_made_anew(
     again = locks.acquire(5)
     assert os.fstat(again[2]).st_ino == (folder / ".locks" / "05").stat().st_ino
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+# -- what is removed by hand ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_a_session_ends_with_its_file(store: FileSystemStore, writes: int) -> None:
+    """Though the file of what it was before is still there."""
+    key = saved(store)
+    for _ in range(writes):
+        update(store, key)
+    record = loaded(store, key)
+    path_of(store, key).unlink()
+    assert store.load(key) is None
+    with pytest.raises(SessionGone):
+        store.update(key, record, DAY, replaces=record.revision)
+    assert list(store.scan()) == []
+    assert store.load(key) is None
+    assert store.delete_expired() == 0
+    assert files_in(store.path) == []
+
+
+class _InterruptedOS:
+    """The os module of a process that something happens to before its ``last`` change to files."""
+
+    _CHANGES = frozenset({"open", "pwrite", "ftruncate", "rename", "unlink"})
+
+    def __init__(self, last: int, happen: t.Callable[[], object]) -> None:
+        self._left, self._happen = last, happen
+
+    def __getattr__(self, name: str) -> t.Any:
+        if name in self._CHANGES:
+            self._left -= 1
+            if self._left == 0:
+                self._happen()
+        return getattr(os, name)
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_what_a_killed_writer_left_goes_on_and_ends_with_its_file(
+    writes: int, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each of its steps it is killed as the system kills. The record stands; removed by hand, it is gone."""
+    between = 0
+    for step in range(1, 20):
+        store = store_in(tmp_path / str(step), clock)
+        key = saved(store)
+        for _ in range(writes):
+            clock.advance(1)
+            store.update_ttl(key)
+        before = loaded(store, key)
+        clock.advance(1)
+
+        def write(step: int = step, store: FileSystemStore = store, key: SessionKey = key) -> None:
+            monkeypatch.setattr(filesystem, "os", _InterruptedOS(step, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+            update(store, key)
+
+        if Child(write).answer() == "None":
+            break
+        path = path_of(store, key)
+        is_between = not path.exists()
+        between += is_between
+        again = store_in(store.path, clock)
+        found = loaded(again, key)
+        assert found.state == ({"n": b"\x01"} if is_between else before.state)
+        path.unlink()
+        assert again.load(key) is None
+        assert again.load(key) is None
+        again.delete_expired()
+        assert files_in(store.path) == []
+    else:
+        pytest.fail("it never came to an end")
+    assert between == 1, "it was killed between its two renames"
+
+
+def test_a_writer_whose_record_is_removed_meanwhile_does_not_bring_it_back(
+    store: FileSystemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(1, 20):
+        key = saved(store)
+        update(store, key)
+        record, path = loaded(store, key), path_of(store, key)
+        with monkeypatch.context() as patch:
+            removed: list[Path] = []
+
+            def remove(path: Path = path, removed: list[Path] = removed) -> None:
+                if path.exists():
+                    removed.append(path)
+                    path.unlink()
+
+            patch.setattr(filesystem, "os", _InterruptedOS(step, remove))
+            try:
+                store.update(key, record, DAY, replaces=record.revision)
+            except SessionGone:
+                assert removed
+            else:
+                if not removed:
+                    break  # after its last step, or between its renames, when there was nothing to remove
+        assert store.load(key) is None
+    assert step > 5

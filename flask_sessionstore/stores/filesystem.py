@@ -14,8 +14,10 @@ A record is exchanged under its lock: the new one is written into the spare, the
 where it is the next spare, and the new one renamed in. To rename a temporary file over the record would be simpler.
 But then ext4 flushes it to the disk (``auto_da_alloc``), and every write takes and frees an inode; as ext4 does not
 take a freed one again for minutes, each write on a busy folder would search through thousands of them. A file that is
-being written has a zero for its first byte. A reader that meets one, or none, looks again under the lock, where what
-a killed writer left is mended too.
+being written has a zero for its first byte. A reader that meets one, or none, looks again under the lock.
+
+Two spares and no record: that is only between the two renames. So there, and only there, a writer was killed, and its
+exchange is finished. One spare and no record: somebody removed the record by hand, and with it the session.
 """
 
 from __future__ import annotations
@@ -115,10 +117,10 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             if is_tombstone(data):  # what ended leaves no copy behind, and its tombstone goes into a file of its own
                 _remove(path + _SPARES[0])
                 _remove(path + _SPARES[1])
-            _exchange(path, data)
+            swapped = _exchange(path, data)
             if is_tombstone(data):
                 _remove(path + _SPARES[1])
-            return True
+            return swapped
 
     def drop(self, handle: str) -> None:
         path = self._path(handle)
@@ -323,40 +325,41 @@ def _read_unlocked(path: str) -> bytes | None:
 
 
 def _read_locked(path: str, size: int | None = None) -> bytes | None:
-    """The bytes of a record, if need be after mending what a killed writer left; None if there are none."""
+    """The bytes of a record, or None if there are none. Finishes the exchange of a writer that was killed."""
     try:
         data = _read(path, size)
     except FileNotFoundError:
-        try:
-            _mend(path)
-            data = _read(path, size)
-        except FileNotFoundError:
+        newer = _cut_off(path)
+        if newer is None:
             return None
+        data = _read(newer, size)
+        os.rename(newer, path)
     return None if data[:1] == _TAKEN else data
 
 
-def _mend(path: str) -> None:
-    """Finish an exchange that was cut off between its two renames: both records are whole, and the newer one counts.
-
-    :raises FileNotFoundError: if there was none.
-    """
+def _cut_off(path: str) -> str | None:
+    """The newer of two spares whose record is missing: an exchange was cut off between its renames."""
     whole = {}
     for name in (path + suffix for suffix in _SPARES):
-        with contextlib.suppress(FileNotFoundError):
+        try:
             head = _read(name, HEADER_SIZE)
-            if head[:1] != _TAKEN:
-                whole[is_tombstone(head), head[TIMES]] = name
-    if not whole:
-        raise FileNotFoundError
-    os.rename(whole[max(whole)], path)
+        except FileNotFoundError:
+            return None
+        if head[:1] != _TAKEN:
+            whole[is_tombstone(head), head[TIMES]] = name
+    return whole[max(whole)] if whole else None
 
 
-def _exchange(path: str, data: bytes) -> None:
-    """Put ``data`` in the place of the record, which becomes the spare."""
+def _exchange(path: str, data: bytes) -> bool:
+    """Put ``data`` in the place of the record, which becomes the spare; False if somebody has just removed it."""
     spare, aside = _SPARES if not os.path.exists(path + _SPARES[1]) else _SPARES[::-1]
     _fill(os.open(path + spare, os.O_WRONLY | os.O_CREAT | _CLOEXEC, 0o600), path + spare, data)
-    os.rename(path, path + aside)
+    try:
+        os.rename(path, path + aside)
+    except FileNotFoundError:
+        return False
     os.rename(path + spare, path)
+    return True
 
 
 def _fill(descriptor: int, path: str, data: bytes) -> None:
@@ -381,7 +384,7 @@ def _remove(path: str) -> None:
 
 
 def _remove_all(path: str) -> None:
-    # The spares first: left alone, one might be taken for the record of a writer that was killed.
+    # The spares first: left alone, both might be taken for what a killed writer left.
     for name in (*(path + suffix for suffix in _SPARES), path):
         _remove(name)
 
