@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import random
 import typing as t
@@ -33,18 +34,21 @@ from types import TracebackType
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
-from ..errors import ConfigurationError, StoreFull, StoreUnavailable
+from ..errors import ConfigurationError, SessionCorrupt, StoreError, StoreFull, StoreUnavailable
 from ..key import is_handle
 from ..record import HEADER_SIZE, TIMES, is_tombstone, owner_in, revision_of
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
-from .filesystem_locks import LOCKS, Held, Locks, check_folder
+from .filesystem_locks import LOCKS, Held, Locks, check_folder, user_name
 from .filesystem_owners import OwnerFolders
 from .surroundings import network_file_system
+
+logger = logging.getLogger("flask_sessionstore")
 
 _SPARES = ("+", "~")
 _TAKEN = b"\0"  # in the place of the first byte of a file that is being written
 _CLOEXEC = os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # os.read asks for this much at first: nearly every session fits.
 _CHUNK = 64 * 1024
@@ -92,9 +96,8 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise _translated(error) from error
-        with self._locked(handle):
-            return _read_locked(path)
+            raise _unreadable(path, error) from error
+        return self._read_again(handle, path)
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         path = self._path(handle)
@@ -130,12 +133,16 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             _remove_all(path)
 
     def delete_expired(self, limit: int | None = None) -> int:
-        removed = 0
+        removed = unreadable = 0
         for handle in self._handles() if self._exists() else ():
             if limit is not None and removed >= limit:
                 break
-            if is_handle(handle) and self._has_expired(handle):
-                removed += self._remove_expired(handle)
+            try:
+                removed += self._has_expired(handle) and self._remove_expired(handle)
+            except PermissionError:
+                unreadable += 1
+        if unreadable:
+            logger.warning("%d files of sessions cannot be read, and stay: are they another user's?", unreadable)
         return removed
 
     # -- owners, and all sessions ----------------------------------------------------------------------------------
@@ -155,7 +162,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         folder = self._owners.folder(owner)
         with _translating():
             filed = [(handle, self._owners.filed_ms(folder, handle)) for handle in self._owners.handles(folder)]
-        return [Entry(handle, self.read(handle), ms) for handle, ms in filed if ms is not None]
+        return [Entry(handle, self._listed(handle), ms) for handle, ms in filed if ms is not None]
 
     def prune(self, limit: int | None = None) -> int:
         removed = 0
@@ -171,7 +178,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
     def scan(self) -> t.Iterator[Entry]:
         for handle in self._handles() if self._exists() else ():
-            data = self.read(handle) if is_handle(handle) else None
+            data = self._listed(handle)
             if data is not None:
                 yield Entry(handle, data)
 
@@ -209,6 +216,26 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def _locked(self, handle: str) -> _Locked:
         return _Locked(self._locks, int(handle[:2], 16) % LOCKS)
 
+    def _read_again(self, handle: str, path: str) -> bytes | None:
+        """Under the lock. Without it where there is none and none can be made, and so nobody writes."""
+        try:
+            with self._locked(handle):
+                return _read_locked(path)
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in _READ_ONLY:
+                raise
+        with _translating():
+            return _read_locked(path)
+
+    def _listed(self, handle: str) -> bytes | None:
+        """As :meth:`read`, for a list of many: what cannot be read is shown as damaged, and the others are shown."""
+        try:
+            return self.read(handle)
+        except StoreError as error:
+            if isinstance(error.__cause__, PermissionError):
+                return b""
+            raise
+
     def _exists(self) -> bool:
         """Whether there is a folder yet, which is then known to be ours alone."""
         if not self._checked:
@@ -230,7 +257,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
                 if len(folder) == 2:
                     names = os.listdir(f"{self._root}/{folder}")
                     ours = (name.removeprefix(self._name) for name in names if name.startswith(self._name))
-                    yield from sorted({name.rstrip("".join(_SPARES)) for name in ours})
+                    yield from sorted(filter(is_handle, {name.rstrip("".join(_SPARES)) for name in ours}))
 
     def _owner_folders(self) -> t.Iterator[Path]:
         with _translating():
@@ -253,12 +280,17 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             return left
 
     def _has_expired(self, handle: str) -> bool:
-        """Without the lock, and so only probably."""
+        """Without the lock, and so only probably.
+
+        :raises PermissionError: if the file cannot be read.
+        """
         try:
             head = _read(self._path(handle), HEADER_SIZE)
             return head[:1] in (b"", _TAKEN) or has_expired(head, self.now())
         except FileNotFoundError:
             return True
+        except PermissionError:
+            raise
         except OSError as error:
             raise _translated(error) from error
 
@@ -325,15 +357,21 @@ def _read_unlocked(path: str) -> bytes | None:
 
 
 def _read_locked(path: str, size: int | None = None) -> bytes | None:
-    """The bytes of a record, or None if there are none. Finishes the exchange of a writer that was killed."""
+    """The bytes of a record, or None if there are none. Finishes the exchange of a writer that was killed.
+
+    What cannot be read is empty, as a damaged file may be: it can be replaced, and removed.
+    """
     try:
         data = _read(path, size)
+    except PermissionError:
+        return b""
     except FileNotFoundError:
         newer = _cut_off(path)
         if newer is None:
             return None
         data = _read(newer, size)
-        os.rename(newer, path)
+        with contextlib.suppress(OSError):  # a reader may not be able to, and need not
+            os.rename(newer, path)
     return None if data[:1] == _TAKEN else data
 
 
@@ -345,6 +383,8 @@ def _cut_off(path: str) -> str | None:
             head = _read(name, HEADER_SIZE)
         except FileNotFoundError:
             return None
+        except PermissionError:  # another user's
+            continue
         if head[:1] != _TAKEN:
             whole[is_tombstone(head), head[TIMES]] = name
     return whole[max(whole)] if whole else None
@@ -353,13 +393,21 @@ def _cut_off(path: str) -> str | None:
 def _exchange(path: str, data: bytes) -> bool:
     """Put ``data`` in the place of the record, which becomes the spare; False if somebody has just removed it."""
     spare, aside = _SPARES if not os.path.exists(path + _SPARES[1]) else _SPARES[::-1]
-    _fill(os.open(path + spare, os.O_WRONLY | os.O_CREAT | _CLOEXEC, 0o600), path + spare, data)
+    _fill(_open_spare(path + spare), path + spare, data)
     try:
         os.rename(path, path + aside)
     except FileNotFoundError:
         return False
     os.rename(path + spare, path)
     return True
+
+
+def _open_spare(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | _CLOEXEC, 0o600)
+    except PermissionError:  # another user's
+        os.unlink(path)
+        return os.open(path, _NEW_FILE, 0o600)
 
 
 def _fill(descriptor: int, path: str, data: bytes) -> None:
@@ -395,6 +443,17 @@ def _translating() -> t.Iterator[None]:
         yield
     except OSError as error:
         raise _translated(error) from error
+
+
+def _unreadable(path: str, error: OSError) -> StoreError:
+    """Another user's file is damage: its visitor gets a new session, where a 503 would stay for good."""
+    if isinstance(error, PermissionError):
+        with contextlib.suppress(OSError):
+            owner = os.stat(path).st_uid
+            if owner != os.geteuid():
+                why = f"the file of this session belongs to {user_name(owner)} and cannot be read"
+                return SessionCorrupt(why, newer=False)
+    return _translated(error)
 
 
 def _translated(error: OSError) -> StoreUnavailable:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import pwd
 import random
 import stat
 import time
@@ -99,23 +100,47 @@ def _locked(descriptor: int) -> bool:
 
 
 def check_folder(root: str) -> None:
-    """A folder in which others can write is one in which others can plant sessions.
+    """A folder in which others can write is one in which others can plant sessions, or leave what we cannot read.
 
-    :raises ConfigurationError: if it is.
+    Root is one of the others.
+
+    :raises ConfigurationError: if it is such a folder, or a link to one.
+    :raises OSError: if there is none.
     """
-    status = Path(root).stat()
+    status = os.lstat(root)
+    if stat.S_ISLNK(status.st_mode):
+        target = os.path.realpath(root)
+        raise _refused(f"is a symbolic link: name the folder that it points to, {Path(target).as_uri()}")
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), root)
-    if status.st_uid != os.geteuid() and os.geteuid() != 0:
-        raise ConfigurationError("the session folder belongs to another user", key="SESSION_STORE")
-    if stat.S_IMODE(status.st_mode) & 0o022:
-        raise ConfigurationError(
-            "the session folder can be written by others: give it to the application alone (chmod 700)",
-            key="SESSION_STORE",
+    if status.st_uid != os.geteuid():
+        owner = user_name(status.st_uid)
+        raise _refused(
+            f"belongs to {owner}, and this process runs as {user_name(os.geteuid())}: run commands as its owner"
+            f" (sudo -u {owner} flask sessions ...), and give an application of another user a folder of its own",
+            root,
         )
+    if stat.S_IMODE(status.st_mode) & 0o022:
+        raise _refused("can be written by others: give it to the application alone (chmod 700)", root)
+
+
+def user_name(number: int) -> str:
+    """The name of a user; without one, the number, as ``sudo -u`` takes it."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"#{number}"
+
+
+def _refused(why: str, root: str | None = None) -> ConfigurationError:
+    if root is not None and os.path.ismount(root):
+        below = Path(root, "sessions").as_uri()
+        why += f'. It is mounted there: name a folder below it, which is made then, SESSION_STORE = "{below}"'
+    return ConfigurationError(f"the session folder {why}", key="SESSION_STORE")
 
 
 def _make_folder(root: str) -> None:
-    Path(root).mkdir(0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        Path(root).mkdir(0o700, parents=True)
     check_folder(root)
     Path(root, ".locks").mkdir(0o700, exist_ok=True)
