@@ -837,7 +837,7 @@ class _Killed(BaseException):
 class _MortalOS:
     """The os module for a process that is killed at its ``last`` change to the file system; a write is cut in half."""
 
-    _CHANGES = frozenset({"open", "write", "rename", "replace", "unlink", "link", "utime", "ftruncate", "makedirs"})
+    _CHANGES = frozenset({"open", "pwrite", "rename", "replace", "unlink", "link", "utime", "ftruncate", "makedirs"})
 
     def __init__(self, last: int) -> None:
         self._left = last
@@ -850,8 +850,8 @@ class _MortalOS:
         self._left -= 1
         if self._left > 0:
             return function(*args, **kwargs)
-        if self._left == 0 and function is os.write:
-            os.write(args[0], args[1][: len(args[1]) // 2])
+        if self._left == 0 and function is os.pwrite:
+            os.pwrite(args[0], args[1][: (len(args[1]) + 1) // 2], args[2])
         raise _Killed
 
 

@@ -14,34 +14,41 @@ A record is exchanged under its lock: the new one is written into the spare, the
 where it is the next spare, and the new one renamed in. To rename a temporary file over the record would be simpler.
 But then ext4 flushes it to the disk (``auto_da_alloc``), and every write takes and frees an inode; as ext4 does not
 take a freed one again for minutes, each write on a busy folder would search through thousands of them. A file that is
-being written has a zero for its first byte. A reader that meets one, or none, looks again under the lock, where what
-a killed writer left is mended too.
+being written has a zero for its first byte. A reader that meets one, or none, looks again under the lock.
+
+Two spares and no record: that is only between the two renames. So there, and only there, a writer was killed, and its
+exchange is finished. One spare and no record: somebody removed the record by hand, and with it the session.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import random
 import typing as t
 from datetime import timedelta
 from pathlib import Path
+from types import TracebackType
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
-from ..errors import ConfigurationError, StoreFull, StoreUnavailable
+from ..errors import ConfigurationError, SessionCorrupt, StoreError, StoreFull, StoreUnavailable
 from ..key import is_handle
 from ..record import HEADER_SIZE, TIMES, is_tombstone, owner_in, revision_of
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
-from .filesystem_locks import LOCKS, Locks, check_folder
+from .filesystem_locks import LOCKS, Held, Locks, check_folder, user_name
 from .filesystem_owners import OwnerFolders
 from .surroundings import network_file_system
+
+logger = logging.getLogger("flask_sessionstore")
 
 _SPARES = ("+", "~")
 _TAKEN = b"\0"  # in the place of the first byte of a file that is being written
 _CLOEXEC = os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # os.read asks for this much at first: nearly every session fits.
 _CHUNK = 64 * 1024
@@ -89,9 +96,8 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise _translated(error) from error
-        with self._locked(handle):
-            return _read_locked(path)
+            raise _unreadable(path, error) from error
+        return self._read_again(handle, path)
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         path = self._path(handle)
@@ -114,10 +120,10 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             if is_tombstone(data):  # what ended leaves no copy behind, and its tombstone goes into a file of its own
                 _remove(path + _SPARES[0])
                 _remove(path + _SPARES[1])
-            _exchange(path, data)
+            swapped = _exchange(path, data)
             if is_tombstone(data):
                 _remove(path + _SPARES[1])
-            return True
+            return swapped
 
     def drop(self, handle: str) -> None:
         path = self._path(handle)
@@ -127,12 +133,16 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             _remove_all(path)
 
     def delete_expired(self, limit: int | None = None) -> int:
-        removed = 0
+        removed = unreadable = 0
         for handle in self._handles() if self._exists() else ():
             if limit is not None and removed >= limit:
                 break
-            if is_handle(handle) and self._has_expired(handle):
-                removed += self._remove_expired(handle)
+            try:
+                removed += self._has_expired(handle) and self._remove_expired(handle)
+            except PermissionError:
+                unreadable += 1
+        if unreadable:
+            logger.warning("%d files of sessions cannot be read, and stay: are they another user's?", unreadable)
         return removed
 
     # -- owners, and all sessions ----------------------------------------------------------------------------------
@@ -152,7 +162,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         folder = self._owners.folder(owner)
         with _translating():
             filed = [(handle, self._owners.filed_ms(folder, handle)) for handle in self._owners.handles(folder)]
-        return [Entry(handle, self.read(handle), ms) for handle, ms in filed if ms is not None]
+        return [Entry(handle, self._listed(handle), ms) for handle, ms in filed if ms is not None]
 
     def prune(self, limit: int | None = None) -> int:
         removed = 0
@@ -168,7 +178,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
     def scan(self) -> t.Iterator[Entry]:
         for handle in self._handles() if self._exists() else ():
-            data = self.read(handle) if is_handle(handle) else None
+            data = self._listed(handle)
             if data is not None:
                 yield Entry(handle, data)
 
@@ -179,9 +189,6 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             " be lost: take a local folder or, for several machines, Redis or an SQL database."
         )
         return [] if kind is None else [risk]
-
-    def after_fork(self) -> None:
-        self._locks = Locks(self._root)
 
     # -- how ------------------------------------------------------------------------------------------------------
 
@@ -206,16 +213,28 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         head = _read_locked(path, HEADER_SIZE)
         return None if head is None or has_expired(head, self.now()) else head
 
-    @contextlib.contextmanager
-    def _locked(self, handle: str) -> t.Iterator[None]:
-        """Alone with this handle, among all threads and processes. Here a write's errors are translated."""
-        number = int(handle[:2], 16) % LOCKS
+    def _locked(self, handle: str) -> _Locked:
+        return _Locked(self._locks, int(handle[:2], 16) % LOCKS)
+
+    def _read_again(self, handle: str, path: str) -> bytes | None:
+        """Under the lock. Without it where there is none and none can be made, and so nobody writes."""
+        try:
+            with self._locked(handle):
+                return _read_locked(path)
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in _READ_ONLY:
+                raise
         with _translating():
-            self._locks.acquire(number)
-            try:
-                yield
-            finally:
-                self._locks.release(number)
+            return _read_locked(path)
+
+    def _listed(self, handle: str) -> bytes | None:
+        """As :meth:`read`, for a list of many: what cannot be read is shown as damaged, and the others are shown."""
+        try:
+            return self.read(handle)
+        except StoreError as error:
+            if isinstance(error.__cause__, PermissionError):
+                return b""
+            raise
 
     def _exists(self) -> bool:
         """Whether there is a folder yet, which is then known to be ours alone."""
@@ -238,7 +257,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
                 if len(folder) == 2:
                     names = os.listdir(f"{self._root}/{folder}")
                     ours = (name.removeprefix(self._name) for name in names if name.startswith(self._name))
-                    yield from sorted({name.rstrip("".join(_SPARES)) for name in ours})
+                    yield from sorted(filter(is_handle, {name.rstrip("".join(_SPARES)) for name in ours}))
 
     def _owner_folders(self) -> t.Iterator[Path]:
         with _translating():
@@ -261,12 +280,17 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             return left
 
     def _has_expired(self, handle: str) -> bool:
-        """Without the lock, and so only probably."""
+        """Without the lock, and so only probably.
+
+        :raises PermissionError: if the file cannot be read.
+        """
         try:
             head = _read(self._path(handle), HEADER_SIZE)
             return head[:1] in (b"", _TAKEN) or has_expired(head, self.now())
         except FileNotFoundError:
             return True
+        except PermissionError:
+            raise
         except OSError as error:
             raise _translated(error) from error
 
@@ -278,6 +302,28 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
                 return False
             _remove_all(path)
             return head is not None
+
+
+class _Locked:
+    """Alone with a handle, among all threads and processes. Here a write's errors are translated."""
+
+    __slots__ = ("_held", "_locks", "_number")
+
+    def __init__(self, locks: Locks, number: int) -> None:
+        self._locks, self._number = locks, number
+
+    def __enter__(self) -> None:
+        try:
+            self._held: Held = self._locks.acquire(self._number)
+        except OSError as error:
+            raise _translated(error) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._locks.release(self._held)
+        if isinstance(error, OSError):
+            raise _translated(error) from error
 
 
 def _read(path: str, size: int | None = None) -> bytes:
@@ -311,40 +357,57 @@ def _read_unlocked(path: str) -> bytes | None:
 
 
 def _read_locked(path: str, size: int | None = None) -> bytes | None:
-    """The bytes of a record, if need be after mending what a killed writer left; None if there are none."""
+    """The bytes of a record, or None if there are none. Finishes the exchange of a writer that was killed.
+
+    What cannot be read is empty, as a damaged file may be: it can be replaced, and removed.
+    """
     try:
         data = _read(path, size)
+    except PermissionError:
+        return b""
     except FileNotFoundError:
-        try:
-            _mend(path)
-            data = _read(path, size)
-        except FileNotFoundError:
+        newer = _cut_off(path)
+        if newer is None:
             return None
+        data = _read(newer, size)
+        with contextlib.suppress(OSError):  # a reader may not be able to, and need not
+            os.rename(newer, path)
     return None if data[:1] == _TAKEN else data
 
 
-def _mend(path: str) -> None:
-    """Finish an exchange that was cut off between its two renames: both records are whole, and the newer one counts.
-
-    :raises FileNotFoundError: if there was none.
-    """
+def _cut_off(path: str) -> str | None:
+    """The newer of two spares whose record is missing: an exchange was cut off between its renames."""
     whole = {}
     for name in (path + suffix for suffix in _SPARES):
-        with contextlib.suppress(FileNotFoundError):
+        try:
             head = _read(name, HEADER_SIZE)
-            if head[:1] != _TAKEN:
-                whole[is_tombstone(head), head[TIMES]] = name
-    if not whole:
-        raise FileNotFoundError
-    os.rename(whole[max(whole)], path)
+        except FileNotFoundError:
+            return None
+        except PermissionError:  # another user's
+            continue
+        if head[:1] != _TAKEN:
+            whole[is_tombstone(head), head[TIMES]] = name
+    return whole[max(whole)] if whole else None
 
 
-def _exchange(path: str, data: bytes) -> None:
-    """Put ``data`` in the place of the record, which becomes the spare."""
+def _exchange(path: str, data: bytes) -> bool:
+    """Put ``data`` in the place of the record, which becomes the spare; False if somebody has just removed it."""
     spare, aside = _SPARES if not os.path.exists(path + _SPARES[1]) else _SPARES[::-1]
-    _fill(os.open(path + spare, os.O_WRONLY | os.O_CREAT | _CLOEXEC, 0o600), path + spare, data)
-    os.rename(path, path + aside)
+    _fill(_open_spare(path + spare), path + spare, data)
+    try:
+        os.rename(path, path + aside)
+    except FileNotFoundError:
+        return False
     os.rename(path + spare, path)
+    return True
+
+
+def _open_spare(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | _CLOEXEC, 0o600)
+    except PermissionError:  # another user's
+        os.unlink(path)
+        return os.open(path, _NEW_FILE, 0o600)
 
 
 def _fill(descriptor: int, path: str, data: bytes) -> None:
@@ -369,7 +432,7 @@ def _remove(path: str) -> None:
 
 
 def _remove_all(path: str) -> None:
-    # The spares first: left alone, one might be taken for the record of a writer that was killed.
+    # The spares first: left alone, both might be taken for what a killed writer left.
     for name in (*(path + suffix for suffix in _SPARES), path):
         _remove(name)
 
@@ -380,6 +443,17 @@ def _translating() -> t.Iterator[None]:
         yield
     except OSError as error:
         raise _translated(error) from error
+
+
+def _unreadable(path: str, error: OSError) -> StoreError:
+    """Another user's file is damage: its visitor gets a new session, where a 503 would stay for good."""
+    if isinstance(error, PermissionError):
+        with contextlib.suppress(OSError):
+            owner = os.stat(path).st_uid
+            if owner != os.geteuid():
+                why = f"the file of this session belongs to {user_name(owner)} and cannot be read"
+                return SessionCorrupt(why, newer=False)
+    return _translated(error)
 
 
 def _translated(error: OSError) -> StoreUnavailable:

@@ -6,74 +6,141 @@ import contextlib
 import errno
 import fcntl
 import os
+import pwd
+import random
 import stat
-import threading
+import time
 from pathlib import Path
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, StoreUnavailable
 
 #: How many locks there are.
 LOCKS = 64
 
+_PATIENCE = 2.0  # seconds for a lock; an exchange takes a fraction of a millisecond
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.002  # growing more, who waits longest would ask most seldom
+# To be locked, a file need not be open for writing: so one that is there is locked on a read-only file system, too.
+_FLAGS = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC
+
+#: A lock that is held: the process, the lock's number, the descriptor.
+Held = tuple[int, int, int]
+
 
 class Locks:
-    """A fixed set of locks between threads and processes.
+    """A fixed set of locks between all threads and processes.
 
-    Made anew in a child process: an inherited descriptor shares the parent's lock.
+    A lock belongs to an open file, and those who share the open file do not exclude each other: threads, and a process
+    and its children. So each holder has a descriptor of its own. An idle one is kept under the id of its process, which
+    no child has, however it was forked: not every server calls the hooks of ``os.register_at_fork``.
     """
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._threads = [threading.Lock() for _ in range(LOCKS)]
-        self._files: dict[int, int] = {}
+        self._idle: dict[tuple[int, int], int] = {}
 
-    def acquire(self, number: int) -> None:
-        self._threads[number].acquire()
-        try:
-            descriptor = self._files.get(number)
-            if descriptor is None or not os.fstat(descriptor).st_nlink:  # not open yet, or the folder was removed
+    def acquire(self, number: int) -> Held:
+        """Take a lock.
+
+        :raises StoreUnavailable: if others kept it for two seconds.
+        """
+        process = os.getpid()
+        while True:
+            descriptor = self._idle.pop((process, number), None)
+            if descriptor is None:
                 descriptor = self._open(number)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except BaseException:
-            self._threads[number].release()
-            raise
+            try:
+                _lock(descriptor, number)
+                if os.fstat(descriptor).st_nlink:
+                    return process, number, descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)  # the folder was removed
 
-    def release(self, number: int) -> None:
-        fcntl.flock(self._files[number], fcntl.LOCK_UN)
-        self._threads[number].release()
+    def release(self, held: Held) -> None:
+        """Give a lock back, and keep one idle descriptor of its file."""
+        process, number, descriptor = held
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        if self._idle.setdefault((process, number), descriptor) != descriptor:
+            os.close(descriptor)
 
     def _open(self, number: int) -> int:
         _make_folder(self._root)
-        if number in self._files:
-            os.close(self._files.pop(number))
-        path = f"{self._root}/.locks/{number:02x}"
-        descriptor = self._files[number] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        return descriptor
+        return os.open(f"{self._root}/.locks/{number:02x}", _FLAGS, 0o600)
 
     def __del__(self) -> None:
-        for descriptor in self._files.values():
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        for (process, _), descriptor in self._idle.items():
+            if process == os.getpid():
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+
+
+def _lock(descriptor: int, number: int) -> None:
+    if _locked(descriptor):
+        return
+    # Both are counted, for a test may have frozen the clock.
+    begun, slept, pause = time.monotonic(), 0.0, _FIRST_PAUSE
+    while not _locked(descriptor):
+        if max(slept, time.monotonic() - begun) >= _PATIENCE:
+            raise StoreUnavailable(
+                f"the session folder's .locks/{number:02x} is locked by another process, and was for {_PATIENCE:g} s"
+            )
+        span = random.uniform(pause / 2, pause)  # noqa: S311  - no secret
+        time.sleep(span)
+        slept += span
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def check_folder(root: str) -> None:
-    """A folder in which others can write is one in which others can plant sessions.
+    """A folder in which others can write is one in which others can plant sessions, or leave what we cannot read.
 
-    :raises ConfigurationError: if it is.
+    Root is one of the others.
+
+    :raises ConfigurationError: if it is such a folder, or a link to one.
+    :raises OSError: if there is none.
     """
-    status = Path(root).stat()
+    status = os.lstat(root)
+    if stat.S_ISLNK(status.st_mode):
+        target = os.path.realpath(root)
+        raise _refused(f"is a symbolic link: name the folder that it points to, {Path(target).as_uri()}")
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), root)
-    if status.st_uid != os.geteuid() and os.geteuid() != 0:
-        raise ConfigurationError("the session folder belongs to another user", key="SESSION_STORE")
-    if stat.S_IMODE(status.st_mode) & 0o022:
-        raise ConfigurationError(
-            "the session folder can be written by others: give it to the application alone (chmod 700)",
-            key="SESSION_STORE",
+    if status.st_uid != os.geteuid():
+        owner = user_name(status.st_uid)
+        raise _refused(
+            f"belongs to {owner}, and this process runs as {user_name(os.geteuid())}: run commands as its owner"
+            f" (sudo -u {owner} flask sessions ...), and give an application of another user a folder of its own",
+            root,
         )
+    if stat.S_IMODE(status.st_mode) & 0o022:
+        raise _refused("can be written by others: give it to the application alone (chmod 700)", root)
+
+
+def user_name(number: int) -> str:
+    """The name of a user; without one, the number, as ``sudo -u`` takes it."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"#{number}"
+
+
+def _refused(why: str, root: str | None = None) -> ConfigurationError:
+    if root is not None and os.path.ismount(root):
+        below = Path(root, "sessions").as_uri()
+        why += f'. It is mounted there: name a folder below it, which is made then, SESSION_STORE = "{below}"'
+    return ConfigurationError(f"the session folder {why}", key="SESSION_STORE")
 
 
 def _make_folder(root: str) -> None:
-    Path(root).mkdir(0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        Path(root).mkdir(0o700, parents=True)
     check_folder(root)
     Path(root, ".locks").mkdir(0o700, exist_ok=True)
