@@ -11,10 +11,12 @@ from importlib.metadata import entry_points
 from ..errors import ConfigurationError, StoreFull
 from ..record import owner_in, revision_of
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_expired, has_left
+from .pool import PerProcess
 
 __all__ = [
     "Entry",
     "OwnerIndex",
+    "PerProcess",
     "Scans",
     "ServerSideStore",
     "SessionStore",

@@ -6,6 +6,7 @@ The law, for all stores:
 * No verb ever makes a record under a name that has none, but ``save`` and ``renew`` under a key they just made up.
 * The record's own end is the authority, checked at every read; an engine's expiry is only the broom.
 * A store is thread-safe and fork-safe, keeps nothing of a request, connects at first use and reads from primaries.
+* A connection belongs to one exchange and to one process (see :mod:`.pool`); what was cut short is closed.
 * The engine's exceptions are translated in one place, into :exc:`StoreUnavailable` or :exc:`StoreFull`.
 """
 
