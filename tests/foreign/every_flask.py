@@ -1,9 +1,9 @@
 """A pytest plugin that gives every Flask application of a test suite a SessionManager: ``pytest -p every_flask``.
 
 It is for suites that know nothing of this package: Flask's own, those of extensions, an application's. Whatever passes
-there with Flask's own sessions has to pass with ours. The store is a URL in the variable ``EVERY_FLASK_STORE``. Beside it
-one setting is made, ``SESSION_REFRESH_INTERVAL = 0``: then every request extends, as in Flask. An application that brings
-a session interface of its own keeps it.
+there with Flask's own sessions has to pass with ours. Two things are set: the store, from the URL in the variable
+``EVERY_FLASK_STORE``, and ``SESSION_REFRESH_INTERVAL = 0``, so that every request extends, as in Flask. An application
+that brings a session interface of its own keeps it.
 
 ``test_foreign_suites.py``, beside this file, runs the suites of Flask, Flask-Login and Flask-WTF with it.
 """

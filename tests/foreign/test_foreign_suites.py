@@ -1,8 +1,8 @@
 """The test suites of Flask, Flask-Login and Flask-WTF, over our sessions: python3 dev.py foreign
 
 Each suite runs as its source distribution has it: with Flask's own sessions first, then with ours in every application,
-over each kind of store (``every_flask.py``). What fails with both says nothing about us. Nothing of these suites is kept
-here: pip fetches them, into an environment of their own below the one that runs this.
+over each kind of store (``every_flask.py``). What fails with both says nothing about ours. Nothing of these suites is
+kept here: pip fetches them, into an environment of their own below the one that runs this.
 """
 
 from __future__ import annotations
