@@ -2,6 +2,7 @@
 
 python3 dev.py shop  [options of "flask run"]   the example shop, on http://127.0.0.1:5000
 python3 dev.py test  [options of pytest]        the tests, with real servers of their own
+python3 dev.py foreign                          the suites of Flask, Flask-Login and Flask-WTF, over our sessions
 python3 dev.py check                            what CI checks besides: style, types, documentation, wheel
 
 Each makes the virtual environment .venv if there is none yet, and installs again only when pyproject.toml has
@@ -53,6 +54,12 @@ def test(options: list[str]) -> int:
     return run("pytest", "-n", str((os.cpu_count() or 1) + 1), *options)
 
 
+def foreign(options: list[str]) -> int:
+    """Run other people's tests with our sessions in every application, and compare with Flask's own."""
+    install(extras=EXTRAS, groups=["test"])
+    return run("pytest", "-m", "foreign", "tests/foreign", *options)
+
+
 def check(_options: list[str]) -> int:
     """Run every check, and fail if one fails."""
     install(extras=EXTRAS, groups=["test", "check"])
@@ -81,7 +88,7 @@ def check_wheel() -> int:
     return 0
 
 
-COMMANDS: dict[str, t.Callable[[list[str]], int]] = {"shop": shop, "test": test, "check": check}
+COMMANDS: dict[str, t.Callable[[list[str]], int]] = {"shop": shop, "test": test, "foreign": foreign, "check": check}
 
 
 def run(program: str, *arguments: str) -> int:

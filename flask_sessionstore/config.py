@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import typing as t
+import weakref
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import lru_cache
@@ -206,7 +207,7 @@ def _policy(app: Flask) -> Policy:
         max_per_owner=_count(config, SESSION_MAX_PER_OWNER, None, "sessions"),
         record_client=_flag(config, SESSION_RECORD_CLIENT, False),
         conflict_timeout=t.cast("timedelta", _span(config, SESSION_CONFLICT_TIMEOUT, timedelta(seconds=2))),
-        sender=app,
+        sender=weakref.ref(app),
     )
 
 

@@ -88,6 +88,7 @@ class StoreSessionInterface(SessionInterface):
             raise
         finally:
             lifecycle.no_cookie = "the response has begun"
+            session._answered = True
             if response.is_streamed:
                 purged = session._purged
                 response.call_on_close(lambda: _warn_of_unsaved(session, purged))
@@ -95,7 +96,7 @@ class StoreSessionInterface(SessionInterface):
     @property
     def sender(self) -> t.Any:
         """Of signals: the application."""
-        return self._policy.sender
+        return self._policy.sender()
 
     def open_by_handle(self, app: Flask, handle: str) -> Session:
         """The session under ``handle``, for code that no browser sent: see :meth:`SessionManager.open`."""

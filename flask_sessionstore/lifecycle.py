@@ -630,7 +630,7 @@ class Lifecycle:
             return
         news, self._news = self._news, []
         for signal, arguments in news:
-            signals.announce(signal, self.policy.sender, **arguments)
+            signals.announce(signal, self.policy.sender(), **arguments)
 
     def _now_ms(self) -> int:
         return int(self.store.now() * 1000)

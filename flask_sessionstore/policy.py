@@ -43,8 +43,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     max_per_owner: int | None = None
     #: Whether records keep the browser and the address of their last sign-in.
     record_client: bool = False
-    #: Sender of signals.
-    sender: t.Any = None
+    #: Returns the sender of signals: a weak reference, for the application holds its interface, and that its policy.
+    sender: t.Callable[[], t.Any] = lambda: None
 
     def idle(self, record: Record) -> timedelta:
         """How long the session of ``record`` may be idle."""

@@ -140,6 +140,9 @@ class Session(SessionMixin):
     _forced = False
     _purged = False
     _warned = False
+    # Whether changes were settled already, and whether the response was made: from then on these count as well.
+    _has_settled = False
+    _answered = False
     # The owner as this request has it, and as it was loaded.
     _owner: str | None = None
     _loaded_owner: str | None = None
@@ -200,6 +203,11 @@ class Session(SessionMixin):
 
     def _settle(self, record: Record | None) -> None:
         """The changes are stored (or dropped): go on from ``record``."""
+        self._has_settled = self._has_settled or self._forced or bool(self._changes)
+        self._go_on(record)
+
+    def _go_on(self, record: Record | None) -> None:
+        """As if nothing was changed yet."""
         self._changes = Changes()
         self._forced = False
         self._adopt(record)
@@ -550,18 +558,25 @@ class Session(SessionMixin):
 
     @property
     def modified(self) -> bool:
-        """As in Flask, and True after a change within a value. Asking never loads."""
+        """As in Flask, and True after a change within a value. Asking never loads.
+
+        False again after :meth:`save`; after the response was made it says whether this request changed anything.
+        """
         with self._lock:
-            try:
-                self._notice_all()
-            except SessionInsertError:
-                return True  # and the end of the request says why it cannot be stored
-            return self._forced or self._purged or bool(self._changes)
+            return (self._answered and self._has_settled) or self._is_changed()
 
     @modified.setter
     def modified(self, value: bool) -> None:
         # False takes back no change that was made: what is written is stored.
         self._forced = bool(value)
+
+    def _is_changed(self) -> bool:
+        """Whether the end of the request has anything to do."""
+        try:
+            self._notice_all()
+        except SessionInsertError:
+            return True  # and the end of the request says why it cannot be stored
+        return self._forced or self._purged or bool(self._changes)
 
     def _start_over(self) -> None:
         """What was the session has ended: go on as a new one."""
@@ -591,7 +606,7 @@ class Session(SessionMixin):
                 return SessionStatus.PURGED
             if self._changes.renewed or self._owner_changed() or (self._changes.cleared and self._state):
                 return SessionStatus.RENEWED
-            return SessionStatus.CHANGED if self.modified else SessionStatus.UNCHANGED
+            return SessionStatus.CHANGED if self._is_changed() else SessionStatus.UNCHANGED
 
     def _owner_changed(self) -> bool:
         return self._owner != self._loaded_owner
@@ -636,7 +651,7 @@ class Session(SessionMixin):
                 self.accessed = True
                 record = self._source.reload()
                 self._values.clear()
-                self._settle(record)
+                self._go_on(record)
 
     def __repr__(self) -> str:
         if not (self._loaded or self._purged):

@@ -62,6 +62,11 @@ def _parse(header: str) -> SetCookie:
     return SetCookie(name, value.strip('"'), {key.lower(): text for key, _, text in pairs[1:]})
 
 
+def redirects(response: TestResponse) -> bool:
+    """Whether a response sends the browser to another page: by 302, or since Flask 3.2 by 303."""
+    return response.status_code in (302, 303)
+
+
 def cookie_of(response: TestResponse) -> SetCookie:
     """The one cookie that a response sets or deletes."""
     (cookie,) = set_cookies(response)

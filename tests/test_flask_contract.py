@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import typing as t
 import uuid
+import weakref
 from datetime import UTC, datetime, timedelta
 
 import flask
 import pytest
 from flask import Flask, Response, redirect, request
+from flask.ctx import AppContext
 from flask.wrappers import Request
 from http_support import set_cookies, watch
 from markupsafe import Markup
@@ -47,6 +50,22 @@ def purge() -> None:
     session.purge()
 
 
+def the_context() -> t.Any:
+    """The request's. Since Flask 3.2 there is only one, and asking for the other is deprecated."""
+    one = hasattr(AppContext, "match_request")
+    return flask.globals.app_ctx if one else flask.globals.request_ctx
+
+
+def session_at_hand() -> Session:
+    """Past the proxy, whose use is an access since Flask 3.1.3; before, the context had the plain attribute."""
+    context = the_context()
+    return t.cast("Session", context._session if hasattr(context, "_session") else context.session)
+
+
+def renew() -> None:
+    session.renew()
+
+
 def route(app: Flask, path: str, view: t.Callable[..., t.Any]) -> None:
     app.add_url_rule(path, endpoint=path, view_func=view)
 
@@ -81,9 +100,7 @@ def test_the_session_knows_whether_it_was_accessed_and_modified(
     found: list[tuple[bool, bool]] = []
 
     def note(response: Response) -> Response:
-        context = flask.globals.request_ctx
-        # Past the proxy, whose use is an access since Flask 3.1.3; before, the context had the plain attribute.
-        opened = t.cast("Session", context._session if hasattr(context, "_session") else context.session)
+        opened = session_at_hand()
         found.append((opened.accessed, opened.modified))
         return response
 
@@ -91,6 +108,84 @@ def test_the_session_knows_whether_it_was_accessed_and_modified(
     route(app, "/", view)
     app.test_client().get("/")
     assert found == [(accessed, modified)]
+
+
+def write_and_save() -> None:
+    session["a"] = 2
+    session.save()
+    assert not session_at_hand().modified  # nothing is left to store
+
+
+def write_and_reload() -> None:
+    session["a"] = 2
+    session.reload()
+
+
+def write_and_forget() -> None:
+    session["a"] = 2
+    session.modified = False
+
+
+@pytest.mark.parametrize(
+    ("act", "accessed", "modified"),
+    [
+        (lambda: None, False, False),
+        (lambda: session.get("a"), True, False),
+        (write, True, True),
+        (lambda: session["cart"].append("tea"), True, True),
+        (lambda: setattr(session, "permanent", True), True, True),
+        (renew, True, True),
+        (lambda: session.pop("a"), True, True),
+        (clear, True, True),
+        (purge, True, True),
+        (write_and_save, True, True),
+        (write_and_reload, True, False),
+        (write_and_forget, True, True),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_after_the_response_the_session_still_says_what_the_request_did(
+    act: t.Callable[[], object], accessed: bool, modified: bool, app: Flask
+) -> None:
+    route(app, "/first", lambda: str(session.update(a=1, cart=["cup"])))
+    route(app, "/", lambda: str(act()))
+    client = app.test_client()
+    client.get("/first")
+    with client:
+        client.get("/")
+        opened = session_at_hand()
+        assert (opened.accessed, opened.modified) == (accessed, modified)
+    with client:
+        client.get("/nowhere")
+        assert not session_at_hand().modified
+
+
+def test_what_it_says_after_the_response_is_not_stored_again(store: SessionStore) -> None:
+    app = an_app(store)
+    route(app, "/", write)
+    client = app.test_client()
+    calls = watch(store)
+    with client:
+        first = client.get("/")
+        again = Response()
+        app.session_interface.save_session(app, session_at_hand(), again)
+        assert session_at_hand().modified
+    assert calls == ["save"]
+    assert again.headers.getlist("Set-Cookie") == first.headers.getlist("Set-Cookie")
+
+
+def test_an_application_without_references_is_freed_without_the_garbage_collector(store: SessionStore) -> None:
+    app = an_app(store)
+    route(app, "/", write)
+    assert app.test_client().get("/").status_code == 200
+    freed = weakref.ref(app)
+    gc.collect()  # of what Flask has left of the request itself
+    gc.disable()
+    try:
+        del app
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_asking_whether_it_was_modified_loads_nothing(store: SessionStore) -> None:
@@ -439,7 +534,7 @@ def test_the_endpoint_can_be_had_when_the_session_is_opened() -> None:
     found: list[str | None] = []
 
     def match(app: Flask, request: Request) -> None:
-        flask.globals.request_ctx.match_request()
+        the_context().match_request()
         found.append(request.endpoint)
 
     app = _overridden(match)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from flask import Flask, flash, get_flashed_messages, redirect
 from flask.testing import FlaskClient
-from http_support import cookie_of, fate, set_cookies, watch
+from http_support import cookie_of, fate, redirects, set_cookies, watch
 from werkzeug.test import TestResponse
 
 from flask_sessionstore import SessionManager, SessionStore, session
@@ -153,7 +153,7 @@ def test_logging_in_and_out(store: SessionStore) -> None:
     assert client.get("/fresh").text == "for those who have just logged in"
     client.get("/logout")
     assert client.get("/").text == "nobody, cart: ['mug']"
-    assert client.get("/private").status_code == 302
+    assert redirects(client.get("/private"))
 
 
 def test_flashed_messages_survive_both(store: SessionStore) -> None:
@@ -205,8 +205,8 @@ def test_a_log_out_with_nothing_else_in_the_session_deletes_the_cookie(server_st
     response = client.get("/leave")
     # Flask-Login leaves nothing behind but what it took out.
     assert fate(response) in ("deleted", "set")
-    assert thief.get("/private").status_code == 302
-    assert client.get("/private").status_code == 302
+    assert redirects(thief.get("/private"))
+    assert redirects(client.get("/private"))
 
 
 def test_a_request_under_way_cannot_log_in_again_who_logged_out_meanwhile(server_store: ServerSideStore) -> None:
@@ -266,7 +266,7 @@ def test_strong_protection_ends_the_session(store: SessionStore) -> None:
     assert client.get("/").text.startswith("ann")
     assert client.get("/", headers=ELSEWHERE).text.startswith("nobody")
     assert client.get("/kept").text == ""
-    assert client.get("/private").status_code == 302
+    assert redirects(client.get("/private"))
     client.get("/login")
     assert client.get("/private").status_code == 200
 
@@ -277,7 +277,7 @@ def test_strong_protection_ends_the_session_of_the_thief_and_of_the_visitor(serv
     client.get("/buy")
     client.get("/login")
     thief = with_cookie(app, cookie(client))
-    assert thief.get("/private", headers=ELSEWHERE).status_code == 302
+    assert redirects(thief.get("/private", headers=ELSEWHERE))
     assert client.get("/").text == "nobody, cart: None"  # the old key is dead
     assert thief.get("/", headers=ELSEWHERE).text == "nobody, cart: ['mug']"
 
@@ -482,8 +482,8 @@ def test_a_log_out_during_a_log_out(server_store: ServerSideStore) -> None:
     client.get("/login")
     old = cookie(client)
     during(app, client, "/logout", log_out)
-    assert client.get("/private").status_code == 302
-    assert with_cookie(app, old).get("/private").status_code == 302
+    assert redirects(client.get("/private"))
+    assert redirects(with_cookie(app, old).get("/private"))
 
 
 def test_another_user_s_log_in_takes_over_nothing_of_the_first_one_s_rights(server_store: ServerSideStore) -> None:
@@ -494,7 +494,7 @@ def test_another_user_s_log_in_takes_over_nothing_of_the_first_one_s_rights(serv
     client.get("/login/bob")
     assert client.get("/private").status_code == 200
     assert client.get("/kept").text.startswith("_user_id=bob _fresh=True")
-    assert with_cookie(app, anns).get("/private").status_code == 302
+    assert redirects(with_cookie(app, anns).get("/private"))
 
 
 # -- ending them all -----------------------------------------------------------------------------------------------
@@ -560,7 +560,7 @@ def test_an_alternative_id_keeps_out_what_revoking_does_not_reach(index: ServerS
     late.get("/overtaken")
     for client in (here, late):
         assert client.get("/").text == "nobody, cart: None"
-        assert client.get("/private").status_code == 302
+        assert redirects(client.get("/private"))
     here.get("/remembered")
     assert here.get("/").text == "ann.2, cart: None"
 

@@ -12,7 +12,7 @@ import typing as t
 import pytest
 from flask import Flask, flash, get_flashed_messages
 from flask.testing import FlaskClient
-from http_support import cookie_of, set_cookies
+from http_support import cookie_of, redirects, set_cookies
 from werkzeug.test import TestResponse
 
 from flask_sessionstore import SessionManager, SessionStore, session
@@ -186,7 +186,7 @@ def submit(client: FlaskClient, path: str, **fields: str) -> TestResponse:
 
 def log_in(client: FlaskClient, email: str, **fields: str) -> TestResponse:
     response = submit(client, "/login", email=email, password=PASSWORD, **fields)
-    assert response.status_code == 302
+    assert redirects(response)
     return response
 
 
@@ -251,20 +251,20 @@ def test_nothing_planted_survives_a_log_in(server_app: Flask, email: str) -> Non
     attacker = server_app.test_client()
     token = token_of(attacker.get("/login"))
     victim = with_cookie(server_app, cookie(attacker))
-    assert victim.post("/login", data={"email": email, "password": PASSWORD, "csrf_token": token}).status_code == 302
+    assert redirects(victim.post("/login", data={"email": email, "password": PASSWORD, "csrf_token": token}))
     assert is_in(victim)
     assert not is_in(attacker)
     change_password(victim, csrf_token=token)
     change_password(victim, csrf_token=token_of(attacker.get("/login")))
     assert with_password(server_app, email, PASSWORD)
-    assert change_password(victim).status_code == 302
+    assert redirects(change_password(victim))
     assert with_password(server_app, email, OTHER_PASSWORD)
 
 
 def with_password(app: Flask, email: str, password: str) -> bool:
     """Whether this is the user's password."""
     client = app.test_client()
-    return submit(client, "/login", email=email, password=password).status_code == 302
+    return redirects(submit(client, "/login", email=email, password=password))
 
 
 def test_the_token_in_the_answer_to_a_log_in_is_good_for_the_next_request(app: Flask, email: str) -> None:
@@ -304,8 +304,8 @@ def test_freshness_lasts_as_long_as_it_is_to_and_a_password_renews_it(app: Flask
     assert is_in(client)
     assert "/verify" in client.get("/fresh").headers["Location"]
     assert submit(client, "/verify", password="wrong").status_code == 200
-    assert client.get("/fresh").status_code == 302
-    assert submit(client, "/verify", password=PASSWORD).status_code == 302
+    assert redirects(client.get("/fresh"))
+    assert redirects(submit(client, "/verify", password=PASSWORD))
     assert client.get("/fresh").status_code == 200
 
 
@@ -331,7 +331,7 @@ def test_another_password_changes_the_key_and_logs_out_everywhere_else(app: Flas
         log_in(client, email)
     log_in(remembered, email, remember="y")
     old = cookie(here)
-    assert change_password(here).status_code == 302
+    assert redirects(change_password(here))
     assert cookie(here) != old
     assert is_in(here)
     assert not is_in(there)
