@@ -39,6 +39,13 @@ from .stores.base import ServerSideStore, SessionStore
 logger = logging.getLogger("flask_sessionstore")
 
 _LARGEST = 3  # keys named in the message of SessionTooLarge
+_FIRST_PAUSE = 0.001  # seconds between two attempts against other writers: what a write takes, and then more
+_DOUBLINGS = 4
+_GIVE_WAY = 0.004  # seconds that a write stands back for one that has had many losses
+_MANY_LOSSES = 3
+# Handles of sessions over which a write of this process has had many losses. Where threads share one lock of the
+# interpreter, the one that holds it wins again and again: so who has lost nothing yet gives way.
+_unlucky: set[str] = set()
 
 
 class Cookie(enum.Enum):
@@ -86,8 +93,6 @@ class Lifecycle:
     :param presented: what the browser presented.
     """
 
-    #: Between two attempts against other writers; replaced where waiting makes no sense.
-    sleep: t.Callable[[float], object] = time.sleep
     #: Why no cookie can be sent; None as long as one can.
     no_cookie: str | None = None
     #: Why writes were dropped; None if none were.
@@ -398,30 +403,51 @@ class Lifecycle:
         """Write, and where another request wrote first, apply the changes to its record and write again."""
         key, newest, state = self._known_key(), base, session._state
         attempts: list[bytes] = []
-        losses, until = 0, 0.0
+        contest = _Contest(self.policy.conflict_timeout, key.handle)
+        if key.handle in _unlucky:
+            self.wait(_GIVE_WAY)
         outcome: Outcome | None = None
-        while outcome is None:
-            try:
-                outcome = self._attempt(session, newest, state, attempts)
-            except SessionGone as gone:
-                return self._commit_gone(session, base, gone.kind)
-            except SessionCorrupt as error:
-                self._announce(signals.session_corrupt, key, newer=bool(error.newer))
-                return self._commit_gone(session, base, None)
-            except SessionConflict as conflict:
-                until = until or time.monotonic() + self.policy.conflict_timeout.total_seconds()
-                if conflict.record is None or time.monotonic() >= until:
-                    raise
-                newest = conflict.record
-                if set(attempts) & set(newest.revisions):
-                    outcome = self._stored(session, key, newest)  # it had arrived, only its reply was lost
-                    break
-                state = session._changes.apply(newest.state)
-                losses += 1
-                self.sleep(random.uniform(0, 0.002 * 2 ** min(len(attempts), 5)))
-        if losses:
-            self._announce(signals.session_merged, key, attempts=losses + 1)
+        try:
+            while outcome is None:
+                try:
+                    outcome = self._attempt(session, newest, state, attempts)
+                except SessionConflict as conflict:
+                    if conflict.record is not None and set(attempts) & set(conflict.record.revisions):
+                        outcome = self._stored(session, key, conflict.record)  # it had arrived, its reply was lost
+                    else:
+                        newest = self._newest(key, conflict, contest)
+                        state = session._changes.apply(newest.state)
+        except SessionGone as gone:
+            return self._commit_gone(session, base, gone.kind)
+        except SessionCorrupt as error:
+            self._announce(signals.session_corrupt, key, newer=bool(error.newer))
+            return self._commit_gone(session, base, None)
+        finally:
+            contest.leave()
+        if contest.losses:
+            self._announce(signals.session_merged, key, attempts=contest.losses + 1)
         return outcome
+
+    def _newest(self, key: SessionKey, conflict: SessionConflict, contest: _Contest) -> Record:
+        """What to apply the changes to after a loss.
+
+        :raises SessionConflict: if the time is up.
+        """
+        pause = contest.lose()
+        if conflict.record is None or pause is None:
+            raise conflict
+        if not pause:
+            return conflict.record
+        self.wait(pause)
+        # What was read before the wait is stale: who has lost once would go on losing with it.
+        newest = self.store.load(key)
+        if newest is None:
+            raise SessionGone("the session has expired")
+        return newest
+
+    def wait(self, seconds: float) -> None:
+        """Stand back for others who write the same session; to be overridden where waiting makes no sense."""
+        time.sleep(seconds)
 
     def _attempt(self, session: Session, newest: Record, state: dict[str, bytes], attempts: list[bytes]) -> Outcome:
         """One try: which of the store's verbs these changes come to, against ``newest``."""
@@ -634,6 +660,36 @@ class Lifecycle:
 
     def _now_ms(self) -> int:
         return int(self.store.now() * 1000)
+
+
+class _Contest:
+    """One write against other writers: how often it has lost, and for how long it stands back before the next try."""
+
+    def __init__(self, timeout: timedelta, handle: str) -> None:
+        self.losses = 0
+        self._handle = handle
+        self._timeout = timeout.total_seconds()
+        self._began = self._waited = 0.0
+
+    def lose(self) -> float | None:
+        """Note a loss. In seconds, how long to wait: not at all after the first; None if the time is up."""
+        self.losses += 1
+        if self.losses == 1:
+            self._began = time.monotonic()
+            return 0.0
+        # What was waited counts by itself, for a test may have stopped the clock.
+        if max(time.monotonic() - self._began, self._waited) >= self._timeout:
+            return None
+        if self.losses > _MANY_LOSSES:
+            _unlucky.add(self._handle)
+        pause = random.uniform(0.5, 1) * _FIRST_PAUSE * (1 << min(self.losses - 2, _DOUBLINGS))
+        self._waited += pause
+        return pause
+
+    def leave(self) -> None:
+        """It is over, won or lost."""
+        if self.losses > _MANY_LOSSES:
+            _unlucky.discard(self._handle)
 
 
 def largest_keys(state: dict[str, bytes]) -> list[str]:

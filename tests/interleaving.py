@@ -186,6 +186,13 @@ class Browser(t.NamedTuple):
         return None
 
 
+class _Unhurried(Lifecycle):
+    """The order of the requests' steps is chosen here: nothing is gained by waiting."""
+
+    def wait(self, seconds: float) -> None:
+        pass
+
+
 class Request:
     """One request, and what came of it."""
 
@@ -219,12 +226,11 @@ class Request:
                 self.kind.act(store, token.key.handle)
             else:
                 browser = Browser(None if self.kind.elsewhere else token)
-                self._serve(Lifecycle(store, self.policy, browser))
+                self._serve(_Unhurried(store, self.policy, browser))
         except SessionError as error:
             self.error = error
 
     def _serve(self, lifecycle: Lifecycle) -> None:
-        lifecycle.sleep = lambda seconds: None
         session = Session._of(lifecycle)
         try:
             self.removed = self.kind.view(session, self.name)
