@@ -295,8 +295,8 @@ def _owner_key(config: t.Mapping[str, t.Any]) -> str | None:
 
 def _span(config: t.Mapping[str, t.Any], key: str, default: timedelta | None) -> timedelta | None:
     value = config.get(key, default)
-    if value is None:
-        return default
+    if value is None and default is None:
+        return None
     span = _seconds(key, value)
     if span < timedelta(milliseconds=1):
         raise _wrong(key, value, "a timedelta or a number of seconds, above 0")

@@ -65,18 +65,18 @@ class StoreSessionInterface(SessionInterface):
         """Store what changed, and send the cookie if there is something to tell the browser.
 
         :raises SessionError: what the lifecycle raises; a :exc:`StoreUnavailable` becomes a 503 in ``response``
-            instead, unless the application propagates exceptions.
+            instead, unless the application propagates exceptions, or nobody would see the response.
         """
         if not isinstance(session, Session):
             return
         lifecycle = t.cast("Lifecycle", session._source)
         browser = t.cast("_Browser", lifecycle.presented)
-        lifecycle.no_cookie = None  # Flask may come again, with another response
+        browser.answer(response)
         try:
-            outcome = lifecycle.commit(session, may_extend=lambda: not _is_public(response))
+            outcome = lifecycle.commit(session, may_extend=lambda: browser.may_extend(response))
             self._send(app, browser, outcome, session, response)
         except StoreUnavailable as error:
-            if _propagates(app):
+            if _propagates(app) or _is_event(browser.request):
                 self._send(app, browser, lifecycle.outcome, session, response)
                 raise
             _turn_into_503(error, response)
@@ -87,11 +87,21 @@ class StoreSessionInterface(SessionInterface):
             self._send(app, browser, lifecycle.outcome, session, response)
             raise
         finally:
-            lifecycle.no_cookie = "the response has begun"
-            session._answered = True
+            browser.begun = session._answered = True
             if response.is_streamed:
                 purged = session._purged
                 response.call_on_close(lambda: _warn_of_unsaved(session, purged))
+
+    def can_send(self, request: Request, response: Response | None) -> bool:
+        """Whether a cookie can be sent in answer to ``request``. It cannot to an event of Flask-SocketIO.
+
+        Where it cannot, a session keeps its key: a sign-in, ``renew()``, and ``clear()`` followed by a write raise
+        :exc:`SessionError` and store nothing; a sign-out takes the owner out under the same key; what would make a new
+        session is dropped with one logged warning, or raises :exc:`SessionError` if it was ``session.save()``.
+
+        :param response: what the cookie would be sent with; None as long as there is none, in ``session.save()``.
+        """
+        return not _is_event(request)
 
     @property
     def sender(self) -> t.Any:
@@ -100,9 +110,7 @@ class StoreSessionInterface(SessionInterface):
 
     def open_by_handle(self, app: Flask, handle: str) -> Session:
         """The session under ``handle``, for code that no browser sent: see :meth:`SessionManager.open`."""
-        lifecycle = Lifecycle(self.store, self._policy_of(app), _ByHandle(handle))
-        lifecycle.no_cookie = "it was opened by its handle"
-        return self.session_class._of(lifecycle)
+        return self.session_class._of(Lifecycle(self.store, self._policy_of(app), _ByHandle(handle)))
 
     def _policy_of(self, app: Flask) -> Policy:
         """The policy with what Flask has set now: an application may change these late."""
@@ -117,7 +125,7 @@ class StoreSessionInterface(SessionInterface):
 
     def _send(self, app: Flask, browser: _Browser, outcome: Outcome, session: Session, response: Response) -> None:
         name = browser.cookie_name
-        if outcome.cookie is not Cookie.KEEP:
+        if outcome.cookie is not Cookie.KEEP and self.can_send(browser.request, response):
             attributes = _attributes(
                 name,
                 self.get_cookie_domain(app),
@@ -156,12 +164,15 @@ class StoreSessionInterface(SessionInterface):
 class _Browser:
     """What one request's browser presented. Nothing is parsed before somebody asks."""
 
-    __slots__ = ("_app", "_interface", "_protector", "_request", "_tokens", "cookie_name")
+    __slots__ = ("_app", "_interface", "_protector", "_response", "_tokens", "begun", "cookie_name", "request")
 
     def __init__(self, interface: StoreSessionInterface, app: Flask, request: Request) -> None:
         self._interface = interface
         self._app = app
-        self._request = request
+        self.request = request
+        #: Whether the response has begun.
+        self.begun = False
+        self._response: Response | None = None
         self._tokens: list[Token] | None = None
         self._protector: Tokens | None = None
         #: Asked for while the request's context stands: an override may depend on it.
@@ -178,10 +189,22 @@ class _Browser:
 
     def seed(self) -> t.Mapping[str, object] | None:
         import_session = self._interface._import_session
-        return None if import_session is None else import_session(self._app, self._request)
+        return None if import_session is None else import_session(self._app, self.request)
 
     def client(self) -> str | None:
-        return describe_client(self._request.headers.get("User-Agent", ""), self._request.remote_addr)
+        return describe_client(self.request.headers.get("User-Agent", ""), self.request.remote_addr)
+
+    def answer(self, response: Response) -> None:
+        """Cookies go out with ``response`` now. Flask may come again, with another one."""
+        self._response, self.begun = response, False
+
+    def may_extend(self, response: Response) -> bool:
+        return not _is_public(response) and self._interface.can_send(self.request, response)
+
+    def no_cookie(self) -> str | None:
+        if self.begun:
+            return "the response has begun"
+        return None if self._interface.can_send(self.request, self._response) else "no cookie can be sent here"
 
     @property
     def protector(self) -> Tokens:
@@ -201,7 +224,7 @@ class _Browser:
 
     def _cookies(self) -> list[str]:
         """The values of our cookies: what we write needs no unquoting, so this need not wait for all to be parsed."""
-        header = self._request.environ.get("HTTP_COOKIE", "")
+        header = self.request.environ.get("HTTP_COOKIE", "")
         start = f"{self.cookie_name}="
         parts = [part.strip() for part in header.split(";") if start in part]
         values = [part[len(start) :].strip('"') for part in parts if part.startswith(start)]
@@ -228,6 +251,9 @@ class _ByHandle:
 
     def client(self) -> None:
         return None
+
+    def no_cookie(self) -> str:
+        return "it was opened by its handle"
 
 
 # -- caches between us and the browser -----------------------------------------------------------------------------
@@ -337,6 +363,14 @@ def _check_cookie_size(size: int, record: Record) -> None:
             limit=MAX_COOKIE_SIZE,
             largest=largest,
         )
+
+
+# -- requests that have no response of their own -------------------------------------------------------------------
+
+
+def _is_event(request: Request) -> bool:
+    """Whether it is an event of Flask-SocketIO: the request that opened the socket, once more."""
+    return hasattr(request, "namespace") and hasattr(request, "event")
 
 
 # -- failure at the end of a request -------------------------------------------------------------------------------

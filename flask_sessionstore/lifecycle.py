@@ -5,11 +5,13 @@ A commit's outcome is a value: what is to happen to the cookie, under which key,
 * No write without a load of the same key, and none upserts: what ended stays ended.
 * A write that lost against another is merged with it: this request's changes are applied to the newest record.
 * A sign-in (a renewal, another owner) is never dropped; any other write to a session that is gone is.
+* Where no cookie can be sent the key stays: a sign-in is refused, a sign-out done under it, a new session dropped.
 * The cookie is set only if the last call to the store found its key alive, and deleted only for what is known dead.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import random
@@ -34,11 +36,19 @@ from .key import Claim, SessionKey, Token
 from .policy import Policy, is_persistent
 from .record import TOMBSTONE_TIME, Record, new_revision
 from .sessions import Session
-from .stores.base import ServerSideStore, SessionStore
+from .stores.base import OwnerIndex, ServerSideStore, SessionStore
 
 logger = logging.getLogger("flask_sessionstore")
 
 _LARGEST = 3  # keys named in the message of SessionTooLarge
+_FIRST_PAUSE = 0.001  # seconds between two attempts against other writers: what a write takes, and then more
+_DOUBLINGS = 4
+_GIVE_WAY = 0.004  # seconds that a write stands back for one that has had many losses
+_MANY_LOSSES = 3
+# Handles of sessions over which a write of this process has had many losses. Where threads share one lock of the
+# interpreter, the one that holds it wins again and again: so who has lost nothing yet gives way.
+_unlucky: set[str] = set()
+_NO_COOKIE = "no cookie"  # why writes were dropped
 
 
 class Cookie(enum.Enum):
@@ -77,6 +87,9 @@ class Presented(t.Protocol):
     def client(self) -> str | None:
         """Which browser it is, and where."""
 
+    def no_cookie(self) -> str | None:
+        """Why no cookie can be sent; None as long as one can."""
+
 
 class Lifecycle:
     """One request's session, from the token to the outcome.
@@ -86,10 +99,6 @@ class Lifecycle:
     :param presented: what the browser presented.
     """
 
-    #: Between two attempts against other writers; replaced where waiting makes no sense.
-    sleep: t.Callable[[float], object] = time.sleep
-    #: Why no cookie can be sent; None as long as one can.
-    no_cookie: str | None = None
     #: Why writes were dropped; None if none were.
     dropped: str | None = None
     #: The latest decision about the cookie.
@@ -104,6 +113,8 @@ class Lifecycle:
     _chosen = False
     _committed = False
     _extended = False
+    # Whether this commit was asked for by save(), whose caller is told what cannot be done.
+    _demanded = False
     # Whether this commit has filed the session under an owner that it did not belong to.
     _signed_in = False
     # Whether the browser holds a session of another kind, which has to go when this one ends.
@@ -165,6 +176,7 @@ class Lifecycle:
         But a store that is down is not asked again then.
         """
         self._failure = None
+        self._demanded = True
         try:
             self.commit(session)
         except StoreUnavailable:
@@ -172,6 +184,8 @@ class Lifecycle:
         except Exception:
             self._failure = None
             raise
+        finally:
+            self._demanded = False
 
     def reload(self) -> Record | None:
         """Read again, under the key as it is now."""
@@ -283,6 +297,8 @@ class Lifecycle:
             if not dirty:
                 return self._extend_unseen(may_extend)
             session._touch()  # metadata alone was assigned
+        if dirty and self._asks_for_key(session):
+            self._need_cookie()
         if self._base is None:
             return self._commit_new(session)
         if dirty:
@@ -340,6 +356,8 @@ class Lifecycle:
         if key is None:
             gone = self._absence == "unknown"  # revoked in this very request
             return DELETE if gone or self._seeded or self.seed() is not None else KEEP
+        if not _handle(key):
+            self._need_cookie()  # the session is in the cookie, and nowhere else
         self.outcome = DELETE  # even when the store fails
         self.store.delete(key)
         if self._absence in (None, "renewed", "corrupt"):  # else it was seen to be gone
@@ -383,7 +401,10 @@ class Lifecycle:
         record = self._record(session, state, base, fresh=True) if state else None
         if record is None:
             return self._gone(session, self._absence)
-        self._need_cookie()
+        if self._lacks_cookie():
+            self._base = None
+            session._settle(None)
+            return KEEP
         try:
             key = self.store.save(record, self.policy.idle(record))
         except SessionGone as gone:
@@ -397,31 +418,58 @@ class Lifecycle:
     def _commit_changes(self, session: Session, base: Record) -> Outcome:
         """Write, and where another request wrote first, apply the changes to its record and write again."""
         key, newest, state = self._known_key(), base, session._state
+        if not _handle(key) and session._changes and self._lacks_cookie():
+            session._settle(base)
+            return KEEP
         attempts: list[bytes] = []
-        losses, until = 0, 0.0
+        contest = _Contest(self.policy.conflict_timeout, key.handle)
+        if key.handle in _unlucky:
+            self.wait(_GIVE_WAY)
         outcome: Outcome | None = None
-        while outcome is None:
-            try:
-                outcome = self._attempt(session, newest, state, attempts)
-            except SessionGone as gone:
-                return self._commit_gone(session, base, gone.kind)
-            except SessionCorrupt as error:
-                self._announce(signals.session_corrupt, key, newer=bool(error.newer))
-                return self._commit_gone(session, base, None)
-            except SessionConflict as conflict:
-                until = until or time.monotonic() + self.policy.conflict_timeout.total_seconds()
-                if conflict.record is None or time.monotonic() >= until:
-                    raise
-                newest = conflict.record
-                if set(attempts) & set(newest.revisions):
-                    outcome = self._stored(session, key, newest)  # it had arrived, only its reply was lost
-                    break
-                state = session._changes.apply(newest.state)
-                losses += 1
-                self.sleep(random.uniform(0, 0.002 * 2 ** min(len(attempts), 5)))
-        if losses:
-            self._announce(signals.session_merged, key, attempts=losses + 1)
+        try:
+            while outcome is None:
+                try:
+                    outcome = self._attempt(session, newest, state, attempts)
+                except SessionConflict as conflict:
+                    if conflict.record is not None and set(attempts) & set(conflict.record.revisions):
+                        outcome = self._stored(session, key, conflict.record)  # it had arrived, its reply was lost
+                    else:
+                        newest = self._newest(session, key, conflict, contest)
+                        state = session._changes.apply(newest.state)
+        except SessionGone as gone:
+            return self._commit_gone(session, base, gone.kind)
+        except SessionCorrupt as error:
+            self._announce(signals.session_corrupt, key, newer=bool(error.newer))
+            return self._commit_gone(session, base, None)
+        finally:
+            contest.leave()
+        if contest.losses:
+            self._announce(signals.session_merged, key, attempts=contest.losses + 1)
         return outcome
+
+    def _newest(self, session: Session, key: SessionKey, conflict: SessionConflict, contest: _Contest) -> Record:
+        """What to apply the changes to after a loss.
+
+        :raises SessionConflict: if the time is up.
+        :raises SessionGone: if there is nothing to apply them to.
+        """
+        pause, newest = contest.lose(), conflict.record
+        if newest is None or pause is None:
+            raise conflict
+        if pause:
+            self.wait(pause)
+            # What was read before the wait is stale: who has lost once would go on losing with it.
+            newest = self.store.load(key)
+        if newest is None:
+            raise SessionGone("the session has expired")
+        if session._owner_in(newest.state) != session._loaded_owner and not session._changes.cleared:
+            # What one user did is not written into the session of the next, or of nobody.
+            raise SessionGone("its owner was signed out under the same key", kind="ended")
+        return newest
+
+    def wait(self, seconds: float) -> None:
+        """Stand back for others who write the same session; to be overridden where waiting makes no sense."""
+        time.sleep(seconds)
 
     def _attempt(self, session: Session, newest: Record, state: dict[str, bytes], attempts: list[bytes]) -> Outcome:
         """One try: which of the store's verbs these changes come to, against ``newest``."""
@@ -437,11 +485,9 @@ class Lifecycle:
         attempts.append(record.revision)
         ttl = self.policy.idle(record)
         if self._renews(session, newest, record):
-            self._need_cookie()
             key = self._renew(session, key, record, ttl, newest)
         elif _differs(record, newest):
-            self._need_cookie(unless=key.handle)
-            key = self.store.update(key, record, ttl, replaces=newest.revision)
+            key = self._update(key, record, ttl, newest)
         else:
             attempts.pop()
             key, record = self.store.update_ttl(key, self.policy.idle(newest))
@@ -450,7 +496,20 @@ class Lifecycle:
     def _renews(self, session: Session, newest: Record, record: Record) -> bool:
         changes = session._changes
         # (The owner may differ though nobody changed it: SESSION_OWNER_KEY may be new.)
-        return changes.renewed or changes.cleared or record.owner != newest.owner
+        moved = record.owner != newest.owner and self.presented.no_cookie() is None
+        return changes.renewed or changes.cleared or moved
+
+    def _update(self, key: SessionKey, record: Record, ttl: timedelta, newest: Record) -> SessionKey:
+        """Write under the same key. It has another owner only where no cookie can be sent, else it would be renewed."""
+        if record.owner == newest.owner or not isinstance(self.store, OwnerIndex):
+            return self.store.update(key, record, ttl, replaces=newest.revision)
+        if record.owner is not None:
+            self.store.file(record.owner, key.handle)
+        key = self.store.update(key, record, ttl, replaces=newest.revision)
+        if newest.owner is not None:
+            with contextlib.suppress(StoreUnavailable):  # what is left of it in the list is pruned later
+                self.store.unfile(newest.owner, key.handle)
+        return key
 
     def _renew(self, session: Session, key: SessionKey, record: Record, ttl: timedelta, newest: Record) -> SessionKey:
         changed = record.owner != newest.owner
@@ -475,6 +534,7 @@ class Lifecycle:
         if kind == "revoked":  # all sessions of the owner were ended while this one was made: it is not made again
             return self._drop(session, kind)
         if kind == "emptied":
+            self._absence = kind
             return self._save(session, own, None)
         signed_out = changes.cleared or (session._owner_changed() and session._owner is None)
         signs_in = self._signs_in(session)
@@ -612,10 +672,33 @@ class Lifecycle:
         session._settle(record)
         return Outcome(Cookie.SET, key, record)
 
-    def _need_cookie(self, *, unless: str | None = None) -> None:
-        """Whatever comes next makes a key that the browser lacks; not so if the key is a handle's and stays."""
-        if self.no_cookie is not None and not unless:
-            raise SessionError(f"{self.no_cookie}: the session cannot be saved under a key that the browser lacks")
+    def _asks_for_key(self, session: Session) -> bool:
+        """Whether what this request did needs another key, or a cookie to end what only the cookie holds."""
+        changes = session._changes
+        if not _handle(self._key) and self._base is not None and (changes.cleared or session._owner_changed()):
+            return True
+        return bool(session._state) and (changes.renewed or changes.cleared or session._signs_in())
+
+    def _need_cookie(self) -> None:
+        reason = self.presented.no_cookie()
+        if reason is not None:
+            raise SessionError(f"{reason}: the session cannot be kept under a key that the browser lacks")
+
+    def _lacks_cookie(self) -> bool:
+        """Whether what was written is dropped, since it needs a cookie and none can be sent; warns once.
+
+        :raises SessionError: if it was to be saved now.
+        """
+        reason = self.presented.no_cookie()
+        if reason is None:
+            return False
+        if self._demanded:
+            self._need_cookie()
+        if self.dropped != _NO_COOKIE:
+            self.dropped = _NO_COOKIE
+            logger.warning("session %s: writes that need a new cookie were dropped: %s", _short(self._key), reason)
+            self._announce(signals.session_write_dropped, self._key, reason=_NO_COOKIE)
+        return True
 
     def _known_key(self) -> SessionKey:
         assert self._key is not None
@@ -634,6 +717,36 @@ class Lifecycle:
 
     def _now_ms(self) -> int:
         return int(self.store.now() * 1000)
+
+
+class _Contest:
+    """One write against other writers: how often it has lost, and for how long it stands back before the next try."""
+
+    def __init__(self, timeout: timedelta, handle: str) -> None:
+        self.losses = 0
+        self._handle = handle
+        self._timeout = timeout.total_seconds()
+        self._began = self._waited = 0.0
+
+    def lose(self) -> float | None:
+        """Note a loss. In seconds, how long to wait: not at all after the first; None if the time is up."""
+        self.losses += 1
+        if self.losses == 1:
+            self._began = time.monotonic()
+            return 0.0
+        # What was waited counts by itself, for a test may have stopped the clock.
+        if max(time.monotonic() - self._began, self._waited) >= self._timeout:
+            return None
+        if self.losses > _MANY_LOSSES:
+            _unlucky.add(self._handle)
+        pause = random.uniform(0.5, 1) * _FIRST_PAUSE * (1 << min(self.losses - 2, _DOUBLINGS))
+        self._waited += pause
+        return pause
+
+    def leave(self) -> None:
+        """It is over, won or lost."""
+        if self.losses > _MANY_LOSSES:
+            _unlucky.discard(self._handle)
 
 
 def largest_keys(state: dict[str, bytes]) -> list[str]:

@@ -211,7 +211,9 @@ class SessionManager:
         yield session
         lifecycle.commit(session, may_extend=lambda: False)
         if lifecycle.dropped is not None:
-            raise SessionGone("the session ended before what was changed could be stored", kind=lifecycle.dropped)
+            raise SessionGone(
+                "the session ended before what was changed could be stored", kind=lifecycle.absence or lifecycle.dropped
+            )
 
     # -- how ------------------------------------------------------------------------------------------------------
 

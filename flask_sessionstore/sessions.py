@@ -146,6 +146,8 @@ class Session(SessionMixin):
     # The owner as this request has it, and as it was loaded.
     _owner: str | None = None
     _loaded_owner: str | None = None
+    # The owner that a session came with from elsewhere.
+    _sown_owner: str | None = None
 
     def __init__(self, initial: t.Mapping[str, t.Any] | None = None) -> None:
         if initial is not None and not isinstance(initial, t.Mapping):
@@ -181,6 +183,7 @@ class Session(SessionMixin):
             seed = self._source.seed() if record is None else None  # may raise: nothing is adopted then
             self._adopt(record)
             self._sow(seed or {})
+            self._sown_owner = self._owner
 
     def _sow(self, seed: t.Mapping[str, object]) -> None:
         """Start with data from elsewhere. Flask's own session keeps ``permanent`` among its data."""
@@ -611,6 +614,10 @@ class Session(SessionMixin):
     def _owner_changed(self) -> bool:
         return self._owner != self._loaded_owner
 
+    def _signs_in(self) -> bool:
+        """Whether a view gave the session an owner that it did not have."""
+        return self._owner not in (None, self._loaded_owner, self._sown_owner)
+
     @property
     def handle(self) -> str | None:
         """The name under which the session is stored: public, no credential. None until it is stored."""
@@ -635,7 +642,8 @@ class Session(SessionMixin):
     def save(self) -> None:
         """Write what changed now, not at the end of the request: for streams, sockets and jobs.
 
-        :raises SessionError: if the response has begun and the browser would need a new cookie.
+        :raises SessionError: if the browser would need a new cookie and none can be sent: the response has begun, or
+            this is an event of Flask-SocketIO, or a session that was opened by its handle.
         :raises StoreError: if the store cannot do it.
         """
         with self._lock:

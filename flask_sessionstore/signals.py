@@ -34,7 +34,8 @@ session_ended = _signals.signal("session-ended")
 session_merged = _signals.signal("session-merged")
 
 #: A request's writes were dropped, since its session had ended or was renewed meanwhile. Arguments: ``handle`` (str, or
-#: None), ``reason``: "ended", "renewed", "revoked", "unknown", "ambiguous".
+#: None), ``reason``: "ended", "renewed", "revoked", "unknown", "ambiguous"; or "no cookie", where they needed one and
+#: none could be sent.
 session_write_dropped = _signals.signal("session-write-dropped")
 
 #: The store holds bytes that are no session. Arguments: ``handle`` (str), ``newer`` (bool): whether a later version of

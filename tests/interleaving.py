@@ -70,6 +70,8 @@ class Kind(t.NamedTuple):
     act: t.Callable[[FaultyStore, str], object] | None = None
     #: Whether it comes from another browser, which has no session yet.
     elsewhere: bool = False
+    #: Whether no cookie can be sent in answer: an event of a socket.
+    event: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -139,6 +141,7 @@ PURGE = Kind("purge", _purge, ends=True)
 RENEW = Kind("renew", _renew, signs_in=True)
 SIGN_IN = Kind("sign in", _assign(OWNER), writes=OWNER, signs_in=True)
 LOG_OUT = Kind("log out", _log_out)
+LOG_OUT_IN_EVENT = Kind("log out in an event", _log_out, event=True)
 READ = Kind("read", _read)
 #: Somebody revokes the session by its handle.
 REVOKE = Kind("revoke", _nothing, ends=True, act=lambda store, handle: store.end(handle))
@@ -172,6 +175,7 @@ class Browser(t.NamedTuple):
     """What a browser presents with each of its requests."""
 
     token: Token | None
+    event: bool = False
 
     def claims(self) -> list[Claim]:
         return [Claim(token.issued, token.lifetime) for token in self.tokens()]
@@ -184,6 +188,16 @@ class Browser(t.NamedTuple):
 
     def client(self) -> None:
         return None
+
+    def no_cookie(self) -> str | None:
+        return "it is an event" if self.event else None
+
+
+class _Unhurried(Lifecycle):
+    """The order of the requests' steps is chosen here: nothing is gained by waiting."""
+
+    def wait(self, seconds: float) -> None:
+        pass
 
 
 class Request:
@@ -218,13 +232,12 @@ class Request:
             if self.kind.act is not None:
                 self.kind.act(store, token.key.handle)
             else:
-                browser = Browser(None if self.kind.elsewhere else token)
-                self._serve(Lifecycle(store, self.policy, browser))
+                browser = Browser(None if self.kind.elsewhere else token, self.kind.event)
+                self._serve(_Unhurried(store, self.policy, browser))
         except SessionError as error:
             self.error = error
 
     def _serve(self, lifecycle: Lifecycle) -> None:
-        lifecycle.sleep = lambda seconds: None
         session = Session._of(lifecycle)
         try:
             self.removed = self.kind.view(session, self.name)

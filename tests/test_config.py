@@ -121,7 +121,7 @@ WRONG: dict[str, list[t.Any]] = {
     "SESSION_BROWSER_LIFETIME": [0, -5, "1h", True, float("nan"), float("inf"), timedelta(0), 1e-9],
     "SESSION_ABSOLUTE_LIFETIME": [0, -5, "1h", True, float("nan"), 1e20, timedelta(days=-1)],
     "SESSION_REFRESH_INTERVAL": [-1, "60", None, False, timedelta(seconds=-1)],
-    "SESSION_CONFLICT_TIMEOUT": [0, -1, "2", True],
+    "SESSION_CONFLICT_TIMEOUT": [0, -1, "2", True, None],
     "SESSION_PERMANENT": [1, "yes", None],
     "SESSION_MAX_PER_OWNER": [0, -1, 1.5, "3", True],
     "SESSION_RECORD_CLIENT": [1, "yes", None],

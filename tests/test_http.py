@@ -1310,6 +1310,13 @@ def test_what_a_stream_changed_and_nobody_saved_is_one_warning(
     assert browser.data == {"a": 1, "cart": []}
 
 
+def test_a_stream_signs_out_and_the_browser_keeps_its_key(server_app: Flask) -> None:
+    browser = started(server_app, _user_id="ann", cart=[1])
+    key = browser.key
+    browser.does(_streaming(lambda: session.pop("_user_id"), save))
+    assert (browser.data, browser.key) == ({"cart": [1]}, key)
+
+
 def test_a_stream_may_end_the_session(server_app: Flask) -> None:
     browser = started(server_app, a=1)
     browser.does(_streaming(clear, save))

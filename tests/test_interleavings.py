@@ -13,6 +13,7 @@ from interleaving import (
     CLEAR_AND_WRITE,
     COUNTER,
     KINDS,
+    LOG_OUT_IN_EVENT,
     OWNER,
     PAUSE,
     POP,
@@ -408,3 +409,31 @@ def test_two_requests_longer_than_tombstones_stand(start: dict[str, str], kind: 
     for group in groups(kind, 2):
         for run in every_run(start, (*group, PAUSE)):
             check(run, nothing_failed, *PATIENT)
+
+
+#: What holds where a sign-out leaves the session under its key.
+SIGNED_OUT_IN_PLACE = (
+    dead_stays_dead,
+    no_cookie_for_a_dead_key,
+    no_cookie_deleted_in_vain,
+    no_session_without_a_cookie,
+    no_owner_after_the_end,
+    nothing_there_after_a_clear,
+    no_acknowledged_removal_is_undone,
+    only_sign_ins_revive,
+    counters_are_exact,
+    no_sign_in_is_dropped,
+)
+
+
+@starts
+@kinds
+def test_an_event_that_signs_out_beside_a_request(start: dict[str, str], kind: Kind) -> None:
+    for run in every_run(start, (kind, LOG_OUT_IN_EVENT)):
+        check(run, nothing_failed, *SIGNED_OUT_IN_PLACE)
+
+
+@starts
+def test_two_events_that_sign_out(start: dict[str, str]) -> None:
+    for run in every_run(start, (LOG_OUT_IN_EVENT, LOG_OUT_IN_EVENT)):
+        check(run, nothing_failed, *SIGNED_OUT_IN_PLACE)

@@ -669,6 +669,34 @@ def test_what_needs_a_new_key_is_the_browsers(app: Flask, change: t.Callable[[t.
     assert browser.data == {KEY: "ann"}
 
 
+def test_a_job_signs_out_and_the_browser_keeps_its_key(app: Flask, index: ServerSideStore) -> None:
+    browser = signed_in(app, cart=[1])
+    handle = handle_of(browser)
+    with sessions_of(app).open(handle) as opened:
+        del opened[KEY]
+    assert (browser.data, handle_of(browser)) == ({"cart": [1]}, handle)
+    assert t.cast("t.Any", index).entries("ann") == []
+
+
+def test_an_owner_key_that_is_new_files_a_session_that_a_job_writes(index: ServerSideStore) -> None:
+    browser = started(make_app(index, SESSION_OWNER_KEY=None), name="ann")
+    handle = handle_of(browser)
+    app = make_app(index, SESSION_OWNER_KEY="name")
+    with app.app_context():
+        with sessions_of(app).open(handle) as opened:
+            opened["report"] = "ready"
+        assert [info.handle for info in sessions_of(app).find("ann")] == [handle]
+
+
+def test_a_session_that_was_emptied_while_a_job_ran_is_not_made_again(app: Flask) -> None:
+    browser = started(app, cart=[1])
+    with pytest.raises(SessionGone) as caught, sessions_of(app).open(handle_of(browser)) as opened:  # noqa: PT012
+        opened["report"] = "ready"
+        browser.does(lambda: session.pop("cart"))
+    assert caught.value.kind == "emptied"
+    assert browser.data == {}
+
+
 def test_a_session_that_ended_while_a_job_ran_is_no_silence(app: Flask) -> None:
     browser = signed_in(app)
     with pytest.raises(SessionGone), sessions_of(app).open(handle_of(browser)) as opened:  # noqa: PT012

@@ -89,6 +89,9 @@ class Browser:
     def client(self) -> str | None:
         return None
 
+    def no_cookie(self) -> str | None:
+        return None
+
     def open(self) -> Session:
         """The session of a new request."""
         self.store.calls.clear()
