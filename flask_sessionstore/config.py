@@ -18,7 +18,7 @@ import msgspec
 from flask import Flask
 
 from .errors import ConfigurationError
-from .policy import Policy, Rules
+from .policy import LOGIN_KEYS, Policy, Rules
 from .signing import SIGNED, Protection
 
 #: Where the store comes from: a URL, a SessionStore, a pair (cache, store) of these, or a function of the application.
@@ -40,7 +40,9 @@ SESSION_PERMANENT = "SESSION_PERMANENT"
 SESSION_REFRESH_INTERVAL = "SESSION_REFRESH_INTERVAL"
 #: The key whose value says whom the session belongs to; None: no owners.
 SESSION_OWNER_KEY = "SESSION_OWNER_KEY"
-#: Keys that are dropped when the owner changes.
+#: Keys that log-ins are known to write: their coming or changing renews the session.
+SESSION_LOGIN_KEYS = "SESSION_LOGIN_KEYS"
+#: Keys that are dropped at a sign-in and a sign-out.
 SESSION_LOGIN_DROPS = "SESSION_LOGIN_DROPS"
 #: How many sessions an owner may have: of more, those extended least recently end. None: any number.
 SESSION_MAX_PER_OWNER = "SESSION_MAX_PER_OWNER"
@@ -75,6 +77,7 @@ _OURS = (
     SESSION_PERMANENT,
     SESSION_REFRESH_INTERVAL,
     SESSION_OWNER_KEY,
+    SESSION_LOGIN_KEYS,
     SESSION_LOGIN_DROPS,
     SESSION_MAX_PER_OWNER,
     SESSION_RECORD_CLIENT,
@@ -195,6 +198,7 @@ def _policy(app: Flask) -> Policy:
     return Policy(
         rules=Rules(
             owner_key=_owner_key(config),
+            login_keys=_names(config, SESSION_LOGIN_KEYS, LOGIN_KEYS),
             login_drops=_names(config, SESSION_LOGIN_DROPS, ("csrf_token",)),
             permanent=_flag(config, SESSION_PERMANENT, False),
         ),
@@ -289,7 +293,7 @@ def _names(config: t.Mapping[str, t.Any], key: str, default: tuple[str, ...]) ->
 def _owner_key(config: t.Mapping[str, t.Any]) -> str | None:
     value = config.get(SESSION_OWNER_KEY, "_user_id")
     if value is not None and (not isinstance(value, str) or not value):
-        raise _wrong(SESSION_OWNER_KEY, value, "a key of the session, or None")
+        raise _wrong(SESSION_OWNER_KEY, value, "a key of the session, a dotted path from one into its value, or None")
     return value
 
 

@@ -23,6 +23,8 @@ import typing as t
 from werkzeug.exceptions import ServiceUnavailable
 
 if t.TYPE_CHECKING:
+    from datetime import datetime
+
     from .record import Record
 
 
@@ -140,10 +142,32 @@ class SessionConflict(StoreError):
 class SessionGone(StoreError):
     """No session lives under this key any more."""
 
-    def __init__(self, message: str | None = None, *, kind: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        kind: str | None = None,
+        left_at: datetime | None = None,
+        successor: str | None = None,
+        marks: tuple[bytes, bytes] | None = None,
+    ) -> None:
         super().__init__(message)
-        #: "ended", "emptied", "renewed", "revoked", or None where nothing is left.
+        #: How it went: "ended", "emptied", "renewed", "signed in", "replaced", "revoked", or None where nothing is left
+        #: that would tell.
         self.kind = kind
+        #: When it went (aware, UTC), where that is known.
+        self.left_at = left_at
+        #: The handle of the session that it was renewed to, if it was.
+        self.successor = successor
+        #: What its tombstone keeps of the owners before and after.
+        self.marks = marks
+
+
+class Barred(SessionGone):
+    """All sessions of an owner were ended while this one was made: it is not made."""
+
+    def __init__(self) -> None:
+        super().__init__("all sessions of this owner were ended while this one was made", kind="revoked")
 
 
 class SessionCorrupt(StoreError):

@@ -26,8 +26,6 @@ from .stores.base import SessionStore
 
 logger = logging.getLogger("flask_sessionstore")
 
-#: How many cookies of the same name are looked at. Where there are more, none is.
-MAX_COOKIES = 3
 #: What every browser keeps of one Set-Cookie header, in bytes (RFC 6265, section 6.1, asks for 4096 at least; some
 #: count more).
 MAX_COOKIE_SIZE = 4093
@@ -201,6 +199,10 @@ class _Browser:
     def may_extend(self, response: Response) -> bool:
         return not _is_public(response) and self._interface.can_send(self.request, response)
 
+    def has_body(self) -> bool:
+        environ = self.request.environ
+        return environ.get("CONTENT_LENGTH", "") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
+
     def no_cookie(self) -> str | None:
         if self.begun:
             return "the response has begun"
@@ -226,12 +228,10 @@ class _Browser:
         """The values of our cookies: what we write needs no unquoting, so this need not wait for all to be parsed."""
         header = self.request.environ.get("HTTP_COOKIE", "")
         start = f"{self.cookie_name}="
-        parts = [part.strip() for part in header.split(";") if start in part]
+        # Blanks and tabs, as browsers cut them off: a name that begins with U+00A0, say, is another name to them.
+        parts = [part.strip(" \t") for part in header.split(";") if start in part]
         values = [part[len(start) :].strip('"') for part in parts if part.startswith(start)]
-        if len(values) > 1:
-            values = list(dict.fromkeys(values))
-        # More than that is no accident: somebody wants the real one to be overlooked.
-        return values if len(values) <= MAX_COOKIES else []
+        return values if len(values) < 2 else list(dict.fromkeys(values))
 
 
 class _ByHandle:
@@ -251,6 +251,9 @@ class _ByHandle:
 
     def client(self) -> None:
         return None
+
+    def has_body(self) -> bool:
+        return False
 
     def no_cookie(self) -> str:
         return "it was opened by its handle"

@@ -4,7 +4,8 @@ A commit's outcome is a value: what is to happen to the cookie, under which key,
 
 * No write without a load of the same key, and none upserts: what ended stays ended.
 * A write that lost against another is merged with it: this request's changes are applied to the newest record.
-* A sign-in (a renewal, another owner) is never dropped; any other write to a session that is gone is.
+* A sign-in is never dropped; any other write to a session that is gone is. What exactly: :mod:`.verdicts`.
+* An end never waits and is never refused, whoever else writes; nor is what goes on under a new key.
 * Where no cookie can be sent the key stays: a sign-in is refused, a sign-out done under it, a new session dropped.
 * The cookie is set only if the last call to the store found its key alive, and deleted only for what is known dead.
 """
@@ -21,22 +22,23 @@ from datetime import timedelta
 
 from blinker import NamedSignal
 
-from . import owners, signals
+from . import owners, signals, signins
 from .errors import (
+    Barred,
     SessionConflict,
     SessionCorrupt,
     SessionError,
     SessionGone,
     SessionTooLarge,
     StoreError,
-    StoreFull,
     StoreUnavailable,
 )
 from .key import Claim, SessionKey, Token
 from .policy import Policy, is_persistent
-from .record import TOMBSTONE_TIME, Record, new_revision
+from .record import TOMBSTONE_TIME, Record, new_revision, owner_mark
 from .sessions import Session
 from .stores.base import OwnerIndex, ServerSideStore, SessionStore
+from .verdicts import Did, Fate, Verdict, ends_successor, on_lost, on_met
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -49,6 +51,12 @@ _MANY_LOSSES = 3
 # interpreter, the one that holds it wins again and again: so who has lost nothing yet gives way.
 _unlucky: set[str] = set()
 _NO_COOKIE = "no cookie"  # why writes were dropped
+# After so many losses in a row an end takes whatever record is there.
+_MAX_LOSSES = 100
+# After so many what goes on under a new key is kept under it first, and the old one replaced in a step of its own.
+_LOSSES_BEFORE_SAVING = 10
+# A request that began sooner than this after its session went was under way when it went.
+_UNDER_WAY = timedelta(seconds=10)
 
 
 class Cookie(enum.Enum):
@@ -90,6 +98,9 @@ class Presented(t.Protocol):
     def no_cookie(self) -> str | None:
         """Why no cookie can be sent; None as long as one can."""
 
+    def has_body(self) -> bool:
+        """Whether the request has a body, as one has that was sent by a form."""
+
 
 class Lifecycle:
     """One request's session, from the token to the outcome.
@@ -106,9 +117,9 @@ class Lifecycle:
 
     _key: SessionKey | None = None
     _base: Record | None = None
-    # Why there is no record though the browser presented a key: "ended", "emptied", "renewed", "unknown" (deleted
-    # once), "corrupt", "late" (too old to tell an end from a key never known), "ambiguous" (two alive).
-    _absence: str | None = None
+    # Why there is no record though the browser presented a key, and what the store said of it.
+    _fate: Fate | None = None
+    _met: SessionGone | None = None
     _failure: Exception | None = None
     _chosen = False
     _committed = False
@@ -117,6 +128,8 @@ class Lifecycle:
     _demanded = False
     # Whether this commit has filed the session under an owner that it did not belong to.
     _signed_in = False
+    # What is sent though the commit fails: it was proven before.
+    _all_the_same: Outcome | None = None
     # Whether the browser holds a session of another kind, which has to go when this one ends.
     _seeded = False
 
@@ -149,7 +162,7 @@ class Lifecycle:
     def seed(self) -> t.Mapping[str, object] | None:
         """Data to start a new session with, where no token of ours was presented."""
         try:
-            found = self.presented.seed() if self._key is None and self._absence is None else None
+            found = self.presented.seed() if self._key is None and self._fate is None else None
         except Exception as error:
             self.fail(error)
             raise
@@ -165,10 +178,14 @@ class Lifecycle:
         """The handle under which the session is stored; None for a store that keeps none."""
         return _handle(self._key)
 
+    def has_body(self) -> bool:
+        """Whether the request has a body."""
+        return self.presented.has_body()
+
     @property
     def absence(self) -> str | None:
         """How the session went that was looked for; None if nothing is known of it."""
-        return self._absence if self._absence in ("ended", "emptied", "renewed") else None
+        return None if self._met is None else self._met.kind
 
     def save(self, session: Session) -> None:
         """Commit now. An earlier failure does not keep it from trying, nor this one the end of the request.
@@ -191,10 +208,10 @@ class Lifecycle:
         """Read again, under the key as it is now."""
         self._failure = None
         if self._key is None:
-            self._chosen = self._absence is not None  # then what was presented is known to be gone
+            self._chosen = self._fate is not None  # then what was presented is known to be gone
             return self.load()
         try:
-            self._base, self._absence = self._look(self._key, None)
+            self._base, self._fate, self._met = self._look(self._key, None)
         except StoreUnavailable as error:
             self.fail(error)
             raise
@@ -204,45 +221,55 @@ class Lifecycle:
             self.outcome = KEEP  # whatever was to be sent: it is dead
         return self._base
 
-    def leave(self, session: Session, absence: str) -> None:
+    def leave(self, session: Session, *, by_itself: bool) -> None:
         """The session of this request was ended by its handle: go on as a new one.
 
-        :param absence: "unknown" if this request has ended it: left empty, the cookie goes; "ended" if another has.
+        :param by_itself: whether this request has ended it; if not, another may have set another cookie.
         """
         with session._lock:
-            self._key, self._base, self._absence = None, None, absence
+            self._key = self._base = self._met = None
+            self._fate = Fate.LEFT if by_itself else Fate.REVOKED
             self.outcome, self._committed = KEEP, False
             session._start_over()
 
     # -- loading ---------------------------------------------------------------------------------------------------
 
     def _choose(self, tokens: list[Token]) -> None:
-        """Of the tokens presented the one whose session is alive; two alive are none."""
-        found = [(token.key, *self._look(token.key, token.seen)) for token in tokens]
+        """Of the tokens presented the one whose session is alive. Where several are, all of them are ended.
+
+        The browser would go on sending them all, and no log-out or log-in would hold.
+        """
+        alone = len(tokens) == 1  # else it counts what is alive, and a cache may not know
+        found = [(token.key, *self._look(token.key, token.seen if alone else None)) for token in tokens]
         alive = [candidate for candidate in found if candidate[1] is not None]
         if len(alive) > 1:
-            self._absence = "ambiguous"
-            logger.warning("the browser sent cookies of two living sessions: neither is used")
+            self._fate = Fate.AMBIGUOUS
+            logger.warning("the browser sent cookies of %s living sessions: they were ended", len(alive))
+            for key, *_ in alive:
+                self.store.delete(key)
+                self._announce(signals.session_ended, key, how="ambiguous")
         elif alive:
-            self._key, self._base, self._absence = alive[0]
+            self._key, self._base, self._fate, self._met = alive[0]
         elif found:
             # A session that is known to have gone says more than a key that is not known at all.
-            self._key, self._base, self._absence = min(found, key=lambda c: c[2] in ("unknown", "late"))
+            nothing = (Fate.UNKNOWN, Fate.LATE)
+            self._key, self._base, self._fate, self._met = min(found, key=lambda one: one[2] in nothing)
 
-    def _look(self, key: SessionKey, seen: bytes | None) -> tuple[Record | None, str | None]:
-        """The record under ``key``, or why there is none."""
+    def _look(self, key: SessionKey, seen: bytes | None) -> tuple[Record | None, Fate | None, SessionGone | None]:
+        """The record under ``key``, or why there is none, and what the store said of it."""
         now_ms = self._now_ms()
         try:
             record = self.store.load(key, seen=seen)
         except SessionGone as gone:
-            return None, gone.kind or "unknown"
+            return None, _fate_of(gone), gone
         except SessionCorrupt as error:
             logger.warning("session %s: %s; a new one replaces it at the next write", _short(key), error)
             self._announce(signals.session_corrupt, key, newer=bool(error.newer))
-            return None, "corrupt"
+            return None, Fate.CORRUPT, None
         if record is not None and not 0 < self.policy.end_ms(record.deadline, record.created_ms) <= now_ms:
-            return record, None
-        return None, "late" if self.store.now() - self._born > TOMBSTONE_TIME.total_seconds() else "unknown"
+            return record, None, None
+        is_late = self.store.now() - self._born > TOMBSTONE_TIME.total_seconds()
+        return None, Fate.LATE if is_late else Fate.UNKNOWN, None
 
     # -- committing ------------------------------------------------------------------------------------------------
 
@@ -269,6 +296,8 @@ class Lifecycle:
                 self.fail(error)
                 if not isinstance(error, StoreError):
                     self.outcome = saved  # what save() stored is alive, and the browser may have no other key to it
+                if self._all_the_same is not None:
+                    self.outcome = self._all_the_same
                 raise
             finally:
                 self._tell()
@@ -354,20 +383,20 @@ class Lifecycle:
             return self.outcome
         key = self._key or self._only_key()
         if key is None:
-            gone = self._absence == "unknown"  # revoked in this very request
+            gone = self._fate in (Fate.LEFT, Fate.AMBIGUOUS)
             return DELETE if gone or self._seeded or self.seed() is not None else KEEP
         if not _handle(key):
             self._need_cookie()  # the session is in the cookie, and nowhere else
         self.outcome = DELETE  # even when the store fails
         self.store.delete(key)
-        if self._absence in (None, "renewed", "corrupt"):  # else it was seen to be gone
+        if self._fate in (None, Fate.RENEWED, Fate.CORRUPT):  # else it was seen to be gone
             self._announce(signals.session_ended, key, how="purged")
         self._forget()
         return DELETE
 
     def _only_key(self) -> SessionKey | None:
         """The key presented, for a session that was not loaded; where there are several, the one that is alive."""
-        if self._base is None and self._absence is None:
+        if self._base is None and self._fate is None:
             tokens = self.presented.tokens()
             if len(tokens) == 1:
                 return tokens[0].key
@@ -375,52 +404,259 @@ class Lifecycle:
         return self._key
 
     def _forget(self) -> None:
-        self._key = self._base = self._absence = None
+        self._key = self._base = self._fate = self._met = None
 
-    # -- a new session ----------------------------------------------------------------------------------------------
+    # -- a session that is not there --------------------------------------------------------------------------------
 
     def _commit_new(self, session: Session) -> Outcome:
         """There was no record: none presented, or not any more."""
-        changes, absence = session._changes, self._absence
-        signs_in = self._signs_in(session)
-        if absence in ("renewed", "corrupt") and changes.cleared:
+        fate, did = self._fate, self._did(session)
+        if ends_successor(fate, did) or (fate is Fate.CORRUPT and did.clears):
             # What this browser was signed in to goes on under the successor, or where the record can be read.
             self._end_met("cleared")
-            if absence == "corrupt" and not session._state:
+        verdict = on_met(fate, did)
+        if verdict is Verdict.NOTHING and fate is None:
+            return DELETE if self._seeded else KEEP
+        return self._obey(verdict, session, None)
+
+    def _commit_gone(self, session: Session, base: Record, gone: SessionGone) -> Outcome:
+        """The session this request had loaded went meanwhile."""
+        self._fate, self._met = _fate_of(gone), gone
+        if isinstance(gone, Barred):  # all sessions of the owner were ended while this one was made
+            return self._drop(session)
+        did = self._did(session)
+        if ends_successor(self._fate, did):
+            self._end_met("cleared" if did.clears else "signed out")
+        return self._obey(on_lost(self._fate, did), session, base)
+
+    def _did(self, session: Session) -> Did:
+        """What this request did."""
+        changes, has_body, gone = session._changes, self.presented.has_body(), self._met
+        left_at = None if gone is None else gone.left_at
+        under_way = left_at is not None and self._born < (left_at + _UNDER_WAY).timestamp()
+        return Did(
+            keeps=bool(session._state),
+            wrote=bool(changes) and bool(session._state or not changes.cleared),
+            signs_in=session._signs_in(),
+            renews=changes.renewed or session._step() is signins.Step.RENEWS,
+            clears=changes.cleared,
+            signs_out=session._signs_out(),
+            was_owned=session._loaded_owner is not None,
+            straggles=under_way and (not has_body or self._is_known_to_it(session._owner)),
+            is_overdue=left_at is not None and not under_way and not has_body,
+        )
+
+    def _is_known_to_it(self, owner: str | None) -> bool:
+        """Whether the session that was met belonged to this owner, or went on with it."""
+        return owner is not None and self._met is not None and owner_mark(owner) in (self._met.marks or ())
+
+    def _obey(self, verdict: Verdict, session: Session, base: Record | None) -> Outcome:
+        match verdict:
+            case Verdict.NOTHING:
+                return self._gone(session)
+            case Verdict.FORGET:
                 self._forget()
                 session._settle(None)
                 return DELETE
-        if absence == "ambiguous" or (absence in ("renewed", "late") and not signs_in):
-            return self._drop(session, absence) if session._state else self._gone(session, absence)
-        if session._state:
-            return self._save(session, session._state, None)
-        return DELETE if absence == "unknown" or self._seeded else KEEP
+            case Verdict.DROP:
+                return self._drop(session)
+            case Verdict.SAVE:
+                return self._save(session, session._state, None)
+            case Verdict.SAVE_OWN:
+                return self._save(session, session._changes.own(), None)
+            case Verdict.SAVE_CARRIED:
+                return self._save(session, self._carried(session, base), base)
+            case Verdict.SAVE_BESIDE:
+                return self._save_beside(session, t.cast("Record", base))
+
+    def _carried(self, session: Session, base: Record | None) -> dict[str, bytes]:
+        return session._changes.apply({} if base is None else base.state)
 
     def _save(self, session: Session, state: dict[str, bytes], base: Record | None) -> Outcome:
         """Store ``state`` under a new key. ``base`` lends what this request did not assign itself, or is None."""
         record = self._record(session, state, base, fresh=True) if state else None
         if record is None:
-            return self._gone(session, self._absence)
+            return self._gone(session)
         if self._lacks_cookie():
             self._base = None
             session._settle(None)
             return KEEP
         try:
             key = self.store.save(record, self.policy.idle(record))
-        except SessionGone as gone:
-            return self._drop(session, gone.kind or "revoked")
+        except SessionGone:
+            return self._drop(session)
         self._announce(signals.session_created, key)
         self._signed_in = record.owner is not None
         return self._stored(session, key, record)
 
+    def _save_beside(self, session: Session, base: Record) -> Outcome:
+        """Two requests of a browser renewed at once: two sessions of the same user, if none has ended meanwhile."""
+        store, old = t.cast("ServerSideStore", self.store), self._known_key().handle
+        record = self._record(session, self._carried(session, base), base, fresh=True)
+        if record is None or store.renewed_to(old) is None:
+            return self._drop(session)
+        try:
+            key = store.save(record, self.policy.idle(record))
+        except SessionGone:
+            return self._drop(session)
+        if store.renewed_to(old) is None:  # ended while this one was made: so this one ends, too
+            store.end_found(key.handle, kind="ended")
+            return self._drop(session)
+        self._announce(signals.session_renewed, key, previous=old, reason="renewed")
+        self._signed_in = record.owner is not None
+        return self._stored(session, key, record)
+
+    def _drop(self, session: Session) -> Outcome:
+        reason = "unknown" if self._fate in (None, Fate.LATE) else t.cast("Fate", self._fate).value
+        self.dropped = reason
+        logger.warning("session %s: writes were dropped, the session is gone (%s)", _short(self._key), reason)
+        self._announce(signals.session_write_dropped, self._key, reason=reason)
+        return self._gone(session)
+
+    def _gone(self, session: Session) -> Outcome:
+        # A key that had loaded and is unknown now is dead; but another response may have set another cookie already.
+        self._base = None
+        session._settle(None)
+        return KEEP
+
+    def _end_met(self, how: str) -> None:
+        """End what the session that was met goes on as, or what cannot be read."""
+        if isinstance(self.store, ServerSideStore):
+            ended = self.store.end_found(self._known_key().handle, kind="ended")
+            if ended is not None:
+                self._news.append((signals.session_ended, {"handle": ended, "how": how}))
+
     # -- changes to a known session ---------------------------------------------------------------------------------
 
     def _commit_changes(self, session: Session, base: Record) -> Outcome:
-        """Write, and where another request wrote first, apply the changes to its record and write again."""
-        key, newest, state = self._known_key(), base, session._state
-        if not _handle(key) and session._changes and self._lacks_cookie():
+        key, changes = self._known_key(), session._changes
+        if not _handle(key) and changes and self._lacks_cookie():
             session._settle(base)
             return KEEP
+        try:
+            if changes.cleared and not session._state:
+                self._end_newest(key, base)
+                return self._ended(session, "cleared")
+            if session._signs_out() and self.presented.no_cookie() is None:
+                return self._sign_out(session, base)
+            if changes.renewed or changes.cleared or session._step() is not signins.Step.NOTHING:
+                return self._move(session, base)
+            return self._merge(session, base)
+        except SessionGone as gone:
+            return self._commit_gone(session, base, gone)
+        except SessionCorrupt as error:
+            self._announce(signals.session_corrupt, key, newer=bool(error.newer))
+            return self._commit_gone(session, base, SessionGone())
+
+    # -- ends: they never wait --------------------------------------------------------------------------------------
+
+    def _end_newest(self, key: SessionKey, newest: Record) -> Record:
+        """End the session, whoever else writes to it, and return the revision that was ended."""
+        for _ in range(_MAX_LOSSES):
+            try:
+                self.store.delete(key, replaces=newest.revision, owner=newest.owner)
+                return newest
+            except SessionConflict as conflict:
+                newest = _record_of(conflict)
+        self.store.delete(key)
+        return newest
+
+    def _ended(self, session: Session, how: str) -> Outcome:
+        self._announce(signals.session_ended, self._key, how=how)
+        self._forget()
+        session._settle(None)
+        return DELETE
+
+    def _sign_out(self, session: Session, base: Record) -> Outcome:
+        """End the session, and keep what is left of it under a new key, which is nobody's."""
+        old = self._known_key()
+        newest = self._end_newest(old, base)
+        self._all_the_same = DELETE  # if what is left cannot be kept: the log-out has happened
+        state = session._changes.apply(newest.state)
+        record = self._record(session, state, newest, fresh=True) if state else None
+        if record is None:
+            self._all_the_same = None
+            return self._ended(session, "signed out")
+        key = self.store.save(record, self.policy.idle(record))
+        self._all_the_same = None
+        self._announce(signals.session_renewed, key, previous=_handle(old), reason="signed out")
+        return self._stored(session, key, record)
+
+    # -- what goes on under a new key: it does not wait either ------------------------------------------------------
+
+    def _move(self, session: Session, base: Record) -> Outcome:
+        """Sign in, renew, or start over with something: whoever else writes to the session."""
+        key, newest, kind = self._known_key(), base, self._kind_of_move(session)
+        state = session._state
+        for _ in range(_LOSSES_BEFORE_SAVING):
+            record = self._record(session, state, newest)
+            if record is None:
+                self._end_newest(key, newest)
+                return self._ended(session, "expired")
+            try:
+                new = self.store.renew(
+                    key, record, self.policy.idle(record), replaces=newest.revision, kind=kind, owner=newest.owner
+                )
+                return self._moved(session, new, record)
+            except SessionConflict as conflict:
+                newest = self._mergeable(session, _record_of(conflict))
+                state = session._changes.apply(newest.state)
+        return self._move_at_any_rate(session, newest, kind)
+
+    def _move_at_any_rate(self, session: Session, newest: Record, kind: str) -> Outcome:
+        """Keep it under the new key, which nobody knows yet; then replace the old one; then bring the new one up."""
+        old = self._known_key()
+        saved = t.cast("Record", self._record(session, session._changes.apply(newest.state), newest))
+        key = self.store.save(saved, self.policy.idle(saved))
+        try:
+            newest = self._replace(session, newest, saved, key, kind)
+        except (SessionGone, SessionCorrupt):
+            self.store.delete(key)
+            raise
+        self._all_the_same = Outcome(Cookie.SET, key, saved)
+        record = t.cast("Record", self._record(session, session._changes.apply(newest.state), saved))
+        try:
+            self.store.update(key, record, self.policy.idle(record), replaces=saved.revision)
+        except SessionConflict as conflict:
+            record = _record_of(conflict)
+        finally:
+            self._key = old
+        self._all_the_same = None
+        return self._moved(session, key, record)
+
+    def _replace(self, session: Session, newest: Record, saved: Record, key: SessionKey, kind: str) -> Record:
+        """Leave a tombstone in the place of the newest revision, and return that."""
+        for losses in range(2 * _MAX_LOSSES):
+            replaces = None if losses >= _MAX_LOSSES else newest.revision
+            try:
+                self.store.renew(
+                    self._known_key(), saved, self.policy.idle(saved),
+                    replaces=replaces, kind=kind, to=key, owner=newest.owner,
+                )  # fmt: skip
+                return newest
+            except SessionConflict as conflict:
+                newest = self._mergeable(session, _record_of(conflict))
+        raise StoreUnavailable("the session changes faster than it can be written; try again")
+
+    def _kind_of_move(self, session: Session) -> str:
+        """Which kind of tombstone is left under the old key."""
+        before, after = session._loaded_owner, session._owner
+        if before is not None and after != before:
+            return "replaced"
+        return "signed in" if before is None and session._signs_in() else "renewed"
+
+    def _moved(self, session: Session, key: SessionKey, record: Record) -> Outcome:
+        old, signs_in = _handle(self._known_key()), session._signs_in()
+        self._signed_in = signs_in and record.owner is not None
+        reason = "signed in" if signs_in else "cleared" if session._changes.cleared else "renewed"
+        self._announce(signals.session_renewed, key, previous=old, reason=reason)
+        return self._stored(session, key, record)
+
+    # -- writes under the same key: they merge ----------------------------------------------------------------------
+
+    def _merge(self, session: Session, base: Record) -> Outcome:
+        """Write, and where another request wrote first, apply the changes to its record and write again."""
+        key, newest, state = self._known_key(), base, session._state
         attempts: list[bytes] = []
         contest = _Contest(self.policy.conflict_timeout, key.handle)
         if key.handle in _unlucky:
@@ -436,11 +672,6 @@ class Lifecycle:
                     else:
                         newest = self._newest(session, key, conflict, contest)
                         state = session._changes.apply(newest.state)
-        except SessionGone as gone:
-            return self._commit_gone(session, base, gone.kind)
-        except SessionCorrupt as error:
-            self._announce(signals.session_corrupt, key, newer=bool(error.newer))
-            return self._commit_gone(session, base, None)
         finally:
             contest.leave()
         if contest.losses:
@@ -462,9 +693,16 @@ class Lifecycle:
             newest = self.store.load(key)
         if newest is None:
             raise SessionGone("the session has expired")
-        if session._owner_in(newest.state) != session._loaded_owner and not session._changes.cleared:
-            # What one user did is not written into the session of the next, or of nobody.
-            raise SessionGone("its owner was signed out under the same key", kind="ended")
+        return self._mergeable(session, newest)
+
+    def _mergeable(self, session: Session, newest: Record) -> Record:
+        """``newest``, if what one user did is not written into the session of another, or of nobody.
+
+        :raises SessionGone: if somebody was signed in when this request loaded the session, and is not any more. (Where
+            no cookie can be sent, and by removing a login key, that is done under the same key.)
+        """
+        if not session._changes.cleared and not signins.is_same(self.rules, session._loaded_logins, newest.state):
+            raise SessionGone("who was signed in was signed out under the same key", kind="ended")
         return newest
 
     def wait(self, seconds: float) -> None:
@@ -476,31 +714,22 @@ class Lifecycle:
         key = self._known_key()
         record = self._record(session, state, newest) if state else None
         if record is None:
-            how = _how_ended(session, state, newest)
-            self.store.delete(key, replaces=newest.revision, emptied=how == "emptied")
-            self._announce(signals.session_ended, key, how=how)
-            self._forget()
-            session._settle(None)
-            return DELETE
-        attempts.append(record.revision)
+            was_somebody = signins.is_somebody(self.rules, session._loaded_logins)
+            emptied = not state and not was_somebody
+            self.store.delete(key, replaces=newest.revision, emptied=emptied, owner=newest.owner)
+            return self._ended(session, "expired" if state else "signed out" if was_somebody else "emptied")
         ttl = self.policy.idle(record)
-        if self._renews(session, newest, record):
-            key = self._renew(session, key, record, ttl, newest)
-        elif _differs(record, newest):
+        if _differs(record, newest):
+            attempts.append(record.revision)
             key = self._update(key, record, ttl, newest)
         else:
-            attempts.pop()
             key, record = self.store.update_ttl(key, self.policy.idle(newest))
         return self._stored(session, key, record)
 
-    def _renews(self, session: Session, newest: Record, record: Record) -> bool:
-        changes = session._changes
-        # (The owner may differ though nobody changed it: SESSION_OWNER_KEY may be new.)
-        moved = record.owner != newest.owner and self.presented.no_cookie() is None
-        return changes.renewed or changes.cleared or moved
-
     def _update(self, key: SessionKey, record: Record, ttl: timedelta, newest: Record) -> SessionKey:
-        """Write under the same key. It has another owner only where no cookie can be sent, else it would be renewed."""
+        """Write under the same key. It has another owner where SESSION_OWNER_KEY was changed, and where a sign-out can
+        send no cookie.
+        """
         if record.owner == newest.owner or not isinstance(self.store, OwnerIndex):
             return self.store.update(key, record, ttl, replaces=newest.revision)
         if record.owner is not None:
@@ -510,72 +739,6 @@ class Lifecycle:
             with contextlib.suppress(StoreUnavailable):  # what is left of it in the list is pruned later
                 self.store.unfile(newest.owner, key.handle)
         return key
-
-    def _renew(self, session: Session, key: SessionKey, record: Record, ttl: timedelta, newest: Record) -> SessionKey:
-        changed = record.owner != newest.owner
-        ended = changed and newest.owner is not None
-        try:
-            new = self.store.renew(key, record, ttl, replaces=newest.revision, ended=ended)
-        except StoreFull:
-            if ended:  # an end never waits for room: the log-out is done, only what was to be kept beside it is not
-                self.store.delete(key, replaces=newest.revision)
-                self._announce(signals.session_ended, key, how="signed out")
-                self.outcome = DELETE
-            raise
-        self._signed_in = changed and record.owner is not None
-        reason = "signed in" if self._signed_in else "signed out" if changed else _why_renewed(session)
-        self._announce(signals.session_renewed, new, previous=_handle(key), reason=reason)
-        return new
-
-    def _commit_gone(self, session: Session, base: Record, kind: str | None) -> Outcome:
-        """The session this request had loaded went meanwhile."""
-        changes = session._changes
-        own = changes.own()
-        if kind == "revoked":  # all sessions of the owner were ended while this one was made: it is not made again
-            return self._drop(session, kind)
-        if kind == "emptied":
-            self._absence = kind
-            return self._save(session, own, None)
-        signed_out = changes.cleared or (session._owner_changed() and session._owner is None)
-        signs_in = self._signs_in(session)
-        if signed_out and kind == "renewed":
-            ended = self._end_met("cleared" if changes.cleared else "signed out")
-            # Cleared and signed in as before: so did the other request, by another click on the same button.
-            signs_in = signs_in or (ended and session._owner is not None)
-        if not signs_in:
-            lost = changes and (session._state or not changes.cleared)  # who only ends it loses nothing
-            return self._drop(session, kind or "unknown") if lost else self._gone(session, kind)
-        if kind == "renewed" and base.owner is None:
-            # The same browser signed in twice, or its anonymous session was renewed by another of its requests: what is
-            # in it (the cart) is this browser's own, and comes along.
-            return self._save(session, changes.apply(base.state), base)
-        return self._save(session, own, None)
-
-    def _signs_in(self, session: Session) -> bool:
-        """Whether this request renewed, or gave the session another owner."""
-        return session._changes.renewed or (session._owner_changed() and session._owner is not None)
-
-    def _drop(self, session: Session, reason: str) -> Outcome:
-        reason = "unknown" if reason == "late" else reason
-        self.dropped = reason
-        logger.warning("session %s: writes were dropped, the session is gone (%s)", _short(self._key), reason)
-        self._announce(signals.session_write_dropped, self._key, reason=reason)
-        return self._gone(session, reason)
-
-    def _gone(self, session: Session, reason: str | None) -> Outcome:
-        # A key that had loaded and is unknown now is dead; but another response may have set another cookie already.
-        self._base, self._absence = None, "late" if reason in (None, "unknown") else reason
-        session._settle(None)
-        return KEEP
-
-    def _end_met(self, how: str) -> bool:
-        """End what the session that was met goes on as, or what cannot be read; False if there was nothing to end."""
-        if not isinstance(self.store, ServerSideStore):
-            return False
-        ended = self.store.end_found(self._known_key().handle)
-        if ended is not None:
-            self._news.append((signals.session_ended, {"handle": ended, "how": how}))
-        return ended is not None
 
     # -- signing in -------------------------------------------------------------------------------------------------
 
@@ -588,7 +751,8 @@ class Lifecycle:
         try:
             record = owners.keep_to(self.store, most, key, record, self.policy.idle(record), self._displaced)
         except SessionGone as gone:
-            return self._drop(session, gone.kind or "unknown")
+            self._fate = _fate_of(gone)
+            return self._drop(session)
         except StoreUnavailable as error:  # who has signed in is signed in, and the next one will count again
             logger.warning("the sessions of an owner could not be counted: %s", error)
             return outcome
@@ -608,15 +772,15 @@ class Lifecycle:
 
         :param fresh: it starts a life of its own, and is no later revision of ``base``.
         """
-        self._check_size(state)
+        self._check_size(state, {} if base is None else base.state)
         changes, now_ms = session._changes, self._now_ms()
         kept = None if base is None or changes.cleared else base
-        owner = session._owner_in(state)
-        same_owner = base is not None and owner == base.owner
-        permanent, lifetime, deadline = self._metadata(changes.metadata, kept, owner)
-        created_ms, client = (
-            (kept.created_ms, kept.client) if kept is not None and same_owner else (now_ms, self._client())
-        )
+        owner, before = signins.owner_in(self.rules, state), session._loaded_owner
+        permanent, lifetime, deadline = self._metadata(changes.metadata, kept, before not in (None, owner))
+        if kept is not None and owner == before and not session._signs_in():
+            created_ms, client = kept.created_ms, kept.client
+        else:
+            created_ms, client = now_ms, self._client()
         end_ms = self.policy.end_ms(deadline, created_ms)
         if 0 < end_ms <= now_ms:
             return None
@@ -637,12 +801,15 @@ class Lifecycle:
         return self.presented.client() if self.policy.record_client else None
 
     def _metadata(
-        self, assigned: t.Mapping[str, t.Any], kept: Record | None, owner: str | None
+        self, assigned: t.Mapping[str, t.Any], kept: Record | None, is_anothers: bool
     ) -> tuple[t.Any, t.Any, t.Any]:
-        """``permanent``, ``lifetime`` and ``deadline``: as assigned, as they were, or as in a new session."""
+        """``permanent``, ``lifetime`` and ``deadline``: as assigned, as they were, or as in a new session.
+
+        :param is_anothers: whether ``kept`` belonged to another owner.
+        """
         if kept is None:
             before: tuple[t.Any, t.Any, t.Any] = (self.rules.permanent, None, None)
-        elif kept.owner not in (None, owner):
+        elif is_anothers:
             before = (kept.permanent, None, None)  # how long one user is remembered says nothing about the next
         else:
             before = (kept.permanent, kept.lifetime, kept.deadline)
@@ -655,9 +822,10 @@ class Lifecycle:
             assigned.get("deadline", deadline),
         )
 
-    def _check_size(self, state: dict[str, bytes]) -> None:
-        size = sum(map(len, state.values())) + len("".join(state))
-        if size > self.policy.max_size:
+    def _check_size(self, state: t.Mapping[str, bytes], before: t.Mapping[str, bytes]) -> None:
+        """The limit is one of growth: what is over it already may be made smaller, and ended."""
+        size = _size_of(state)
+        if size > self.policy.max_size and size > _size_of(before):
             largest = largest_keys(state)
             raise SessionTooLarge(
                 f"the session is {size} bytes, over SESSION_MAX_SIZE ({self.policy.max_size}); its largest keys are"
@@ -668,7 +836,7 @@ class Lifecycle:
             )
 
     def _stored(self, session: Session, key: SessionKey, record: Record) -> Outcome:
-        self._key, self._base, self._absence = key, record, None
+        self._key, self._base, self._fate, self._met = key, record, None, None
         session._settle(record)
         return Outcome(Cookie.SET, key, record)
 
@@ -677,7 +845,8 @@ class Lifecycle:
         changes = session._changes
         if not _handle(self._key) and self._base is not None and (changes.cleared or session._owner_changed()):
             return True
-        return bool(session._state) and (changes.renewed or changes.cleared or session._signs_in())
+        moves = changes.renewed or changes.cleared or session._step() is not signins.Step.NOTHING
+        return bool(session._state) and moves
 
     def _need_cookie(self) -> None:
         reason = self.presented.no_cookie()
@@ -749,7 +918,7 @@ class _Contest:
             _unlucky.discard(self._handle)
 
 
-def largest_keys(state: dict[str, bytes]) -> list[str]:
+def largest_keys(state: t.Mapping[str, bytes]) -> list[str]:
     """The keys that take most room, largest first."""
     return sorted(state, key=lambda key: len(state[key]), reverse=True)[:_LARGEST]
 
@@ -765,17 +934,23 @@ def _differs(record: Record, newest: Record) -> bool:
     )
 
 
-def _how_ended(session: Session, state: dict[str, bytes], newest: Record) -> str:
-    """How it came that there is nothing to keep of ``newest``."""
-    if session._changes.cleared:
-        return "cleared"
-    if state:
-        return "expired"
-    return "emptied" if newest.owner is None else "signed out"
+def _size_of(state: t.Mapping[str, bytes]) -> int:
+    keys = "".join(state)
+    return sum(map(len, state.values())) + (len(keys) if keys.isascii() else len(keys.encode()))
 
 
-def _why_renewed(session: Session) -> str:
-    return "cleared" if session._changes.cleared else "renewed"
+def _fate_of(gone: SessionGone) -> Fate:
+    return Fate.UNKNOWN if gone.kind is None else Fate(gone.kind)
+
+
+def _record_of(conflict: SessionConflict) -> Record:
+    """What another request wrote.
+
+    :raises SessionConflict: if the store does not tell.
+    """
+    if conflict.record is None:
+        raise conflict
+    return conflict.record
 
 
 def _handle(key: SessionKey | None) -> str | None:

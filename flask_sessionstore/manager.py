@@ -18,7 +18,8 @@ from .interface import ImportSession, StoreSessionInterface
 from .key import is_handle
 from .lifecycle import Lifecycle
 from .record import SessionInfo
-from .sessions import Session, owner_of
+from .sessions import Session
+from .signins import owner_of
 from .stores.base import OwnerIndex, ServerSideStore, SessionStore, Sweeps
 from .stores.caching import CachingStore
 
@@ -140,7 +141,7 @@ class SessionManager:
             return False
         self._announce(ended)
         if current is not None and current in (handle, ended):
-            self._leave("unknown")
+            self._leave(by_itself=True)
         return True
 
     @_failures_are_logged()
@@ -163,9 +164,9 @@ class SessionManager:
         count = owners.end_all(self._store_in_use(), text, keep=current if keep_current else None, ended=note)
         if not keep_current and current is not None:
             if current in ended:
-                self._leave("unknown")
+                self._leave(by_itself=True)
             elif t.cast("Session", self._current())._loaded_owner == text:
-                self._leave("ended")  # by somebody else, who may have set another cookie
+                self._leave(by_itself=False)
         return count
 
     @_failures_are_logged()
@@ -245,10 +246,10 @@ class SessionManager:
         session = self._current()
         return None if session is None else session.handle
 
-    def _leave(self, absence: str) -> None:
+    def _leave(self, *, by_itself: bool) -> None:
         """The session of this request has ended: go on with a new one."""
         session = t.cast("Session", self._current())
-        t.cast("Lifecycle", session._source).leave(session, absence)
+        t.cast("Lifecycle", session._source).leave(session, by_itself=by_itself)
 
     def _announce(self, handle: str) -> None:
         signals.announce(signals.session_ended, self._interface().sender, handle=handle, how="revoked")

@@ -202,7 +202,7 @@ def _write_anew(index: _Store, key: SessionKey, record: Record, ttl: timedelta) 
 
 def _end_exactly(index: _Store, handle: str, record: Record) -> bool:
     """End this very revision; False if it was written, or ended, meanwhile."""
-    if not index.end_exactly(handle, record.revision):
+    if not index.end_exactly(handle, record):
         return False
     with contextlib.suppress(StoreUnavailable):  # it has ended; what is left of it in the list is pruned later
         index.unfile(t.cast("str", record.owner), handle)

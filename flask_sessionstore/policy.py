@@ -9,16 +9,27 @@ import msgspec
 
 from .record import Record, to_ms
 
+#: What tutorials and libraries write at a log-in: Flask's tutorial and quickstart, Authlib and Auth0, MSAL.
+LOGIN_KEYS = ("user_id", "userid", "uid", "user", "username", "_logged_in_user", "logged_in")
+
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """The settings that a session itself obeys."""
 
-    #: Whose value names the owner; None for no owners.
+    #: Whose value names the owner: a key, or a dotted path into mappings; None for no owners.
     owner_key: str | None = "_user_id"
-    #: Keys dropped when the owner changes.
+    #: Keys that log-ins are known to write, though they name no owner.
+    login_keys: tuple[str, ...] = LOGIN_KEYS
+    #: Keys dropped at a sign-in and a sign-out.
     login_drops: tuple[str, ...] = ("csrf_token",)
     #: Whether new sessions are permanent.
     permanent: bool = False
+    #: All keys that say who is signed in: follows from the above.
+    watched: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        heads = () if self.owner_key is None else (self.owner_key, self.owner_key.partition(".")[0])
+        msgspec.structs.force_setattr(self, "watched", tuple(dict.fromkeys((*self.login_keys, *heads))))
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

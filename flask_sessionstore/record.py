@@ -4,7 +4,8 @@
 
     offset  bytes  what
     0       1      format
-    1       1      kind: 0 live, or how the session went: 1 ended, 2 emptied, 3 renewed
+    1       1      kind: 0 live, or how the session went: 1 ended, 2 emptied, 3 renewed, 4 signed in, 5 replaced,
+                   6 revoked
     2       8      revision, the newest
     10      24     the three revisions before it, newest first, zeros where there were none
     34      8      extended: when a request last extended it
@@ -21,12 +22,15 @@
 
 All numbers are big-endian and unsigned, all times milliseconds since 1970 UTC. ``revision``, ``extended`` and
 ``expires`` have fixed places so that an engine can compare the one and move the others without reading the rest. A
-record names its handle so that a reply which belongs to somebody else is seen to do so. In a tombstone the rest is
-zeros; a *renewed* one ends in the 32 bytes of its successor's handle.
+record names its handle so that a reply which belongs to somebody else is seen to do so. In a tombstone ``extended`` is
+when it was left, in the place of ``idle`` stand four bytes each of the hash of the owner whom the session had and of
+the one whom it went on with (zeros for nobody), and the rest is zeros; one of the kinds *renewed* and *signed in* ends
+in the 32 bytes of its successor's handle.
 """
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import struct
 import typing as t
@@ -39,8 +43,10 @@ from .errors import SessionCorrupt
 
 #: The format byte that this version writes and reads.
 FORMAT = 1
-#: How long a tombstone stands: longer than a request should take.
-TOMBSTONE_TIME = timedelta(seconds=10)
+#: How long a tombstone stands: longer than a request should take, slow uploads and clocks apart included.
+TOMBSTONE_TIME = timedelta(seconds=60)
+#: A tombstone that claims to stand for longer than this from now is damage.
+LONGEST_TOMBSTONE_TIME = timedelta(minutes=10)
 #: Where the newest revision stands in a record's bytes.
 REVISION = slice(2, 10)
 #: Where ``extended`` and ``expires`` stand in a record's bytes.
@@ -56,7 +62,11 @@ _REVISIONS = struct.Struct("8s8s8s8s")
 #: The bytes before the owner: all that an engine needs to compare and to move.
 HEADER_SIZE = _HEADER.size
 _TIMES = struct.Struct(">QQ")
-_KINDS = (None, "ended", "emptied", "renewed")
+_KINDS = (None, "ended", "emptied", "renewed", "signed in", "replaced", "revoked")
+#: The kinds of tombstones that name a successor.
+RENEWALS = ("renewed", "signed in")
+_NOBODY = bytes(4)
+_OWNERS = struct.Struct(">4s4s")
 _PERMANENT, _OWNED, _OWN_LIFETIME, _CLIENT, _SEALED = 1, 2, 4, 8, 16
 _NO_REVISION = bytes(8)
 _FORMAT_BYTE = bytes([FORMAT])
@@ -169,14 +179,19 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     """What is left under a handle whose session went."""
 
-    #: "ended", "emptied" or "renewed".
+    #: "ended", "emptied", "renewed", "signed in", "replaced" or "revoked".
     kind: str
     #: Names the attempt that left it.
     revision: bytes
     #: When it is forgotten.
     expires_ms: int
+    #: When it was left.
+    left_ms: int = 0
     #: The handle under which a renewed session goes on.
     successor: str | None = None
+    #: Whom the session had belonged to, and whom it went on with, as :func:`owner_mark` has them.
+    before: bytes = _NOBODY
+    after: bytes = _NOBODY
 
 
 class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,7 +255,9 @@ def pack(record: Record, handle: str | None, encrypt: Cipher | None = None) -> b
 def pack_tombstone(tombstone: Tombstone, handle: str) -> bytes:
     """The bytes of a tombstone to be left under ``handle``."""
     kind, name = _KINDS.index(tombstone.kind), _name_of(handle)
-    header = _HEADER.pack(FORMAT, kind, tombstone.revision, 0, tombstone.expires_ms, 0, 0, 0, 0, 0, 0, 0, name)
+    times = (tombstone.left_ms, tombstone.expires_ms, 0)
+    owners = int.from_bytes(_OWNERS.pack(tombstone.before, tombstone.after), "big")
+    header = _HEADER.pack(FORMAT, kind, tombstone.revision, *times, owners, 0, 0, 0, 0, 0, name)
     return header + bytes.fromhex(tombstone.successor or "")
 
 
@@ -267,16 +284,24 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None) -> Record |
     _, kind, history, extended, expires, created, idle, end, deadline, flags, owned, client, name = header
     if name != (_NAMELESS if handle is None else a2b_hex(handle[:_NAME_DIGITS])):
         raise SessionCorrupt("the store holds the record of another session under this handle", newer=False)
-    if (extended | expires | created | idle | end) >> _BEYOND:
+    if (extended | expires | created | (0 if kind else idle) | end) >> _BEYOND:
         raise ValueError("a time beyond all that can be asked for")
     names = _HEADER.size + owned
     rest = names + client
     if kind:
-        successor = data[rest:].hex() or None
-        if len(data) - rest != (32 if _KINDS[kind] == "renewed" else 0):
+        kind_name = t.cast(str, _KINDS[kind])
+        if len(data) - rest != (32 if kind_name in RENEWALS else 0):
             raise ValueError("a tombstone of the wrong length")
-        kind_name, revision = t.cast(str, _KINDS[kind]), history[:8]
-        return Tombstone(kind=kind_name, revision=revision, expires_ms=expires, successor=successor)
+        before, after = _OWNERS.unpack(idle.to_bytes(8, "big"))
+        return Tombstone(
+            kind=kind_name,
+            revision=history[:8],
+            expires_ms=expires,
+            left_ms=extended,
+            successor=data[rest:].hex() or None,
+            before=before,
+            after=after,
+        )
     if len(data) < rest:
         raise ValueError("its owner or client is cut off")
     revisions = _REVISIONS.unpack(history)
@@ -312,6 +337,11 @@ def of_another(handle: str) -> t.Callable[[bytes], bool]:
 
 def _name_of(handle: str) -> bytes:
     return a2b_hex(handle[:_NAME_DIGITS])  # a third of what bytes.fromhex takes
+
+
+def owner_mark(owner: str | None) -> bytes:
+    """What a tombstone keeps of an owner: four bytes. Of SHA-1, which Redis' scripts can compute too."""
+    return _NOBODY if owner is None else hashlib.sha1(owner.encode(), usedforsecurity=False).digest()[:4]
 
 
 def is_tombstone(data: bytes) -> bool:

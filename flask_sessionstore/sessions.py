@@ -14,12 +14,11 @@ import threading
 import types
 import typing as t
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 from flask import current_app, g, has_app_context
 from flask.sessions import SessionMixin
 
-from . import codec
+from . import codec, signins
 from .changes import Changes, Update
 from .errors import SessionCorrupt, SessionError, SessionInsertError
 from .policy import Rules
@@ -30,7 +29,6 @@ logger = logging.getLogger("flask_sessionstore")
 T = t.TypeVar("T")
 D = t.TypeVar("D")
 
-_MAX_OWNER = 255
 _MILLISECOND = timedelta(milliseconds=1)  # what a record keeps of a span of time
 # A tuple cannot change, but what lies in it can.
 _MUTABLE = frozenset({list, dict, set, tuple})
@@ -62,6 +60,9 @@ class Source(t.Protocol):
     def known_permanent(self) -> bool | None:
         """``permanent`` as the browser's token has it; None without a token. Never loads."""
 
+    def has_body(self) -> bool:
+        """Whether the request has a body, as one has that was sent by a form."""
+
     def handle(self) -> str | None:
         """The handle under which the session is stored."""
 
@@ -72,48 +73,15 @@ class Source(t.Protocol):
         """The newest record."""
 
 
-def owner_of(value: object) -> str | None:
-    """The owner that ``value`` names, as text; None for no owner.
-
-    :raises SessionInsertError: for what is no str, int or UUID, is longer than 255 characters, or has a NUL in it,
-        which PostgreSQL's texts cannot hold, or a lone surrogate.
-    """
-    if value is None:
-        return None
-    if isinstance(value, (str, int, UUID)) and not isinstance(value, bool):
-        text = _as_text(value)
-        if text is not None and len(text) <= _MAX_OWNER and "\0" not in text and _is_unicode(text):
-            return text
-    raise SessionInsertError(
-        f"the session's owner must be a str, an int or a UUID, of at most {_MAX_OWNER} characters as text, none of them"
-        " NUL",
-        path=None,
-        type=type(value),
-    )
-
-
-def _as_text(value: str | int | UUID) -> str | None:
-    if isinstance(value, str):
-        return str.__str__(value)
-    try:
-        return str(value)
-    except ValueError:  # Python refuses to spell out very large integers
-        return None
-
-
 def _checked(key: object) -> str:
     """A key as plain text.
 
     :raises SessionInsertError: if it is none.
     """
-    if isinstance(key, str) and (key.isascii() or _is_unicode(key)):
+    if isinstance(key, str) and (key.isascii() or signins.is_unicode(key)):
         return str.__str__(key)
     what = "with a lone surrogate" if isinstance(key, str) else f"not {type(key).__name__}"
     raise SessionInsertError(f"session keys are text, {what}", path=None, type=type(key))
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _is_lifetime(value: object) -> bool:
@@ -146,8 +114,6 @@ class Session(SessionMixin):
     # The owner as this request has it, and as it was loaded.
     _owner: str | None = None
     _loaded_owner: str | None = None
-    # The owner that a session came with from elsewhere.
-    _sown_owner: str | None = None
 
     def __init__(self, initial: t.Mapping[str, t.Any] | None = None) -> None:
         if initial is not None and not isinstance(initial, t.Mapping):
@@ -156,7 +122,6 @@ class Session(SessionMixin):
         self._loaded = True
         self._sow(initial or {})
         self._changes = Changes()
-        self._loaded_owner = self._owner
 
     @classmethod
     def _of(cls, source: Source) -> Session:
@@ -172,6 +137,8 @@ class Session(SessionMixin):
         # What was read or set: the value, its bytes at that time, and whether it comes back from them as it is.
         self._values: dict[str, tuple[t.Any, bytes, bool]] = {}
         self._changes = Changes()
+        # What was loaded under the keys that say who is signed in.
+        self._loaded_logins: dict[str, bytes] = {}
 
     # -- loading ---------------------------------------------------------------------------------------------------
 
@@ -183,7 +150,6 @@ class Session(SessionMixin):
             seed = self._source.seed() if record is None else None  # may raise: nothing is adopted then
             self._adopt(record)
             self._sow(seed or {})
-            self._sown_owner = self._owner
 
     def _sow(self, seed: t.Mapping[str, object]) -> None:
         """Start with data from elsewhere. Flask's own session keeps ``permanent`` among its data."""
@@ -192,7 +158,8 @@ class Session(SessionMixin):
                 self.permanent = bool(value)
             else:
                 self._keep(_checked(key), value, *codec.encode_plain(value, key))
-        self._owner = self._owner_in(self._state)
+        if seed:  # who was signed in elsewhere does not sign in here
+            self._note_logins()
 
     def _adopt(self, record: Record | None) -> None:
         self._loaded = True
@@ -202,7 +169,13 @@ class Session(SessionMixin):
         self._values = {
             key: known for key, known in self._values.items() if known[2] and self._state.get(key) == known[1]
         }
-        self._owner = self._loaded_owner = self._owner_in(self._state)
+        self._note_logins()
+
+    def _note_logins(self) -> None:
+        """Remember who is signed in, as the data say now."""
+        rules, state = self._source.rules, self._state
+        self._loaded_logins = {key: state[key] for key in rules.watched if key in state}
+        self._owner = self._loaded_owner = signins.owner_in(rules, state) if self._loaded_logins else None
 
     def _settle(self, record: Record | None) -> None:
         """The changes are stored (or dropped): go on from ``record``."""
@@ -214,15 +187,6 @@ class Session(SessionMixin):
         self._changes = Changes()
         self._forced = False
         self._adopt(record)
-
-    def _owner_in(self, state: t.Mapping[str, bytes]) -> str | None:
-        key = self._source.rules.owner_key
-        if key is None or key not in state:
-            return None
-        try:
-            return owner_of(codec.decode(state[key]))
-        except (SessionInsertError, SessionCorrupt):
-            return None
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -329,7 +293,8 @@ class Session(SessionMixin):
                 return
             self._touch()
             data, faithful = codec.encode_plain(value, key)
-            self._mind_owner(key, data)
+            if key in self._source.rules.watched:
+                self._mind_login(key, data)
             self._forced = True
             self._keep(key, value, data, faithful)
 
@@ -350,7 +315,8 @@ class Session(SessionMixin):
             self._touch()
             if key not in self._state:
                 raise KeyError(key)
-            self._mind_owner(key, None)
+            if key in self._source.rules.watched:
+                self._mind_login(key, None)
             self._forced = True
             self._changes.remove(key)
             del self._state[key]
@@ -426,7 +392,8 @@ class Session(SessionMixin):
             self._notice(key)
             update = Update(codec.encode(default, key), updater, type)
             data = update.result(self._state.get(key), key)
-            self._mind_owner(key, data)
+            if key in self._source.rules.watched:
+                self._mind_login(key, data)
             self._forced = True
             self._changes.update(key, update)
             self._state[key] = data
@@ -468,19 +435,29 @@ class Session(SessionMixin):
                 self._touch()
                 self._changes.renewed = True
 
-    def _mind_owner(self, key: str, data: bytes | None) -> None:
-        """If ``key`` names the owner and the owner changes: drop what must not survive that."""
+    def _mind_login(self, key: str, data: bytes | None, written: t.Container[str] = ()) -> None:
+        """If this value of ``key`` signs somebody in, or the owner out: drop what must not survive that.
+
+        :param written: what is not dropped.
+        :raises SessionInsertError: if it can be no owner's name.
+        """
         rules = self._source.rules
-        if key != rules.owner_key:
-            return
-        owner = None if data is None else owner_of(codec.decode(data))
-        if owner == self._owner:
+        if data is not None and signins.is_affirmed(self._loaded_logins.get(key), data) and self._source.has_body():
+            self._changes.renewed = True
+        after = {name: value for name in rules.watched if (value := self._state.get(name)) is not None}
+        before = dict(after)
+        after.pop(key, None)
+        if data is not None:
+            after[key] = data
+        owner = signins.owner_set_in(rules, after)
+        if owner == self._owner and signins.step(rules, before, after) is not signins.Step.SIGNS_IN:
             return
         self._owner = owner
         for name in rules.login_drops:
-            self._changes.remove(name)
-            self._state.pop(name, None)
-            self._values.pop(name, None)
+            if name not in written:
+                self._changes.remove(name)
+                self._state.pop(name, None)
+                self._values.pop(name, None)
         _forget_token(rules.login_drops)
 
     def _is_final(self) -> bool:
@@ -609,14 +586,28 @@ class Session(SessionMixin):
                 return SessionStatus.PURGED
             if self._changes.renewed or self._owner_changed() or (self._changes.cleared and self._state):
                 return SessionStatus.RENEWED
+            if self._step() is not signins.Step.NOTHING:
+                return SessionStatus.RENEWED
             return SessionStatus.CHANGED if self._is_changed() else SessionStatus.UNCHANGED
 
     def _owner_changed(self) -> bool:
         return self._owner != self._loaded_owner
 
+    def _step(self) -> signins.Step:
+        """What this request did about who is signed in."""
+        before = {} if self._changes.cleared else self._loaded_logins
+        return signins.step(self._source.rules, before, self._state)
+
     def _signs_in(self) -> bool:
-        """Whether a view gave the session an owner that it did not have."""
-        return self._owner not in (None, self._loaded_owner, self._sown_owner)
+        """Whether this request signed somebody in."""
+        return self._step() is signins.Step.SIGNS_IN
+
+    def _signs_out(self) -> bool:
+        """Whether this request took the session from its owner, or from whoever was signed in by clearing it."""
+        if self._changes.cleared:
+            rules = self._source.rules
+            return signins.is_somebody(rules, self._loaded_logins) and not signins.is_somebody(rules, self._state)
+        return self._owner is None and self._loaded_owner is not None
 
     @property
     def handle(self) -> str | None:
@@ -684,6 +675,8 @@ class Session(SessionMixin):
                 raise
             return  # somebody else wrote it into the store: it stays as it is
         if data != before:
+            if key in self._source.rules.watched:
+                self._mind_login(key, data, written=self._changes)
             self._changes.nested(key, data)
             self._state[key] = data
             self._values[key] = (value, data, faithful)
@@ -712,6 +705,9 @@ class _FreeStanding:
 
     def known_permanent(self) -> bool | None:
         return None
+
+    def has_body(self) -> bool:
+        return False
 
     def handle(self) -> str | None:
         return None

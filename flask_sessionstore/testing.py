@@ -333,7 +333,7 @@ class StoreContract(SessionStoreContract):
         assert store.load(key) is not None
         assert store.end(key.handle, owner="ann") is True
         assert store.end(key.handle) is False
-        assert _fate(store, key) == "ended"
+        assert _fate(store, key) == "revoked"
 
     # -- renewal ---------------------------------------------------------------------------------------------------
 
@@ -348,8 +348,8 @@ class StoreContract(SessionStoreContract):
     def test_a_renewal_that_ends_the_old_session_names_no_successor(self, store: ServerSideStore) -> None:
         key = store.save(Record(state={"a": b"1"}, owner="ann"), _DAY)
         record = _alive(store, key)
-        new = store.renew(key, later(record, {}), _DAY, replaces=record.revision, ended=True)
-        assert _fate(store, key) == "ended"
+        new = store.renew(key, later(record, {}), _DAY, replaces=record.revision, kind="replaced")
+        assert _fate(store, key) == "replaced"
         store.delete(key)
         assert store.load(new) is not None
 
@@ -383,7 +383,7 @@ class StoreContract(SessionStoreContract):
         new = store.renew(key, later(record, {"a": b"1"}), _DAY, replaces=record.revision)
         assert store.end(key.handle, owner="bob") is False
         assert store.end(key.handle, owner="ann") is True
-        assert _fate(store, new) == "ended"
+        assert _fate(store, new) == "revoked"
 
     # -- races -----------------------------------------------------------------------------------------------------
 
@@ -487,7 +487,7 @@ class StoreContract(SessionStoreContract):
         assert _living(store, "ann") == [signed_in.handle]
         second = _alive(store, signed_in)
         third = msgspec.structs.replace(later(second, {"a": b"3"}), owner="bob")
-        replaced = store.renew(signed_in, third, _DAY, replaces=second.revision, ended=True)
+        replaced = store.renew(signed_in, third, _DAY, replaces=second.revision, kind="replaced")
         assert (_living(store, "ann"), _living(store, "bob")) == ([], [replaced.handle])
 
     @pytest.mark.parametrize("end", ["delete", "end", "expiry"])
@@ -516,7 +516,7 @@ class StoreContract(SessionStoreContract):
         key = SessionKey.generate()
         assert store.bar(key.handle)
         assert not store.add(key.handle, _packed(store, b"1", handle=key.handle), _DAY)
-        assert _fate(store, key) == "ended"
+        assert _fate(store, key) == "revoked"
         living = store.save(Record(state={"a": b"1"}), _DAY)
         assert not store.bar(living.handle)
 

@@ -141,7 +141,7 @@ def watch(store: SessionStore) -> list[str]:
         def call(*args: object, **kwargs: object) -> t.Any:
             if getattr(within, "verb", False):
                 return method(*args, **kwargs)
-            options = [name for name in ("replaces", "emptied", "ended") if kwargs.get(name)]
+            options = [name for name in ("replaces", "emptied") if kwargs.get(name)]
             calls.append(f"{verb}({', '.join(options)})" if options else verb)
             within.verb = True
             try:

@@ -860,8 +860,9 @@ class Tiers(FaultyStore):
     def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
         return self.current.load(key, seen=seen)
 
-    def save(self, record: Record, ttl: timedelta) -> SessionKey:
-        return super().save(record, ttl) if self.watched.turn is None else self.current.save(record, ttl)
+    def save(self, record: Record, ttl: timedelta, *, key: SessionKey | None = None) -> SessionKey:
+        save = super().save if self.watched.turn is None else self.current.save
+        return save(record, ttl, key=key)
 
     def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
         return self.current.update(key, record, ttl, replaces=replaces)
@@ -869,16 +870,14 @@ class Tiers(FaultyStore):
     def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
         return self.current.update_ttl(key, ttl)
 
-    def delete(self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False) -> None:
-        self.current.delete(key, replaces=replaces, emptied=emptied)
+    def delete(self, key: SessionKey, **options: t.Any) -> None:
+        self.current.delete(key, **options)
 
-    def renew(
-        self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes, ended: bool = False
-    ) -> SessionKey:
-        return self.current.renew(key, record, ttl, replaces=replaces, ended=ended)
+    def renew(self, key: SessionKey, record: Record, ttl: timedelta, **options: t.Any) -> SessionKey:
+        return self.current.renew(key, record, ttl, **options)
 
-    def end_found(self, handle: str, *, owner: str | None = None) -> str | None:
-        return self.current.end_found(handle, owner=owner)
+    def end_found(self, handle: str, **options: t.Any) -> str | None:
+        return self.current.end_found(handle, **options)
 
 
 class TieredRun(Run):

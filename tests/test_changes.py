@@ -36,6 +36,9 @@ class Loaded:
     def handle(self) -> None:
         return None
 
+    def has_body(self) -> bool:
+        return False
+
     def save(self, session: Session) -> None:
         raise SessionError
 

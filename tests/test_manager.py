@@ -430,9 +430,8 @@ class Minimal(SessionStore):
     def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
         return self.records.get(key)
 
-    def save(self, record: Record, ttl: timedelta) -> SessionKey:
-        key = SessionKey.generate()
-        return self.update(key, record, ttl, replaces=b"")
+    def save(self, record: Record, ttl: timedelta, *, key: SessionKey | None = None) -> SessionKey:
+        return self.update(key or SessionKey.generate(), record, ttl, replaces=b"")
 
     def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
         self.records[key] = record.written(int(self.now() * 1000), ttl)
@@ -441,12 +440,10 @@ class Minimal(SessionStore):
     def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
         return key, self.records[key]
 
-    def delete(self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False) -> None:
+    def delete(self, key: SessionKey, **options: t.Any) -> None:
         self.records.pop(key, None)
 
-    def renew(
-        self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes, ended: bool = False
-    ) -> SessionKey:
+    def renew(self, key: SessionKey, record: Record, ttl: timedelta, **options: t.Any) -> SessionKey:
         self.delete(key)
         return self.save(record, ttl)
 

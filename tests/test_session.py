@@ -56,9 +56,9 @@ class CountingStore(MemoryStore):
         self.calls.append("load")
         return super().load(key, seen=seen)
 
-    def save(self, record: Record, ttl: timedelta) -> SessionKey:
+    def save(self, record: Record, ttl: timedelta, *, key: SessionKey | None = None) -> SessionKey:
         self.calls.append("save")
-        return super().save(record, ttl)
+        return super().save(record, ttl, key=key)
 
     def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
         self.calls.append("update")
@@ -91,6 +91,9 @@ class Browser:
 
     def no_cookie(self) -> str | None:
         return None
+
+    def has_body(self) -> bool:
+        return False
 
     def open(self) -> Session:
         """The session of a new request."""

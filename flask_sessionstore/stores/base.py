@@ -18,9 +18,11 @@ import typing as t
 from abc import ABC, abstractmethod
 from datetime import timedelta
 
-from ..errors import SessionConflict, SessionCorrupt, SessionGone, StoreFull, StoreUnavailable
+from ..errors import Barred, SessionConflict, SessionCorrupt, SessionGone, StoreFull, StoreUnavailable
 from ..key import SessionKey
 from ..record import (
+    LONGEST_TOMBSTONE_TIME,
+    RENEWALS,
     TOMBSTONE_TIME,
     Record,
     SessionInfo,
@@ -30,8 +32,10 @@ from ..record import (
     is_tombstone,
     move_times,
     new_revision,
+    owner_mark,
     pack,
     pack_tombstone,
+    to_datetime,
     to_ms,
     unpack,
 )
@@ -50,7 +54,7 @@ __all__ = [
     "lend",
 ]
 
-# A chain of renewals longer than this within the ten seconds that tombstones stand is no browser's.
+# A chain of renewals longer than this within the minute that tombstones stand is no browser's.
 _MAX_SUCCESSORS = 8
 # Losing this often in a row against other writers means something else is wrong.
 _MAX_LOSSES = 100
@@ -88,10 +92,13 @@ class SessionStore(ABC):
         """
 
     @abstractmethod
-    def save(self, record: Record, ttl: timedelta) -> SessionKey:
+    def save(self, record: Record, ttl: timedelta, *, key: SessionKey | None = None) -> SessionKey:
         """Keep a new record, under a new key, to be idle for ``ttl`` at most.
 
-        :raises SessionGone: kind "revoked", if its owner's sessions were all ended at this moment.
+        :param key: keep it under this one, where nothing stands yet.
+        :raises SessionConflict: with ``key``, if a record stands there; ``record`` is that one.
+        :raises SessionGone: kind "revoked", if its owner's sessions were all ended at this moment; with ``key``, if a
+            tombstone stands there.
         """
 
     @abstractmethod
@@ -110,25 +117,39 @@ class SessionStore(ABC):
         """
 
     @abstractmethod
-    def delete(self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False) -> None:
+    def delete(
+        self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False, owner: str | None = None
+    ) -> None:
         """End a session, and leave a tombstone.
 
-        Without ``replaces`` whatever is there ends, the successors of a renewed session too, and nothing there is no
-        error.
+        Without ``replaces`` whatever is there ends, the successors of a renewed session too (but not what somebody
+        signed in to), and nothing there is no error.
 
         :param replaces: end exactly this revision; follows no successor.
         :param emptied: it went because its last key was removed.
+        :param owner: whom that revision belonged to, for the tombstone.
         :raises SessionConflict, SessionGone: with ``replaces``, as :meth:`update` does.
         """
 
     @abstractmethod
     def renew(
-        self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes, ended: bool = False
+        self,
+        key: SessionKey,
+        record: Record,
+        ttl: timedelta,
+        *,
+        replaces: bytes | None,
+        kind: str = "renewed",
+        to: SessionKey | None = None,
+        owner: str | None = None,
     ) -> SessionKey:
         """Keep ``record`` under a new key, in the place of revision ``replaces`` under ``key``, which dies.
 
-        :param ended: the old session ended with this (its owner was removed or replaced): its tombstone names no
-            successor.
+        :param replaces: None replaces any record, but no tombstone.
+        :param kind: of the tombstone that is left: "renewed"; "signed in", if somebody signed in to a session of
+            nobody; "replaced", if another owner took the place of the one before.
+        :param to: the record is kept under this key already: only the old one is replaced.
+        :param owner: whom the old session belonged to, for the tombstone.
         :raises SessionConflict, SessionGone: as :meth:`update` does; then nothing was stored.
         """
 
@@ -194,11 +215,18 @@ class ServerSideStore(SessionStore):
     def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
         found = self._find(key)
         if isinstance(found, Tombstone):
-            raise SessionGone("the session ended", kind=found.kind)
+            raise gone(found)
         return found
 
-    def save(self, record: Record, ttl: timedelta) -> SessionKey:
-        return self._add(record.written(self._now_ms(), ttl))
+    def save(self, record: Record, ttl: timedelta, *, key: SessionKey | None = None) -> SessionKey:
+        record = record.written(self._now_ms(), ttl)
+        if key is None:
+            return self._add(record)
+        if not self._add_filed(key.handle, self._pack(key, record), record):
+            found = self._find(key)
+            if not (isinstance(found, Record) and found.revision == record.revision):
+                raise self._outcome(found)
+        return key
 
     def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
         record = record.written(self._now_ms(), ttl)
@@ -212,34 +240,45 @@ class ServerSideStore(SessionStore):
             data = self.read(handle)
             found = self._open(data, handle, key)
             if data is None or not isinstance(found, Record):
-                raise SessionGone("the session ended", kind=getattr(found, "kind", None))
+                raise gone(found)
             record = found.extended(self._now_ms(), ttl)
             data = move_times(data, record.extended_ms, record.expires_ms)
             if self.swap(handle, data, record.left, replaces=record.revision):
                 return key, record
         raise _too_busy()
 
-    def delete(self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False) -> None:
+    def delete(
+        self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False, owner: str | None = None
+    ) -> None:
         kind = "emptied" if emptied else "ended"
         if replaces is None:
-            self._end(key.handle, kind=kind)
+            self._end(key.handle, kind=kind, follows=("renewed",))
             return
-        tombstone = self._tombstone(kind)
+        tombstone = self._tombstone(kind, owner)
         if not self._bury(key.handle, tombstone, replaces):
             self._confirm(key, tombstone)
 
     def renew(
-        self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes, ended: bool = False
+        self,
+        key: SessionKey,
+        record: Record,
+        ttl: timedelta,
+        *,
+        replaces: bytes | None,
+        kind: str = "renewed",
+        to: SessionKey | None = None,
+        owner: str | None = None,
     ) -> SessionKey:
         # New first, old second: a crash in between leaves two sessions, never none. If the second step fails without an
         # answer the new record stays, for it may have been done.
-        new = self._add(record.written(self._now_ms(), ttl))
-        tombstone = self._tombstone("ended") if ended else self._tombstone("renewed", new.handle)
+        new = self._add(record.written(self._now_ms(), ttl)) if to is None else to
+        tombstone = self._tombstone(kind, owner, new.handle if kind in RENEWALS else None, record.owner)
         if not self._bury(key.handle, tombstone, replaces):
             try:
                 self._confirm(key, tombstone)
             except (SessionConflict, SessionGone):
-                self.drop(new.handle)
+                if to is None:
+                    self.drop(new.handle)
                 raise
         return new
 
@@ -253,9 +292,12 @@ class ServerSideStore(SessionStore):
         """
         return self.end_found(handle, owner=owner) is not None
 
-    def end_found(self, handle: str, *, owner: str | None = None) -> str | None:
-        """As :meth:`end`; the handle of the session that ended: a successor's, if that under ``handle`` was renewed."""
-        ended = self._end(handle, owner=owner)
+    def end_found(self, handle: str, *, owner: str | None = None, kind: str = "revoked") -> str | None:
+        """As :meth:`end`; the handle of the session that ended: a successor's, if that under ``handle`` was renewed.
+
+        :param kind: of the tombstone that is left.
+        """
+        ended = self._end(handle, kind=kind, owner=owner)
         if ended is None:
             return None
         handle, record = ended
@@ -264,21 +306,39 @@ class ServerSideStore(SessionStore):
                 self.unfile(record.owner, handle)
         return handle
 
-    def end_exactly(self, handle: str, replaces: bytes) -> bool:
+    def end_exactly(self, handle: str, record: Record) -> bool:
         """End this very revision, which may be sealed; False if it was written, or ended, meanwhile."""
-        return self._bury(handle, self._tombstone("ended"), replaces)
+        return self._bury(handle, self._tombstone("revoked", record.owner), record.revision)
 
     def successors(self, handle: str) -> t.Iterator[str]:
         """Under which names a session that was renewed has gone on."""
         for _ in range(_MAX_SUCCESSORS):
-            try:
-                found = self._open(self.read(handle), handle)
-            except SessionCorrupt:
-                return
+            found = self._peek(handle)
             if not isinstance(found, Tombstone) or found.successor is None:
                 return
             handle = found.successor
             yield handle
+
+    def renewed_to(self, handle: str) -> str | None:
+        """The handle under which a session lives on that was renewed, and renewed again, but by no sign-in.
+
+        None if it does not.
+        """
+        for _ in range(_MAX_SUCCESSORS + 1):
+            found = self._peek(handle)
+            if isinstance(found, Record):
+                return handle
+            if found is None or found.kind != "renewed" or found.successor is None:
+                return None
+            handle = found.successor
+        return None
+
+    def _peek(self, handle: str) -> Record | Tombstone | None:
+        """What stands under a handle; None also for what cannot be read."""
+        try:
+            return self._open(self.read(handle), handle)
+        except SessionCorrupt:
+            return None
 
     def info(self, handle: str) -> SessionInfo | None:
         """What may be shown of the session under ``handle``; None if there is none.
@@ -295,7 +355,7 @@ class ServerSideStore(SessionStore):
 
         :return: False if the name is taken.
         """
-        return self.add(handle, pack_tombstone(self._tombstone("ended"), handle), TOMBSTONE_TIME)
+        return self.add(handle, pack_tombstone(self._tombstone("revoked"), handle), TOMBSTONE_TIME)
 
     # -- how ------------------------------------------------------------------------------------------------------
 
@@ -315,6 +375,8 @@ class ServerSideStore(SessionStore):
         if self.seal == "required" and key is not None and not (is_sealed(data) or is_tombstone(data)):
             raise SessionCorrupt("the store holds a session that is not sealed, as SESSION_SEAL demands")
         found = unpack(data, handle) if key is None else unseal(data, key)
+        if isinstance(found, Tombstone) and found.expires_ms > self._now_ms() + to_ms(LONGEST_TOMBSTONE_TIME):
+            raise SessionCorrupt("the store holds a tombstone that would stand for too long", newer=False)
         # Of a sealed record, that end can be moved in the store; its fixed end cannot.
         over = isinstance(found, Record) and 0 < found.end_ms <= self._now_ms()
         return None if over else found
@@ -331,8 +393,8 @@ class ServerSideStore(SessionStore):
             taken = self._find(key)
             if isinstance(taken, Record) and taken.revision == record.revision:
                 return key  # our own write, whose reply was lost and which the client sent again
-            if isinstance(taken, Tombstone) and taken.kind == "ended":
-                raise SessionGone("all sessions of this owner were ended while this one was made", kind="revoked")
+            if isinstance(taken, Tombstone) and taken.kind == "revoked":
+                raise Barred
         raise _too_busy()
 
     def _add_filed(self, handle: str, data: bytes, record: Record) -> bool:
@@ -350,16 +412,32 @@ class ServerSideStore(SessionStore):
             self.file(record.owner, handle)  # taking so long, it may have been taken for one that never came
         return added
 
-    def _tombstone(self, kind: str, successor: str | None = None) -> Tombstone:
-        expires_ms = self._now_ms() + to_ms(TOMBSTONE_TIME)
-        return Tombstone(kind=kind, revision=new_revision(), expires_ms=expires_ms, successor=successor)
+    def _tombstone(
+        self, kind: str, before: str | None = None, successor: str | None = None, after: str | None = None
+    ) -> Tombstone:
+        """A tombstone to be left now.
+
+        :param before: whom the session belonged to.
+        :param after: whom it goes on with.
+        """
+        now_ms = self._now_ms()
+        return Tombstone(
+            kind=kind,
+            revision=new_revision(),
+            left_ms=now_ms,
+            expires_ms=now_ms + to_ms(TOMBSTONE_TIME),
+            successor=successor,
+            before=owner_mark(before),
+            after=owner_mark(after),
+        )
 
     def _bury(self, handle: str, tombstone: Tombstone, replaces: bytes | None) -> bool:
         """Leave a tombstone in the place of a record. An end never waits for room."""
         try:
             return self.swap(handle, pack_tombstone(tombstone, handle), TOMBSTONE_TIME, replaces=replaces)
         except StoreFull:
-            if replaces is not None and self._endable(handle)[1] != replaces:
+            found, revision = self._endable(handle)
+            if not isinstance(found, Record) or replaces not in (None, revision):
                 return False  # the engine refused before it compared
             self.drop(handle)
             return True
@@ -373,26 +451,39 @@ class ServerSideStore(SessionStore):
     def _outcome(self, found: Record | Tombstone | None) -> SessionConflict | SessionGone:
         if isinstance(found, Record):
             return SessionConflict("another request wrote this session", record=found)
-        return SessionGone("the session ended", kind=found.kind if found else None)
+        return gone(found)
 
-    def _end(self, handle: str, *, kind: str = "ended", owner: str | None = None) -> tuple[str, Record] | None:
+    def _end(
+        self, handle: str, *, kind: str, owner: str | None = None, follows: t.Collection[str] = RENEWALS
+    ) -> tuple[str, Record] | None:
         """End what is under ``handle``, following successors; read again on a loss, so that none is missed.
 
+        :param follows: the kinds of tombstones whose successors end too.
         :return: what was ended, and where; None if there was nothing.
         """
         for _ in range(_MAX_SUCCESSORS + 1):
-            for _ in range(_MAX_LOSSES):
-                found, replaces = self._endable(handle)
-                if not isinstance(found, Record) or (owner is not None and found.owner != owner):
-                    break
-                if self._bury(handle, self._tombstone(kind), replaces):
-                    return handle, found
-            else:
-                raise _too_busy()
-            if not isinstance(found, Tombstone) or found.successor is None:
+            found = self._end_here(handle, kind, owner)
+            if isinstance(found, Record):
+                return handle, found
+            if found is None or found.kind not in follows or found.successor is None:
                 break
             handle = found.successor
         return None
+
+    def _end_here(self, handle: str, kind: str, owner: str | None) -> Record | Tombstone | None:
+        """The record that was ended under ``handle``; or else the tombstone that stands there, or None."""
+        for losses in range(2 * _MAX_LOSSES):
+            found, replaces = self._endable(handle)
+            if not isinstance(found, Record):
+                return found
+            if owner is not None and found.owner != owner:
+                return None
+            # Who writes faster than it can be read again does not keep it from ending: then it is any revision that
+            # ends, but never a tombstone, whose successor would be missed.
+            any_revision = losses >= _MAX_LOSSES
+            if self._bury(handle, self._tombstone(kind, found.owner), None if any_revision else replaces):
+                return found
+        raise _too_busy()
 
     def _endable(self, handle: str) -> tuple[Record | Tombstone | None, bytes | None]:
         """What stands under ``handle``, and the revision to replace in ending it; what is no record ends as any."""
@@ -401,6 +492,19 @@ class ServerSideStore(SessionStore):
         except SessionCorrupt:
             return Record(), None
         return found, found.revision if found else None
+
+
+def gone(found: Record | Tombstone | None) -> SessionGone:
+    """The exception that says what became of a session, by the tombstone that was found in its place."""
+    if not isinstance(found, Tombstone):
+        return SessionGone("there is no session under this key any more")
+    return SessionGone(
+        f"the session went ({found.kind})",
+        kind=found.kind,
+        left_at=to_datetime(found.left_ms),
+        successor=found.successor,
+        marks=(found.before, found.after),
+    )
 
 
 def has_expired(data: bytes, now: float) -> bool:

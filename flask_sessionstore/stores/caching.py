@@ -15,7 +15,7 @@ import logging
 import typing as t
 from datetime import timedelta
 
-from ..errors import ConfigurationError, SessionCorrupt, SessionError, SessionGone, SessionTooLarge, StoreFull
+from ..errors import ConfigurationError, SessionCorrupt, SessionError, SessionTooLarge, StoreFull
 from ..key import SessionKey
 from ..record import (
     REVISION,
@@ -29,14 +29,14 @@ from ..record import (
     revision_of,
     to_ms,
 )
-from .base import ServerSideStore, Sweeps, has_expired, lend
+from .base import ServerSideStore, Sweeps, gone, has_expired, lend
 
 logger = logging.getLogger("flask_sessionstore")
 
 R = t.TypeVar("R")
 
 # A cache that failed is left alone for as long. No entry is good for longer, so none outlives a write it missed.
-_REST = TOMBSTONE_TIME
+_REST = timedelta(seconds=10)
 _TIMES_SIZE = TIMES.stop - TIMES.start
 _REVISIONS = range(REVISION.start, TIMES.start, REVISION.stop - REVISION.start)
 # Losing this often in a row against other writers of one entry: then there is to be none.
@@ -54,8 +54,7 @@ class CachingStore(ServerSideStore):
 
     :param cache: what is asked first: it may lose anything at any time. Its clock becomes that of ``store``.
     :param store: where sessions are kept.
-    :param max_age: for how long a cached record is served, counted from before it was read. At most ten seconds, for
-        tombstones stand no longer.
+    :param max_age: for how long a cached record is served, counted from before it was read. At most ten seconds.
     :raises ConfigurationError: if these cannot be paired.
     """
 
@@ -68,7 +67,7 @@ class CachingStore(ServerSideStore):
                 "SESSION_STORE: a pair is a cache and a store, both on the server's side, and not the same",
                 key="SESSION_STORE",
             )
-        if not timedelta(0) < max_age <= TOMBSTONE_TIME:
+        if not timedelta(0) < max_age <= _REST:
             raise ConfigurationError("CachingStore: max_age must be above 0 and at most 10 seconds", key="max_age")
         super().__init__(prefix=store.prefix)
         self.cache = cache
@@ -147,7 +146,7 @@ class CachingStore(ServerSideStore):
         if found is None:
             found = self._find(key)
         if isinstance(found, Tombstone):
-            raise SessionGone("the session ended", kind=found.kind)
+            raise gone(found)
         return found
 
     def _ask_cache(self, call: t.Callable[..., R], *args: t.Any) -> R | None:

@@ -64,7 +64,7 @@ class CookieStore(SessionStore):
         record = _unpack(str(key))
         return record if record.expires_ms > self.now() * 1000 else None
 
-    def save(self, record: Record, ttl: timedelta) -> SessionKey:
+    def save(self, record: Record, ttl: timedelta, *, key: SessionKey | None = None) -> SessionKey:
         return _StateKey(_pack(record.written(int(self.now() * 1000), ttl)))
 
     def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
@@ -77,11 +77,21 @@ class CookieStore(SessionStore):
         record = record.extended(int(self.now() * 1000), ttl)
         return _StateKey(_pack(record)), record
 
-    def delete(self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False) -> None:
+    def delete(
+        self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False, owner: str | None = None
+    ) -> None:
         pass  # the browser is told; there is nothing else
 
     def renew(
-        self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes, ended: bool = False
+        self,
+        key: SessionKey,
+        record: Record,
+        ttl: timedelta,
+        *,
+        replaces: bytes | None,
+        kind: str = "renewed",
+        to: SessionKey | None = None,
+        owner: str | None = None,
     ) -> SessionKey:
         return self.save(record, ttl)
 

@@ -19,7 +19,7 @@ from datetime import timedelta
 
 import redis
 
-from ..errors import ConfigurationError, SessionCorrupt, SessionGone, StoreFull, StoreUnavailable
+from ..errors import ConfigurationError, SessionCorrupt, StoreFull, StoreUnavailable
 from ..key import SessionKey
 from ..record import (
     FORMAT,
@@ -32,7 +32,7 @@ from ..record import (
     to_ms,
     unpack,
 )
-from .base import Entry, OwnerIndex, Scans, ServerSideStore, has_left
+from .base import Entry, OwnerIndex, Scans, ServerSideStore, gone, has_left
 from .pool import NoneFree
 from .redis_clients import (
     Accept,
@@ -52,8 +52,9 @@ from .surroundings import clear_text
 
 logger = logging.getLogger("flask_sessionstore")
 
-# Kinds of tombstones, as they stand in the second byte of their bytes (see record.py).
-_ENDED, _RENEWED = 1, 3
+# Kinds of tombstones, as they stand in the second byte of their bytes (see record.py): of an end, and of those after
+# which the browser's session goes on under another key.
+_ENDED, _RENEWALS = 1, (3, 4, 5)
 # Keys at once, where there are many: few round trips, and none that others wait for long.
 _BATCH = 500
 # From this length on, the list of an owner is looked through whenever it has doubled.
@@ -97,18 +98,26 @@ return head
 """
 
 # A tombstone that stands gets the end that it has once more, for a WAIT asks only for what its own connection wrote.
-# One byte more than the longest is read, so that what is longer is seen to be none.
+# One byte more than the longest is read, so that what is longer is seen to be none. Into the new one goes the mark of
+# the record's owner (see record.owner_mark), which the caller need not have read.
 #: KEYS: name. ARGV: tombstone, its time to live in ms, now in ms. Returns the tombstone that stood there, if any.
 _END = f"""{_BYTES}
 local head, now = bytes('GETRANGE', KEYS[1], 0, {HEADER_SIZE + 32}), tonumber(ARGV[3])
 if (#head == 0 and redis.call('EXISTS', KEYS[1]) == 0) or ({_EXPIRED}) then return false end
 local kind = #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and string.byte(head, 2) or 0
-if kind >= 1 and kind <= 3 then
+if kind >= 1 and kind <= 6 then
     local left = redis.call('PTTL', KEYS[1])
     if left > 0 then redis.call('PEXPIRE', KEYS[1], left) end
     return head
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local tombstone, mark = ARGV[1], string.rep('\0', 4)
+if #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and math.floor(string.byte(head, 83) / 2) % 2 == 1 then
+    local size = struct.unpack('>I2', head, 84)
+    local owner = redis.call('GETRANGE', KEYS[1], {HEADER_SIZE}, {HEADER_SIZE} + size - 1)
+    mark = struct.pack('>I4', tonumber(string.sub(redis.sha1hex(owner), 1, 8), 16))
+end
+tombstone = string.sub(tombstone, 1, 58) .. mark .. string.sub(tombstone, 63)
+redis.call('SET', KEYS[1], tombstone, 'PX', ARGV[2])
 return false
 """
 
@@ -268,15 +277,17 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         data = self._run(_EXTEND, self.prefix + key.handle, idle, now_ms, accept=_of(key.handle))
         found = self._open(data, key.handle, key)
         if not isinstance(found, Record):
-            raise SessionGone("the session ended", kind=found.kind if found else None)
+            raise gone(found)
         return key, found.extended(now_ms, ttl)
 
-    def delete(self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False) -> None:
+    def delete(
+        self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False, owner: str | None = None
+    ) -> None:
         if replaces is None:
             with contextlib.suppress(StoreFull):
                 self._end_at_once(key.handle, "emptied" if emptied else "ended")
                 return
-        super().delete(key, replaces=replaces, emptied=emptied)
+        super().delete(key, replaces=replaces, emptied=emptied, owner=owner)
 
     def _end_at_once(self, handle: str, kind: str) -> None:
         name, tombstone = self.prefix + handle, pack_tombstone(self._tombstone(kind), handle)
@@ -287,8 +298,8 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         except SessionCorrupt:  # what looks like a tombstone and is none ends as any record
             self._end(handle, kind=kind)
             return
-        if isinstance(found, Tombstone) and found.successor is not None:
-            self._end(found.successor, kind=kind)
+        if isinstance(found, Tombstone) and found.kind == "renewed" and found.successor is not None:
+            self._end(found.successor, kind=kind, follows=("renewed",))
 
     # -- risks -----------------------------------------------------------------------------------------------------
 
@@ -403,7 +414,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         reply, confirmed = execute_commands(self.client, command, wait)
         if confirmed >= self.wait_replicas or reply == 0:  # that is, nothing was there to end
             return reply
-        if kind != _RENEWED:
+        if kind not in _RENEWALS:
             raise StoreUnavailable("the session has ended, but too few replicas confirm it: a failover may undo it")
         logger.warning("too few replicas confirm the renewal of a session: a failover may undo it")
         return reply

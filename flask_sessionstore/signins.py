@@ -1,0 +1,165 @@
+"""Who is signed in, by what a session holds: its owner, and the keys that log-ins are known to write.
+
+Values are compared as they are encoded, and decoded only where they differ. Three sorts tell whether a key has another
+value: text (a str, an int, a UUID), a mapping that names somebody (by ``sub``, ``id`` and the like, and by the ``iss``
+or ``tid`` that issued it), and all else, such as True.
+"""
+
+from __future__ import annotations
+
+import enum
+import typing as t
+from uuid import UUID
+
+from . import codec
+from .errors import SessionCorrupt, SessionInsertError
+from .policy import Rules
+
+State = t.Mapping[str, bytes]
+
+_MAX_OWNER = 255
+# By what a mapping names somebody, the first that is there; and by what it names who says so.
+_NAMES = ("sub", "id", "user_id", "uid", "username", "oid", "email")
+_ISSUERS = ("iss", "tid")
+_TRUE = codec.encode(True, "")
+
+
+class Step(enum.IntEnum):
+    """What a change of one key, or of all of them, comes to."""
+
+    #: Nobody else is signed in than before.
+    NOTHING = 0
+    #: The value changed and names nobody, so nobody can tell: the session is renewed, to be safe.
+    RENEWS = 1
+    SIGNS_IN = 2
+
+
+def compare(before: bytes | None, after: bytes | None) -> Step:
+    """What it means that a login key had one value and has another; None: it was, or is, not there."""
+    if before == after:
+        return Step.NOTHING
+    now = _read(after)
+    if now is None:
+        return Step.NOTHING
+    then = _read(before)
+    if now == then:
+        return Step.NOTHING
+    return Step.RENEWS if then is not None and now[0] == "other" else Step.SIGNS_IN
+
+
+def step(rules: Rules, before: State, after: State) -> Step:
+    """What the change from one state to another comes to, by all login keys and the owner."""
+    owner = owner_in(rules, after)
+    if owner is not None and owner != owner_in(rules, before):
+        return Step.SIGNS_IN
+    head = None if owner is None else owner_head(rules, after)  # it has said all that it can say
+    return max(
+        (compare(before.get(key), after.get(key)) for key in rules.login_keys if key != head), default=Step.NOTHING
+    )
+
+
+def is_somebody(rules: Rules, state: State) -> bool:
+    """Whether somebody is signed in."""
+    return owner_in(rules, state) is not None or any(_read(state.get(key)) is not None for key in rules.login_keys)
+
+
+def is_same(rules: Rules, before: State, after: State) -> bool:
+    """Whether the same person is signed in, or nobody, in both states."""
+    return owner_in(rules, before) == owner_in(rules, after) and all(
+        before.get(key) == after.get(key) or _read(before.get(key)) == _read(after.get(key)) for key in rules.login_keys
+    )
+
+
+def is_affirmed(before: bytes | None, after: bytes) -> bool:
+    """Whether a login key that is just True was set to True once more: to a log-in that is a log-in."""
+    return before == after == _TRUE
+
+
+# -- owners ---------------------------------------------------------------------------------------------------------
+
+
+def owner_of(value: object) -> str | None:
+    """The owner that ``value`` names, as text; None for no owner.
+
+    :raises SessionInsertError: for what is no str, int or UUID, is longer than 255 characters, or has a NUL in it,
+        which PostgreSQL's texts cannot hold, or a lone surrogate.
+    """
+    if value is None:
+        return None
+    text = _as_text(value)
+    if text is not None and len(text) <= _MAX_OWNER and "\0" not in text and is_unicode(text):
+        return text
+    raise SessionInsertError(
+        f"the session's owner must be a str, an int or a UUID, of at most {_MAX_OWNER} characters as text, none of them"
+        " NUL",
+        path=None,
+        type=type(value),
+    )
+
+
+def owner_in(rules: Rules, state: State) -> str | None:
+    """Whom a session with this state belongs to; None also where the value can be nobody's name."""
+    try:
+        return owner_set_in(rules, state)
+    except (SessionInsertError, SessionCorrupt):
+        return None
+
+
+def owner_set_in(rules: Rules, state: State) -> str | None:
+    """Whom a session with this state belongs to.
+
+    :raises SessionInsertError: if the value can be nobody's name.
+    :raises SessionCorrupt: if it cannot be decoded.
+    """
+    head = owner_head(rules, state)
+    if head is None or head not in state:
+        return None
+    value = codec.decode(state[head])
+    for name in () if head == rules.owner_key else t.cast("str", rules.owner_key).split(".")[1:]:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    return owner_of(value)
+
+
+def owner_head(rules: Rules, state: State) -> str | None:
+    """The session's key in whose value the owner is named: the setting as it is, or its part before the first dot."""
+    key = rules.owner_key
+    return key if key is None or key in state else key.partition(".")[0]
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text is without lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _as_text(value: object) -> str | None:
+    if isinstance(value, str):
+        return str.__str__(value)
+    if not isinstance(value, (int, UUID)) or isinstance(value, bool):
+        return None
+    try:
+        return str(value)
+    except ValueError:  # Python refuses to spell out very large integers
+        return None
+
+
+def _read(data: bytes | None) -> tuple[object, ...] | None:
+    """Whom an encoded value names, to be compared; None for nobody: no value, None, False, or an empty one."""
+    if data is None:
+        return None
+    try:
+        value = codec.decode(data)
+    except SessionCorrupt:
+        return ("other", data)
+    text = _as_text(value)
+    if text is not None:
+        return ("text", text) if text else None
+    if not value:
+        return None
+    if isinstance(value, dict):
+        names = next((name for key in _NAMES if (name := _as_text(value.get(key)))), None)
+        issuers = tuple(_as_text(value.get(key)) for key in _ISSUERS)
+        if names is not None or any(issuers):
+            return ("mapping", names, *issuers)
+    return ("other", data)
