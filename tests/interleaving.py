@@ -192,6 +192,9 @@ class Browser(t.NamedTuple):
     def no_cookie(self) -> str | None:
         return "it is an event" if self.event else None
 
+    def has_body(self) -> bool:
+        return False
+
 
 class _Unhurried(Lifecycle):
     """The order of the requests' steps is chosen here: nothing is gained by waiting."""
