@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import typing as t
 
 from flask import Flask
 
-from . import config
-from .errors import ConfigurationError, SessionError
+from . import config, hints
+from .errors import ConfigurationError, SessionCorrupt, SessionError
 from .interface import StoreSessionInterface, _attributes
 from .key import SessionKey
-from .stores.base import ServerSideStore, SessionStore
+from .policy import Rules
+from .record import Record, unpack
+from .stores.base import Scans, ServerSideStore, SessionStore
 
 #: Shorter ones can be found by trying.
 MIN_SECRET = 32
@@ -28,6 +32,8 @@ _WELL_KNOWN = (
     "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",  # of Flask's documentation
 )
 _FEW_CHARACTERS = 8
+# So many sessions are looked at for what the application does.
+_SAMPLE = 1000
 
 
 class _Cookie(t.NamedTuple):
@@ -58,6 +64,7 @@ def settings_of(app: Flask, interface: StoreSessionInterface) -> dict[str, t.Any
         "SESSION_REFRESH_EACH_REQUEST": policy.refresh,
         config.SESSION_REFRESH_INTERVAL: policy.refresh_interval,
         config.SESSION_OWNER_KEY: policy.rules.owner_key,
+        config.SESSION_LOGIN_KEYS: policy.rules.login_keys,
         config.SESSION_LOGIN_DROPS: policy.rules.login_drops,
         config.SESSION_MAX_PER_OWNER: policy.max_per_owner,
         config.SESSION_RECORD_CLIENT: policy.record_client,
@@ -68,7 +75,13 @@ def settings_of(app: Flask, interface: StoreSessionInterface) -> dict[str, t.Any
 
 def findings_of(app: Flask, interface: StoreSessionInterface) -> list[str]:
     """What is risky, and what to do about it, a sentence each. Changes nothing, but asks the store."""
-    return [*_secrets(app), *_cookies(_cookie(app, interface)), *_store(interface.store)]
+    rules = interface._policy_of(app).rules
+    return [
+        *_secrets(app),
+        *_cookies(_cookie(app, interface)),
+        *_store(interface.store),
+        *_logins(interface.store, rules),
+    ]
 
 
 def _cookie(app: Flask, interface: StoreSessionInterface) -> _Cookie:
@@ -140,6 +153,32 @@ def _cookies(cookie: _Cookie) -> t.Iterator[str]:
             "SESSION_COOKIE_NAME has no prefix, so other hosts of your domain, and whoever answers for them without"
             f' encryption, can plant a cookie: set it to "{prefix}{cookie.name}".'
         )
+
+
+def _logins(store: SessionStore, rules: Rules) -> t.Iterator[str]:
+    """What some of the sessions in the store tell about the application's log-in."""
+    used: dict[str, str] = {}
+    for record in _sample(store):
+        keys = record.state.keys()
+        for key in keys & set(rules.login_keys) if record.owner is None else ():
+            used.setdefault(hints.NO_OWNER, key)
+        for key in keys & hints.ALIKE.difference(rules.watched):
+            used.setdefault(hints.LOOKALIKE, key)
+    for hint, key in used.items():
+        yield f"{hint.format(key=key)}."
+
+
+def _sample(store: SessionStore) -> t.Iterator[Record]:
+    if not isinstance(store, Scans):
+        return
+    try:
+        for handle, data, _ in itertools.islice(store.scan(), _SAMPLE):
+            with contextlib.suppress(SessionCorrupt):
+                found = None if data is None else unpack(data, handle)
+                if isinstance(found, Record):
+                    yield found
+    except SessionError:
+        return  # said above
 
 
 def _store(store: SessionStore) -> list[str]:

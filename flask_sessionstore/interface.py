@@ -16,6 +16,7 @@ from werkzeug.http import dump_cookie, http_date, parse_list_header
 from . import config
 from .client import describe_client
 from .errors import ConfigurationError, SessionTooLarge, StoreUnavailable
+from .hints import Hints
 from .key import Claim, SessionKey, Token
 from .lifecycle import Cookie, Lifecycle, Outcome, largest_keys
 from .policy import Policy, cookie_lifetime
@@ -49,6 +50,7 @@ class StoreSessionInterface(SessionInterface):
         self.store = store
         self._policy = policy
         self._import_session = import_session
+        self._hints = Hints()
 
     def open_session(self, app: Flask, request: Request) -> Session | None:
         """The request's session, which has not looked at anything yet; None where the application has no secret.
@@ -71,7 +73,14 @@ class StoreSessionInterface(SessionInterface):
         browser = t.cast("_Browser", lifecycle.presented)
         browser.answer(response)
         try:
+            hint = (
+                self._hints.look(session, lifecycle.rules, browser.has_body())
+                if app.debug and session._changes
+                else None
+            )
             outcome = lifecycle.commit(session, may_extend=lambda: browser.may_extend(response))
+            if hint is not None:
+                hint()
             self._send(app, browser, outcome, session, response)
         except StoreUnavailable as error:
             if _propagates(app) or _is_event(browser.request):
