@@ -47,7 +47,7 @@ class Hints:
 
     def look(self, session: Session, rules: Rules, has_body: bool) -> t.Callable[[], None]:
         """Look at what a request did, before it is stored. What is returned is to be called when it is."""
-        before, after = session._loaded_logins, session._state
+        before, after = session._before, session._state
         steps = {key: signins.compare(before.get(key), after.get(key)) for key in rules.login_keys}
         renews = [key for key, step in steps.items() if step is signins.Step.RENEWS]
         for key, step in steps.items():

@@ -73,11 +73,9 @@ class StoreSessionInterface(SessionInterface):
         browser = t.cast("_Browser", lifecycle.presented)
         browser.answer(response)
         try:
-            hint = (
-                self._hints.look(session, lifecycle.rules, browser.has_body())
-                if app.debug and session._changes
-                else None
-            )
+            hint = None
+            if session._loaded and app.debug:
+                hint = self._hints.look(session, lifecycle.rules, browser.has_body())
             outcome = lifecycle.commit(session, may_extend=lambda: browser.may_extend(response))
             if hint is not None:
                 hint()

@@ -410,7 +410,10 @@ class Lifecycle:
 
     def _commit_new(self, session: Session) -> Outcome:
         """There was no record: none presented, or not any more."""
-        fate, did = self._fate, self._did(session)
+        fate = self._fate
+        if fate is None and session._state:
+            return self._save(session, session._state, None)
+        did = self._did(session)
         if ends_successor(fate, did) or (fate is Fate.CORRUPT and did.clears):
             # What this browser was signed in to goes on under the successor, or where the record can be read.
             self._end_met("cleared")
@@ -701,7 +704,7 @@ class Lifecycle:
         :raises SessionGone: if somebody was signed in when this request loaded the session, and is not any more. (Where
             no cookie can be sent, and by removing a login key, that is done under the same key.)
         """
-        if not session._changes.cleared and not signins.is_same(self.rules, session._loaded_logins, newest.state):
+        if not session._changes.cleared and not signins.is_same(self.rules, session._before, newest.state):
             raise SessionGone("who was signed in was signed out under the same key", kind="ended")
         return newest
 
@@ -714,7 +717,7 @@ class Lifecycle:
         key = self._known_key()
         record = self._record(session, state, newest) if state else None
         if record is None:
-            was_somebody = signins.is_somebody(self.rules, session._loaded_logins)
+            was_somebody = signins.is_somebody(self.rules, session._before)
             emptied = not state and not was_somebody
             self.store.delete(key, replaces=newest.revision, emptied=emptied, owner=newest.owner)
             return self._ended(session, "expired" if state else "signed out" if was_somebody else "emptied")
@@ -775,7 +778,8 @@ class Lifecycle:
         self._check_size(state, {} if base is None else base.state)
         changes, now_ms = session._changes, self._now_ms()
         kept = None if base is None or changes.cleared else base
-        owner, before = signins.owner_in(self.rules, state), session._loaded_owner
+        owner = signins.owner_in(self.rules, state)
+        before = session._loaded_owner if session._minded else owner
         permanent, lifetime, deadline = self._metadata(changes.metadata, kept, before not in (None, owner))
         if kept is not None and owner == before and not session._signs_in():
             created_ms, client = kept.created_ms, kept.client

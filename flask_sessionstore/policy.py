@@ -24,12 +24,14 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     login_drops: tuple[str, ...] = ("csrf_token",)
     #: Whether new sessions are permanent.
     permanent: bool = False
-    #: All keys that say who is signed in: follows from the above.
-    watched: tuple[str, ...] = ()
+    #: What follows from the above: the keys in whose values an owner may be named, and all that say who is signed in.
+    heads: frozenset[str] = frozenset()
+    watched: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        heads = () if self.owner_key is None else (self.owner_key, self.owner_key.partition(".")[0])
-        msgspec.structs.force_setattr(self, "watched", tuple(dict.fromkeys((*self.login_keys, *heads))))
+        heads = frozenset() if self.owner_key is None else frozenset({self.owner_key, self.owner_key.partition(".")[0]})
+        msgspec.structs.force_setattr(self, "heads", heads)
+        msgspec.structs.force_setattr(self, "watched", heads.union(self.login_keys))
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
+import sys
 import threading
 import types
 import typing as t
@@ -111,9 +112,9 @@ class Session(SessionMixin):
     # Whether changes were settled already, and whether the response was made: from then on these count as well.
     _has_settled = False
     _answered = False
-    # The owner as this request has it, and as it was loaded.
-    _owner: str | None = None
-    _loaded_owner: str | None = None
+    # Whether a key was written that says who is signed in, and what that came to, once it was found out.
+    _minded = False
+    _step_known: signins.Step | None = None
 
     def __init__(self, initial: t.Mapping[str, t.Any] | None = None) -> None:
         if initial is not None and not isinstance(initial, t.Mapping):
@@ -137,8 +138,8 @@ class Session(SessionMixin):
         # What was read or set: the value, its bytes at that time, and whether it comes back from them as it is.
         self._values: dict[str, tuple[t.Any, bytes, bool]] = {}
         self._changes = Changes()
-        # What was loaded under the keys that say who is signed in.
-        self._loaded_logins: dict[str, bytes] = {}
+        # What was loaded, or came from elsewhere.
+        self._before: t.Mapping[str, bytes] = {}
 
     # -- loading ---------------------------------------------------------------------------------------------------
 
@@ -159,7 +160,7 @@ class Session(SessionMixin):
             else:
                 self._keep(_checked(key), value, *codec.encode_plain(value, key))
         if seed:  # who was signed in elsewhere does not sign in here
-            self._note_logins()
+            self._before = dict(self._state)
 
     def _adopt(self, record: Record | None) -> None:
         self._loaded = True
@@ -169,13 +170,8 @@ class Session(SessionMixin):
         self._values = {
             key: known for key, known in self._values.items() if known[2] and self._state.get(key) == known[1]
         }
-        self._note_logins()
-
-    def _note_logins(self) -> None:
-        """Remember who is signed in, as the data say now."""
-        rules, state = self._source.rules, self._state
-        self._loaded_logins = {key: state[key] for key in rules.watched if key in state}
-        self._owner = self._loaded_owner = signins.owner_in(rules, state) if self._loaded_logins else None
+        self._before = {} if record is None else record.state
+        self._minded, self._step_known = False, None
 
     def _settle(self, record: Record | None) -> None:
         """The changes are stored (or dropped): go on from ``record``."""
@@ -409,7 +405,7 @@ class Session(SessionMixin):
                 return
             self._touch()
             self._forced = True
-            self._owner = None
+            self._minded, self._step_known = True, None
             self._changes.clear()
             self._state.clear()
             self._values.clear()
@@ -441,24 +437,30 @@ class Session(SessionMixin):
         :param written: what is not dropped.
         :raises SessionInsertError: if it can be no owner's name.
         """
-        rules = self._source.rules
-        if data is not None and signins.is_affirmed(self._loaded_logins.get(key), data) and self._source.has_body():
-            self._changes.renewed = True
-        after = {name: value for name in rules.watched if (value := self._state.get(name)) is not None}
-        before = dict(after)
-        after.pop(key, None)
-        if data is not None:
-            after[key] = data
-        owner = signins.owner_set_in(rules, after)
-        if owner == self._owner and signins.step(rules, before, after) is not signins.Step.SIGNS_IN:
+        rules, before, signs_in = self._source.rules, self._state.get(key), False
+        if before == data:
+            if data is not None and signins.is_affirmed(self._before.get(key), data) and self._source.has_body():
+                self._changes.renewed = True
             return
-        self._owner = owner
-        for name in rules.login_drops:
+        if key in rules.heads:
+            found = {
+                name: value for name in rules.heads if (value := self._state.get(name)) is not None and name != key
+            }
+            owner = signins.owner_set_in(rules, found if data is None else {**found, key: data})
+            signs_in = owner != self._owner
+        if key in rules.login_keys and not signs_in:
+            signs_in = signins.compare(before, data) is signins.Step.SIGNS_IN
+        self._minded, self._step_known = True, None
+        if signs_in:
+            self._drop_at_login(rules.login_drops, written)
+
+    def _drop_at_login(self, names: t.Collection[str], written: t.Container[str]) -> None:
+        for name in names:
             if name not in written:
                 self._changes.remove(name)
                 self._state.pop(name, None)
                 self._values.pop(name, None)
-        _forget_token(rules.login_drops)
+        _forget_token(names)
 
     def _is_final(self) -> bool:
         if self._purged and not self._warned:
@@ -590,13 +592,27 @@ class Session(SessionMixin):
                 return SessionStatus.RENEWED
             return SessionStatus.CHANGED if self._is_changed() else SessionStatus.UNCHANGED
 
+    @property
+    def _owner(self) -> str | None:
+        """The owner as this request has it."""
+        return signins.owner_in(self._source.rules, self._state)
+
+    @property
+    def _loaded_owner(self) -> str | None:
+        """The owner as it was loaded."""
+        return signins.owner_in(self._source.rules, self._before)
+
     def _owner_changed(self) -> bool:
-        return self._owner != self._loaded_owner
+        return self._minded and self._owner != self._loaded_owner
 
     def _step(self) -> signins.Step:
         """What this request did about who is signed in."""
-        before = {} if self._changes.cleared else self._loaded_logins
-        return signins.step(self._source.rules, before, self._state)
+        if not self._minded:
+            return signins.Step.NOTHING
+        if self._step_known is None:
+            before = {} if self._changes.cleared else self._before
+            self._step_known = signins.step(self._source.rules, before, self._state)
+        return self._step_known
 
     def _signs_in(self) -> bool:
         """Whether this request signed somebody in."""
@@ -606,8 +622,8 @@ class Session(SessionMixin):
         """Whether this request took the session from its owner, or from whoever was signed in by clearing it."""
         if self._changes.cleared:
             rules = self._source.rules
-            return signins.is_somebody(rules, self._loaded_logins) and not signins.is_somebody(rules, self._state)
-        return self._owner is None and self._loaded_owner is not None
+            return signins.is_somebody(rules, self._before) and not signins.is_somebody(rules, self._state)
+        return self._owner_changed() and self._owner is None
 
     @property
     def handle(self) -> str | None:
@@ -688,7 +704,11 @@ class Session(SessionMixin):
 
 def _forget_token(dropped: t.Collection[str]) -> None:
     """Flask-WTF keeps a request's CSRF token in ``flask.g`` too: forms made after the sign-in would show a dead one."""
-    if has_app_context() and (name := current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token")) in dropped:
+    if (
+        "flask_wtf" in sys.modules
+        and has_app_context()
+        and (name := current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token")) in dropped
+    ):
         g.pop(name, None)
 
 

@@ -49,13 +49,15 @@ def compare(before: bytes | None, after: bytes | None) -> Step:
 
 def step(rules: Rules, before: State, after: State) -> Step:
     """What the change from one state to another comes to, by all login keys and the owner."""
-    owner = owner_in(rules, after)
+    head, found = owner_head(rules, after), Step.NOTHING
+    owner = None if head not in after else owner_in(rules, after)
     if owner is not None and owner != owner_in(rules, before):
         return Step.SIGNS_IN
-    head = None if owner is None else owner_head(rules, after)  # it has said all that it can say
-    return max(
-        (compare(before.get(key), after.get(key)) for key in rules.login_keys if key != head), default=Step.NOTHING
-    )
+    for key in rules.login_keys:
+        # Where the owner is named, it has said all that its value can say.
+        if key in after and (key != head or owner is None):
+            found = max(found, compare(before.get(key), after[key]))
+    return found
 
 
 def is_somebody(rules: Rules, state: State) -> bool:
