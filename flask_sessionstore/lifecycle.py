@@ -326,8 +326,6 @@ class Lifecycle:
             if not dirty:
                 return self._extend_unseen(may_extend)
             session._touch()  # metadata alone was assigned
-        if dirty and self._asks_for_key(session):
-            self._need_cookie()
         if self._base is None:
             return self._commit_new(session)
         if dirty:
@@ -411,6 +409,8 @@ class Lifecycle:
     def _commit_new(self, session: Session) -> Outcome:
         """There was no record: none presented, or not any more."""
         fate = self._fate
+        if session._state and self._moves(session):
+            self._need_cookie()
         if fate is None and session._state:
             return self._save(session, session._state, None)
         did = self._did(session)
@@ -532,19 +532,20 @@ class Lifecycle:
     # -- changes to a known session ---------------------------------------------------------------------------------
 
     def _commit_changes(self, session: Session, base: Record) -> Outcome:
-        key, changes = self._known_key(), session._changes
-        if not _handle(key) and changes and self._lacks_cookie():
+        key, moves = self._known_key(), self._moves(session)
+        handle = _handle(key)
+        if (moves and session._state) or (handle is None and (session._changes.cleared or session._owner_changed())):
+            self._need_cookie()
+        if handle is None and session._changes and self._lacks_cookie():
             session._settle(base)
             return KEEP
         try:
-            if changes.cleared and not session._state:
+            if session._changes.cleared and not session._state:
                 self._end_newest(key, base)
                 return self._ended(session, "cleared")
             if session._signs_out() and self.presented.no_cookie() is None:
                 return self._sign_out(session, base)
-            if changes.renewed or changes.cleared or session._step() is not signins.Step.NOTHING:
-                return self._move(session, base)
-            return self._merge(session, base)
+            return self._move(session, base) if moves else self._merge(session, base)
         except SessionGone as gone:
             return self._commit_gone(session, base, gone)
         except SessionCorrupt as error:
@@ -661,8 +662,8 @@ class Lifecycle:
         """Write, and where another request wrote first, apply the changes to its record and write again."""
         key, newest, state = self._known_key(), base, session._state
         attempts: list[bytes] = []
-        contest = _Contest(self.policy.conflict_timeout, key.handle)
-        if key.handle in _unlucky:
+        contest = _Contest(self.policy.conflict_timeout, key)
+        if _unlucky and key.handle in _unlucky:
             self.wait(_GIVE_WAY)
         outcome: Outcome | None = None
         try:
@@ -844,13 +845,10 @@ class Lifecycle:
         session._settle(record)
         return Outcome(Cookie.SET, key, record)
 
-    def _asks_for_key(self, session: Session) -> bool:
-        """Whether what this request did needs another key, or a cookie to end what only the cookie holds."""
+    def _moves(self, session: Session) -> bool:
+        """Whether what this request did goes on under another key."""
         changes = session._changes
-        if not _handle(self._key) and self._base is not None and (changes.cleared or session._owner_changed()):
-            return True
-        moves = changes.renewed or changes.cleared or session._step() is not signins.Step.NOTHING
-        return bool(session._state) and moves
+        return changes.renewed or changes.cleared or session._step() is not signins.Step.NOTHING
 
     def _need_cookie(self) -> None:
         reason = self.presented.no_cookie()
@@ -895,10 +893,11 @@ class Lifecycle:
 class _Contest:
     """One write against other writers: how often it has lost, and for how long it stands back before the next try."""
 
-    def __init__(self, timeout: timedelta, handle: str) -> None:
+    __slots__ = ("_began", "_key", "_timeout", "_waited", "losses")
+
+    def __init__(self, timeout: timedelta, key: SessionKey) -> None:
         self.losses = 0
-        self._handle = handle
-        self._timeout = timeout.total_seconds()
+        self._key, self._timeout = key, timeout
         self._began = self._waited = 0.0
 
     def lose(self) -> float | None:
@@ -908,10 +907,10 @@ class _Contest:
             self._began = time.monotonic()
             return 0.0
         # What was waited counts by itself, for a test may have stopped the clock.
-        if max(time.monotonic() - self._began, self._waited) >= self._timeout:
+        if max(time.monotonic() - self._began, self._waited) >= self._timeout.total_seconds():
             return None
         if self.losses > _MANY_LOSSES:
-            _unlucky.add(self._handle)
+            _unlucky.add(self._key.handle)
         pause = random.uniform(0.5, 1) * _FIRST_PAUSE * (1 << min(self.losses - 2, _DOUBLINGS))
         self._waited += pause
         return pause
@@ -919,7 +918,7 @@ class _Contest:
     def leave(self) -> None:
         """It is over, won or lost."""
         if self.losses > _MANY_LOSSES:
-            _unlucky.discard(self._handle)
+            _unlucky.discard(self._key.handle)
 
 
 def largest_keys(state: t.Mapping[str, bytes]) -> list[str]:
