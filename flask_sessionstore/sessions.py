@@ -112,6 +112,8 @@ class Session(SessionMixin):
     # Whether changes were settled already, and whether the response was made: from then on these count as well.
     _has_settled = False
     _answered = False
+    # What was loaded, or came from elsewhere.
+    _before: t.Mapping[str, bytes] = types.MappingProxyType({})
     # Whether a key was written that says who is signed in, and what that came to, once it was found out.
     _minded = False
     _step_known: signins.Step | None = None
@@ -138,8 +140,6 @@ class Session(SessionMixin):
         # What was read or set: the value, its bytes at that time, and whether it comes back from them as it is.
         self._values: dict[str, tuple[t.Any, bytes, bool]] = {}
         self._changes = Changes()
-        # What was loaded, or came from elsewhere.
-        self._before: t.Mapping[str, bytes] = {}
 
     # -- loading ---------------------------------------------------------------------------------------------------
 
