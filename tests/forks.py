@@ -1,4 +1,4 @@
-"""Children of the test's process: forked in C, as uWSGI does it, and other users."""
+"""Children of the test's process: forked in C, as uWSGI does it, or by Python, and other users."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pwd
 import signal
 import sys
 import typing as t
+import warnings
 
 import pytest
 
@@ -19,17 +20,37 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be some
 NOBODY = pwd.getpwnam("nobody")
 
 
+Fork = t.Callable[[], int]
+
+
+def fork_in_c() -> int:
+    """As servers do that are written in C: none of the hooks is called that Python has for a fork.
+
+    Python itself may hang in such a child, if it starts threads where its parent had some.
+    """
+    child: int = ctypes.PyDLL(None).fork()
+    return child
+
+
+#: How a process comes to have a child.
+FORKS = [pytest.param(os.fork, id="os.fork"), pytest.param(fork_in_c, id="fork in C")]
+
+
 class Child:
-    """A forked child that makes one call and is gone. Python's own hooks for a fork are not called.
+    """A forked child that makes one call and is gone.
 
     It has imported what its parent has, and may be unable to import more.
 
     :param user: who it is to be.
     """
 
-    def __init__(self, call: t.Callable[[], object], *, user: pwd.struct_passwd | None = None) -> None:
+    def __init__(
+        self, call: t.Callable[[], object], *, user: pwd.struct_passwd | None = None, fork: Fork = fork_in_c
+    ) -> None:
         self._pipe, pipe = os.pipe()
-        self.pid: int = ctypes.PyDLL(None).fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # that this process has threads
+            self.pid = fork()
         if self.pid == 0:
             _make_call(call, pipe, user)
         os.close(pipe)
@@ -50,6 +71,24 @@ class Child:
         """End it now."""
         os.kill(self.pid, signal.SIGKILL)
         self.answer()
+
+
+def in_a_child(
+    work: t.Callable[[], object], fork: Fork = os.fork, meanwhile: t.Callable[[], object] = lambda: None
+) -> str:
+    """ "done", or the error of ``work`` in a child; warnings are errors there.
+
+    :param meanwhile: what the parent does at the same time.
+    """
+
+    def call() -> str:
+        warnings.simplefilter("error")
+        work()
+        return "done"
+
+    child = Child(call, fork=fork)
+    meanwhile()
+    return child.answer()
 
 
 def as_nobody(call: t.Callable[[], object]) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import logging
 import os
 import time
 import typing as t
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, timedelta
@@ -21,6 +21,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 from bson.binary import Binary
+from forks import FORKS, Fork, fork_in_c, in_a_child
 from http_support import KEPT, fate, make_app, started
 from memcached_server import NXServer
 from pymongo import MongoClient, ReadPreference, WriteConcern, errors, monitoring
@@ -440,6 +441,7 @@ def test_waits_are_set_and_those_of_the_url_stay() -> None:
     assert options.server_selection_timeout == 2
     assert (options.pool_options.connect_timeout, options.pool_options.socket_timeout) == (1, 9)
     assert options.pool_options.wait_queue_timeout == 2
+    assert (options.pool_options.max_pool_size, options.pool_options.max_idle_time_seconds) == (64, 60)
     assert (options.retry_reads, options.retry_writes) == (False, False)
 
 
@@ -643,49 +645,98 @@ def test_a_document_that_is_none_of_ours_is_corrupt(store: MongoDBStore, documen
 # -- processes -----------------------------------------------------------------------------------------------------
 
 
-def in_a_child(work: t.Callable[[], object]) -> int:
-    """The exit code of a forked process that does ``work``; warnings are failures there."""
-    child = os.fork()
-    if child == 0:
-        try:
-            warnings.simplefilter("error")
-            work()
-            os._exit(0)
-        except BaseException:  # noqa: BLE001  - nothing of pytest may run in the child
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def test_a_child_process_has_a_client_of_its_own(nx: NXServer) -> None:
-    """pymongo's clients are not to be used across a fork: it warns, and its locks may be held."""
+    """pymongo's clients are not to be used across a fork: it warns, its locks may be held, and its threads are gone."""
     store = MongoDBStore.from_url(f"{nx.url}/test", prefix=f"{uuid4()}:")
     key = store.save(Record(state={"n": b"1"}), DAY)
     record = alive(store, key)
-    assert in_a_child(lambda: store.update(key, later(record, {"n": b"2"}), DAY, replaces=record.revision)) == 0
+    assert in_a_child(lambda: store.update(key, later(record, {"n": b"2"}), DAY, replaces=record.revision)) == "done"
     with pytest.raises(SessionConflict):
         store.update(key, later(record, {"n": b"3"}), DAY, replaces=record.revision)
     assert alive(store, key).state == {"n": b"2"}
 
 
-def test_a_function_is_called_at_first_use_and_again_in_a_child(nx: NXServer) -> None:
+def test_a_client_is_made_at_first_use_and_again_in_a_child() -> None:
+    """Not before: by then gevent may have replaced what locks are."""
+    store = MongoDBStore.from_url("mongodb://127.0.0.1:1/test")
+    assert store._collections.peek() is None
+    client = store._collection.database.client
+    assert client is store._collection.database.client
+
+    def work() -> None:
+        assert store._collection.database.client is not client
+
+    for fork in (os.fork, fork_in_c):
+        assert in_a_child(work, fork) == "done"
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_function_is_called_at_first_use_and_again_in_a_child(fork: Fork) -> None:
     made: list[Documents] = []
 
     def make() -> Documents:
-        made.append(MongoClient[dict[str, t.Any]](nx.url).test.made)
+        made.append(MongoClient[dict[str, t.Any]]("mongodb://127.0.0.1:1", connect=False).test.made)
         return made[-1]
 
-    store = MongoDBStore(make, prefix=f"{uuid4()}:")
+    store = MongoDBStore(make)
     assert made == []
+
+    def work(times: int) -> None:
+        assert [store._collection.name for _ in range(2)] == ["made"] * 2
+        assert len(made) == times
+
+    work(1)
+    assert in_a_child(lambda: work(2), fork) == "done"
+    work(1)
+
+
+def test_a_collection_that_was_used_before_a_fork_in_c_is_refused_with_a_sentence(
+    store: MongoDBStore, documents: Documents
+) -> None:
+    key = store.save(Record(state={"n": b"1"}), DAY)
+    said = in_a_child(lambda: store.load(key), fork_in_c)
+    assert said.startswith("ConfigurationError: MongoDBStore: this Collection's client was used before")
+    assert alive(store, key).state == {"n": b"1"}
+
+
+def test_a_collection_that_was_used_before_python_s_own_fork_works(store: MongoDBStore) -> None:
+    """pymongo is told, makes all anew, and says that it may not be entirely safe."""
     key = store.save(Record(state={"n": b"1"}), DAY)
 
     def work() -> None:
-        alive(store, key)
-        assert len(made) == 2
+        with pytest.warns(UserWarning, match="MongoClient opened before fork"):
+            alive(store, key)
 
-    assert in_a_child(work) == 0
-    alive(store, key)
-    assert len(made) == 1
-    made[0].database.client.close()
+    assert in_a_child(work) == "done"
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_collection_that_was_not_used_before_a_fork_is_as_good_as_made_after_it(fork: Fork) -> None:
+    with MongoClient[dict[str, t.Any]]("mongodb://127.0.0.1:1", connect=False) as client:
+        store = MongoDBStore(client.test.unused)
+
+        def work() -> None:
+            assert store._collection.database.client is client
+
+        assert in_a_child(work, fork) == "done"
+
+
+def test_a_store_that_goes_closes_its_client_in_its_own_process_only(nx: NXServer) -> None:
+    store = MongoDBStore.from_url(f"{nx.url}/test", prefix=f"{uuid4()}:")
+    key = store.save(Record(state={"n": b"1"}), DAY)
+    collection, stores = store._collection, [store]
+    del store
+
+    def work() -> None:
+        stores.clear()
+        gc.collect()
+        assert not collection.database.client._closed
+
+    assert in_a_child(work, fork_in_c) == "done"
+    alive(stores[0], key)
+    stores.clear()
+    with pytest.raises(errors.InvalidOperation):
+        collection.find_one({})
 
 
 # -- with Flask ----------------------------------------------------------------------------------------------------

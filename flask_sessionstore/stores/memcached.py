@@ -7,11 +7,11 @@ one ``cas`` with the mark that the last ``gets`` brought. What was asked for is 
 
 from __future__ import annotations
 
+import contextvars
 import copy
-import threading
+import functools
 import time
 import typing as t
-import weakref
 from datetime import timedelta
 from urllib.parse import parse_qsl, urlsplit
 
@@ -22,11 +22,14 @@ from pymemcache.exceptions import (
     MemcacheIllegalInputError,
     MemcacheServerError,
     MemcacheUnexpectedCloseError,
+    MemcacheUnknownError,
 )
+from pymemcache.serde import LegacyWrappingSerde
 
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
-from ..record import HEADER_SIZE, revision_of
+from ..record import HEADER_SIZE, of_another, revision_of
 from .base import ServerSideStore, has_expired
+from .pool import MAX_CONNECTIONS, NoneFree, Pool
 from .surroundings import clear_text
 
 #: Seconds to wait for a connection, and for an answer, where nothing else is said.
@@ -39,21 +42,42 @@ _NEVER = 0
 # Losing this often in a row against other writers means something else is wrong.
 _MAX_LOSSES = 100
 
+#: Whether bytes are the record of another name than was asked for.
+IsOfAnother = t.Callable[[bytes], bool]
+
+# What this thread, greenlet or task read last: a sign of the store, the name, the first bytes and the mark. A request
+# that writes has nearly always just read, so this saves it a ``gets``. It may be old, or inherited by a task or a child
+# process. That does no harm: a ``cas`` with a mark that is not the newest does nothing, and while it is the newest the
+# item is still what these first bytes say. (A restarted server counts anew, but has lost the item.)
+_last_read: contextvars.ContextVar[tuple[object, str, bytes, bytes | None] | None]
+_last_read = contextvars.ContextVar("flask_sessionstore_memcached", default=None)
+
 
 class MemcachedStore(ServerSideStore):
     """Sessions in Memcached.
 
-    :param client: pymemcache's ``Client``, ``PooledClient`` or ``HashClient``. It lends its servers and settings; each
-        thread has connections of its own, made with these. A ``HashClient`` says which server keeps which session, and
+    :param client: pymemcache's ``Client``, ``PooledClient`` or ``HashClient``. It lends its servers and settings; the
+        store has connections of its own, made with these. A ``HashClient`` says which server keeps which session, and
         no other is asked when that one is away.
     :param prefix: put before every handle.
-    :raises ConfigurationError: if the client is none of these, or Memcached allows no such prefix.
+    :param max_connections: how many there may be to each server at once, in one process. Who finds none free waits for
+        one as long as for an answer.
+    :raises ConfigurationError: if the client is none of these, Memcached allows no such prefix, or there may be no
+        connection at all.
     """
 
-    def __init__(self, client: Client | PooledClient | HashClient, *, prefix: str = "session:") -> None:
+    def __init__(
+        self,
+        client: Client | PooledClient | HashClient,
+        *,
+        prefix: str = "session:",
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
         super().__init__(prefix=prefix)
-        self._servers = _Servers(client)
-        self._connections = _Connections()
+        if max_connections < 1:
+            raise ConfigurationError("max_connections has to be 1 at least", key="SESSION_STORE_OPTIONS")
+        self._servers = _Servers(client, max_connections)
+        self._sign = object()  # not the store itself, which what was read last would keep alive
         try:
             check_key_helper(prefix + "0" * 64, False, self._servers.key_prefix)
         except MemcacheIllegalInputError as error:
@@ -78,23 +102,23 @@ class MemcachedStore(ServerSideStore):
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         for _ in range(_MAX_LOSSES):
-            if self._call("add", handle, data, _expiry(ttl), noreply=False):
+            if self._call("add", handle, data, _expiry(ttl)):
                 return True
             found, mark = self._gets(handle)
             if found is None:
                 continue  # it went in between
             if not has_expired(found, self.now()):
                 return False
-            if self._call("cas", handle, data, mark, _expiry(ttl), noreply=False):
+            if self._call("cas", handle, data, mark, _expiry(ttl)):
                 return True
         raise _too_busy()
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
-        found, mark = self._connections.recall(handle) or self._gets(handle)
+        found, mark = self._recall(handle) or self._gets(handle)
         for _ in range(_MAX_LOSSES):
             if found is None or has_expired(found, self.now()) or replaces not in (None, revision_of(found)):
                 return False
-            if self._call("cas", handle, data, mark, _expiry(ttl), noreply=False):
+            if self._call("cas", handle, data, mark, _expiry(ttl)):
                 return True
             found, mark = self._gets(handle)
             if found == data:
@@ -102,34 +126,43 @@ class MemcachedStore(ServerSideStore):
         raise _too_busy()
 
     def drop(self, handle: str) -> None:
-        self._call("delete", handle, noreply=False)
+        self._call("delete", handle)
 
     def exposures(self) -> list[str]:
         return clear_text(self._servers.in_clear_text(), "take Redis with TLS, or put both into one private network")
-
-    def after_fork(self) -> None:
-        self._connections = _Connections()
 
     # -- how ------------------------------------------------------------------------------------------------------
 
     def _gets(self, handle: str) -> tuple[bytes | None, bytes | None]:
         """The bytes under ``handle``, and the mark that a ``cas`` compares."""
-        found, mark = self._call("gets", handle)
-        self._connections.remember(handle, found, mark)
+        found, mark = self._call("gets", handle, is_of_another=of_another(handle))
+        _last_read.set(None if found is None else (self._sign, handle, found[:HEADER_SIZE], mark))
         return found, mark
 
-    def _call(self, command: str, handle: str, *args: t.Any, **options: t.Any) -> t.Any:
+    def _recall(self, handle: str) -> tuple[bytes, bytes | None] | None:
+        """The first bytes and the mark of ``handle``, if it was read last; once."""
+        last = _last_read.get()
+        if last is None or last[0] is not self._sign or last[1] != handle:
+            return None
+        _last_read.set(None)
+        return last[2:]
+
+    def _call(self, command: str, handle: str, *args: t.Any, is_of_another: IsOfAnother | None = None) -> t.Any:
         """The one place where pymemcache's exceptions are translated."""
         name = self.prefix + handle
         try:
-            return self._connections.to(self._servers.of(name)).send(command, name, *args, **options)
+            return self._servers.of(name).ask(is_of_another, command, name, *args)
+        except NoneFree as error:
+            raise StoreUnavailable(
+                "all connections to Memcached were in use for too long: see max_connections"
+            ) from error
         except TimeoutError as error:
             raise StoreUnavailable("Memcached did not answer in time") from error
         except (MemcacheUnexpectedCloseError, OSError) as error:
             raise StoreUnavailable("Memcached cannot be reached") from error
         except MemcacheServerError as error:
             raise _refusal(str(error), args) from error
-        except (MemcacheError, ValueError, KeyError) as error:  # the latter two: what answers is no Memcached
+        except (MemcacheError, *_NO_REPLY) as error:
             raise StoreUnavailable("Memcached refused a command") from error
 
 
@@ -158,27 +191,28 @@ def _expiry(ttl: timedelta) -> int:
 class _Servers:
     """Which server keeps which name, and how each is connected to."""
 
-    def __init__(self, client: Client | PooledClient | HashClient) -> None:
+    def __init__(self, client: Client | PooledClient | HashClient, most: int) -> None:
         ring = isinstance(client, HashClient)
         clients = client.clients if ring else {None: client}
         self._hasher = copy.deepcopy(client.hasher) if ring else None  # the client's own drops servers that fail
-        self._templates = {node: _template(one) for node, one in clients.items()}
-        if not self._templates:
+        self._servers = {node: _Server(_template(one), most) for node, one in clients.items()}
+        if not self._servers:
             raise ConfigurationError("MemcachedStore needs a client with a server", key="SESSION_STORE")
 
     @property
     def key_prefix(self) -> bytes:
         """What the client puts before all names."""
-        return t.cast("bytes", next(iter(self._templates.values())).key_prefix)
+        return t.cast("bytes", next(iter(self._servers.values())).template.key_prefix)
 
     def in_clear_text(self) -> list[str]:
         """The hosts to which connections are not encrypted."""
-        plain = (client.server for client in self._templates.values() if client.tls_context is None)
-        return [server[0] for server in plain if not isinstance(server, str)]
+        templates = (server.template for server in self._servers.values())
+        plain = (template.server for template in templates if template.tls_context is None)
+        return [address[0] for address in plain if not isinstance(address, str)]
 
-    def of(self, name: str) -> Client:
-        """The client, never connected, to be copied for the server of ``name``."""
-        return self._templates[self._hasher.get_node(name) if self._hasher is not None else None]
+    def of(self, name: str) -> _Server:
+        """The one that keeps ``name``."""
+        return self._servers[self._hasher.get_node(name) if self._hasher is not None else None]
 
 
 def _template(client: object) -> Client:
@@ -192,66 +226,78 @@ def _template(client: object) -> Client:
         )
     template = copy.copy(client)
     template.sock = None
-    template.ignore_exc = False
+    template.ignore_exc = template.default_noreply = False
+    template.serde = LegacyWrappingSerde(None, None)  # records are bytes, and nobody else's bytes are to be unpickled
     template.connect_timeout = template.connect_timeout or CONNECT_TIMEOUT  # pymemcache's own would wait for ever
     template.timeout = template.timeout or TIMEOUT
     return template
 
 
-class _Connections(threading.local):
-    """One connection for each thread and server, and what the thread read last.
+class _Server:
+    """One server, over connections that belong to one exchange at a time.
 
-    A request that writes has nearly always just read. The mark of that reading saves the next ``gets``, and no more
-    depends on it: a ``cas`` with a mark that is no longer the newest does nothing.
+    :param template: a client that is never connected: each connection is a copy, which connects at its first command.
+    :param most: how many there may be at once in one process.
     """
 
-    def __init__(self) -> None:
-        self._open: dict[int, _Connection] = {}
-        self._last: tuple[str, bytes, bytes | None] | None = None
+    def __init__(self, template: Client, most: int) -> None:
+        self.template = template
+        connect = functools.partial(copy.copy, template)
+        self._pool: Pool[Client] = Pool(connect, _close, most=most, patience=template.timeout)
 
-    def to(self, template: Client) -> _Connection:
-        """This thread's connection for a template."""
-        connection = self._open.get(id(template))
-        if connection is None:
-            connection = self._open[id(template)] = _Connection(copy.copy(template))
-        return connection
+    def ask(self, is_of_another: IsOfAnother | None, command: str, *args: t.Any) -> t.Any:
+        """Send one command, return its reply.
 
-    def remember(self, handle: str, found: bytes | None, mark: bytes | None) -> None:
-        """Keep the mark, and as much of the bytes as their revision and expiry need."""
-        self._last = None if found is None else (handle, found[:HEADER_SIZE], mark)
-
-    def recall(self, handle: str) -> tuple[bytes, bytes | None] | None:
-        """The first bytes and the mark of ``handle``, if it was read last; once."""
-        last, self._last = self._last, None
-        return last[1:] if last is not None and last[0] == handle else None
-
-
-class _Connection:
-    """A client that sends again what met a lost connection, and is closed when its thread ends."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        # Not by __del__: the garbage collector may come upon the open socket first.
-        weakref.finalize(self, client.close)
-
-    def send(self, command: str, *args: t.Any, **options: t.Any) -> t.Any:
-        """One command and its answer."""
-        was_open = self._client.sock is not None
+        :param is_of_another: for a ``gets``. A record that belongs to another name is asked for once more, on a new
+            connection; what that brings is returned, whosever it is.
+        """
         try:
-            return self._exchange(command, args, options)
-        except (ConnectionError, MemcacheUnexpectedCloseError):
+            return self._pool.lend(_exchange, is_of_another, command, args)
+        except (_Lost, _OfAnother, *_NO_REPLY):
             # A restarted server knows no connections. Sending twice is safe: every write carries a revision by which a
             # store recognises its own.
-            if not was_open:
-                raise
-        return self._exchange(command, args, options)
-
-    def _exchange(self, command: str, args: tuple[t.Any, ...], options: dict[str, t.Any]) -> t.Any:
+            self._pool.clear()  # the others are likely to be as bad
         try:
-            return getattr(self._client, command)(*args, **options)
-        except BaseException:
-            self._client.close()  # a reply may be under way, which the next command would take for its own
-            raise
+            return self._pool.lend(_exchange, is_of_another, command, args)
+        except _OfAnother as answer:
+            return answer.reply
+
+
+# What pymemcache raises for what is no reply to the command, but one to another, or none of Memcached's.
+_NO_REPLY = (ValueError, MemcacheUnknownError)
+# What stands for an item of another name, which pymemcache keeps to itself: no record, with a mark that no item has.
+_NO_RECORD = (b"", b"0")
+
+
+class _Lost(ConnectionError):
+    """A connection that had served before was closed."""
+
+
+class _OfAnother(Exception):
+    """A reply that belongs to another command. Its connection is closed: all further ones would, too."""
+
+    def __init__(self, reply: tuple[bytes, bytes]) -> None:
+        super().__init__("a reply to another command")
+        self.reply = reply
+
+
+def _exchange(client: Client, is_of_another: IsOfAnother | None, command: str, args: tuple[t.Any, ...]) -> t.Any:
+    was_open = client.sock is not None
+    try:
+        reply = getattr(client, command)(*args)
+    except (ConnectionError, MemcacheUnexpectedCloseError) as error:
+        if was_open:
+            raise _Lost from error
+        raise  # in vain once is enough
+    except KeyError as error:
+        raise _OfAnother(_NO_RECORD) from error
+    if is_of_another is not None and reply[0] is not None and is_of_another(reply[0]):
+        raise _OfAnother(reply)
+    return reply
+
+
+def _close(client: Client) -> None:
+    client.close()
 
 
 def _parse(url: str) -> tuple[list[tuple[str, int]], dict[str, t.Any]]:

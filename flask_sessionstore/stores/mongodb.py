@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import threading
+import os
 import time
 import typing as t
 import warnings
@@ -33,16 +33,20 @@ from pymongo.read_concern import ReadConcern
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
 from ..record import expires_ms_of, owner_in, revision_of, to_datetime, to_ms
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
+from .pool import MAX_CONNECTIONS, PerProcess
 
 Document = dict[str, t.Any]
 
 #: What a URL's client is like where the URL says nothing else: how many milliseconds it waits for a server, for a
-#: connection and for an answer, and that it tries nothing again. The store does so itself, once, and not after a wait.
+#: connection and for an answer; how many connections it has to each server at once, and for how many milliseconds
+#: without use; that it tries nothing again. The store does so itself, once, and not after a wait.
 SETTINGS: Document = {
     "serverSelectionTimeoutMS": 2000,
     "connectTimeoutMS": 1000,
     "socketTimeoutMS": 2000,
     "waitQueueTimeoutMS": 2000,
+    "maxPoolSize": MAX_CONNECTIONS,
+    "maxIdleTimeMS": 60_000,
     "retryReads": False,
     "retryWrites": False,
 }
@@ -72,6 +76,8 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     :param collection: pymongo's ``Collection``, or a function that makes one: then it is called at first use, and again
         in a child process, where a client of the parent is not to be used. Its client keeps its own time-outs, and is
         never closed here. Write concern, read concern and read preference are this store's.
+    :raises ConfigurationError: at a use after a fork, if a ``Collection`` was given whose client was used before it,
+        and pymongo does not know of the fork.
     :param prefix: put before every handle.
     """
 
@@ -79,12 +85,8 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         self, collection: Collection[Document] | t.Callable[[], Collection[Document]], *, prefix: str = "session:"
     ) -> None:
         super().__init__(prefix=prefix)
-        self._make: t.Callable[[], Collection[Document]]
-        self._make = (lambda: collection) if isinstance(collection, Collection) else collection
-        self._made: Collection[Document] | None = None
-        self._owned = False
-        self._close: weakref.finalize[..., t.Any] | None = None
-        self._lock = threading.Lock()
+        make = _given(collection) if isinstance(collection, Collection) else collection
+        self._collections = PerProcess(lambda: _prepared(make()))
         self._has_indexes = False
 
     @classmethod
@@ -99,9 +101,10 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         :raises ConfigurationError: if the URL names no server or no database, or something in it cannot be used.
         """
         connect = functools.partial(_connect, url, database, collection)
+        # It has not connected to anything. Yet it has made locks, which gevent may be about to replace.
+        _checked(connect).database.client.close()
         store = cls(connect, **options)
-        store._owned = True
-        store._made = store._prepare(_checked(connect))  # it connects to nothing yet
+        weakref.finalize(store, _close, store._collections)
         return store
 
     def create_schema(self) -> None:
@@ -191,12 +194,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
     @property
     def _collection(self) -> Collection[Document]:
-        if self._made is not None:
-            return self._made
-        with self._lock:
-            if self._made is None:
-                self._made = self._prepare(self._make())
-            return self._made
+        return self._collections.get()
 
     def _fields(self, data: bytes, ttl: timedelta) -> Document:
         """What a document says besides its name."""
@@ -230,29 +228,41 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
                 exc_info=True,
             )
 
-    def _prepare(self, collection: Collection[Document]) -> Collection[Document]:
-        """The collection with what this store relies on. A client that is this store's goes with it."""
-        if self._owned:
-            self._close = weakref.finalize(self, collection.database.client.close)
-        wait = collection.write_concern.document.get("wtimeout") or CONFIRM_TIMEOUT
-        return collection.with_options(
-            DEFAULT_CODEC_OPTIONS,
-            ReadPreference.PRIMARY,
-            WriteConcern("majority", wtimeout=wait),
-            ReadConcern("majority"),
-        )
 
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()
-        if self._close is not None:
-            self._close.detach()
-        if self._made is not None:
-            _of_parents.append(self._made)
-        self._made = None
+def _given(collection: Collection[Document]) -> t.Callable[[], Collection[Document]]:
+    """What makes a collection that the application has made."""
+    home = os.getpid()
+
+    def get() -> Collection[Document]:
+        # After os.fork pymongo makes everything anew. After a fork in C it still takes its threads for running: a
+        # server once lost would never be found again. (Nothing public tells whether a client has such threads.)
+        if os.getpid() != home and getattr(collection.database.client, "_opened", True):
+            raise ConfigurationError(
+                "MongoDBStore: this Collection's client was used before this process was forked, so it cannot be used"
+                " here. Give the store a URL, or a function that makes the Collection: each process calls it",
+                key="SESSION_STORE",
+            )
+        return collection
+
+    return get
 
 
-# Clients of a parent process must not be closed, and collecting one that was not is a warning.
-_of_parents: list[Collection[Document]] = []
+def _prepared(collection: Collection[Document]) -> Collection[Document]:
+    """The collection with what the store relies on."""
+    wait = collection.write_concern.document.get("wtimeout") or CONFIRM_TIMEOUT
+    return collection.with_options(
+        DEFAULT_CODEC_OPTIONS,
+        ReadPreference.PRIMARY,
+        WriteConcern("majority", wtimeout=wait),
+        ReadConcern("majority"),
+    )
+
+
+def _close(collections: PerProcess[Collection[Document]]) -> None:
+    """Close the client of this process. A parent's is left alone."""
+    found = collections.peek()
+    if found is not None:
+        found.database.client.close()
 
 
 def _data_of(document: Document) -> bytes:
