@@ -91,15 +91,13 @@ class Pool(t.Generic[C]):
 
         :raises NoneFree: if no connection came free in time.
         """
-        places, now = self._places.get(), time.monotonic()
+        places, now, connection = self._places.get(), time.monotonic(), None
         try:
             connection, since = places.idle.pop()  # the last used first
         except IndexError:
-            connection = self._find(places)
-        else:
-            if now - since > _STALE_TIME:
-                self._drop(places, connection)
-                connection = self._find(places)
+            since = now
+        if connection is None or now - since > _STALE_TIME:
+            connection = self._find(places, now, connection)
         try:
             result = exchange(connection, *args)
         except BaseException as error:
@@ -120,13 +118,17 @@ class Pool(t.Generic[C]):
             while True:
                 self._drop(places, places.idle.pop()[0])
 
-    def _find(self, places: _Places[C]) -> C:
+    def _find(self, places: _Places[C], now: float, stale: C | None) -> C:
         """A new connection or, where there are as many as there may be, the next that comes free."""
-        waited, until = 0.0, time.monotonic() + self._patience
+        if stale is not None:
+            self._drop(places, stale)
+        waited = 0.0
         while not _popped(places.free):
-            with contextlib.suppress(IndexError):
-                return places.idle.pop()[0]
-            if waited >= self._patience or time.monotonic() >= until:  # a test may have stopped the clock
+            if places.idle:
+                with contextlib.suppress(IndexError):  # somebody was faster
+                    return places.idle.pop()[0]
+            # What was waited counts by itself, for a test may have stopped the clock.
+            if max(waited, time.monotonic() - now) >= self._patience:
                 raise NoneFree
             pause = random.uniform(_PAUSE / 2, _PAUSE)  # noqa: S311  - no secret
             time.sleep(pause)
