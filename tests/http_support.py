@@ -27,8 +27,8 @@ def make_app(store: object, **config: object) -> Flask:
     app = Flask("http_support")
     app.config.update(SECRET_KEY="a secret", SESSION_STORE=store, TESTING=True)
     app.config.update(config)
-    app.add_url_rule("/", view_func=_act)
-    app.add_url_rule("/<path:path>", view_func=_act)
+    app.add_url_rule("/", view_func=_act, methods=["GET", "POST"])
+    app.add_url_rule("/<path:path>", view_func=_act, methods=["GET", "POST"])
     SessionManager(app)
     return app
 
@@ -99,11 +99,12 @@ class Browser:
         """Another window, or a thief: the same cookies now, whatever happens later."""
         return Browser(self.app, *self.cookies, name=self.name)
 
-    def does(self, action: Action = lambda: None, path: str = "/") -> TestResponse:
-        """Send one request whose view is ``action``."""
+    def does(self, action: Action = lambda: None, path: str = "/", *, body: str = "") -> TestResponse:
+        """Send one request whose view is ``action``; with a body, as a form has one."""
         headers = [("Cookie", "; ".join(f"{self.name}={value}" for value in self.cookies))] if self.cookies else []
         client = self.app.test_client(use_cookies=False)
-        response = client.get(path, headers=headers, environ_overrides={_ACTION: action}, buffered=True)
+        send = client.post if body else client.get
+        response = send(path, headers=headers, data=body, environ_overrides={_ACTION: action}, buffered=True)
         for cookie in set_cookies(response):
             self.cookies = [] if cookie.deletes else [cookie.value]
         return response
