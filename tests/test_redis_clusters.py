@@ -707,6 +707,18 @@ def test_tls_is_spoken_to_a_server_that_can_prove_itself(
 
 
 @pytest.mark.parametrize("program", servers.PROGRAMS)
+def test_tls_to_a_server_of_another_name_is_unavailability(
+    program: str, start_redis: StartServer, certificate: dict[str, str]
+) -> None:
+    """With every version of redis-py, some of which do not compare names by themselves."""
+    port, trusted = start_with_tls(start_redis, program, certificate)
+    url = f"rediss://localhost:{port}/0?ssl_ca_certs={trusted}"  # the certificate is for 127.0.0.1
+    with pytest.raises(StoreUnavailable):
+        RedisStore.from_url(url).load(SessionKey.generate())
+    assert RedisStore.from_url(f"{url}&ssl_check_hostname=false").load(SessionKey.generate()) is None
+
+
+@pytest.mark.parametrize("program", servers.PROGRAMS)
 def test_tls_to_a_server_that_cannot_is_unavailability(
     program: str, start_redis: StartServer, certificate: dict[str, str]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing as t
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -42,13 +42,14 @@ def _pool(url: str) -> redis.ConnectionPool:
     unix = parts.scheme == "unix"
     if not (parts.path if unix else parts.hostname):
         raise _names_no("Redis server", "redis://localhost:6379/0")
-    settings = _settings()
+    settings = _settings(parts)
     if unix:
         del settings["socket_connect_timeout"]
     return redis.ConnectionPool.from_url(url, **settings)
 
 
-def _settings() -> dict[str, t.Any]:
+def _settings(parts: SplitResult) -> dict[str, t.Any]:
+    """What holds where the URL says nothing else."""
     return {
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": TIMEOUT,
@@ -58,7 +59,14 @@ def _settings() -> dict[str, t.Any]:
         # and proxy knows, some of which repeat the password in their error.
         "protocol": 2,
         **_NAMELESS,
+        **_tls_settings(parts),
     }
+
+
+def _tls_settings(parts: SplitResult) -> dict[str, t.Any]:
+    """That the name in a server's certificate is compared with the host: before version 6, redis-py does not."""
+    is_checked = parse_qs(parts.query).get("ssl_cert_reqs", ["required"]) == ["required"]
+    return {"ssl_check_hostname": is_checked} if parts.scheme.startswith(("rediss", "valkeys")) else {}
 
 
 # That a connection does not tell the server who made it: proxies such as twemproxy close it then.
@@ -109,7 +117,7 @@ def _sentinel_client(base: str, parts: SplitResult) -> Server:
 def _hosts(base: str, parts: SplitResult, example: str, port: int = 6379) -> tuple[list[Address], dict[str, t.Any]]:
     """The addresses in a URL with several, and what it says besides."""
     credentials, at, hosts = parts.netloc.rpartition("@")
-    addresses, settings = [], _settings()
+    addresses, settings = [], _settings(parts)
     for host in hosts.split(","):
         one = parse_url(  # type: ignore[no-untyped-call]
             f"{base}://{credentials}{at}{host}{parts.path}?{parts.query}"
