@@ -3,6 +3,7 @@
 python3 dev.py shop  [options of "flask run"]   the example shop, on http://127.0.0.1:5000
 python3 dev.py test  [options of pytest]        the tests, with real servers of their own
 python3 dev.py foreign                          the suites of Flask, Flask-Login and Flask-WTF, over our sessions
+python3 dev.py deployment [options of pytest]   an application on every server that Flask runs on; needs a C compiler
 python3 dev.py check                            what CI checks besides: style, types, documentation, wheel
 
 Each makes the virtual environment .venv if there is none yet, and installs again only when pyproject.toml has
@@ -60,6 +61,12 @@ def foreign(options: list[str]) -> int:
     return run("pytest", "-m", "foreign", "tests/foreign", *options)
 
 
+def deployment(options: list[str]) -> int:
+    """Try the servers and stores that CI tries together, in two processes, since a server has some of its own."""
+    install(extras=EXTRAS, groups=["test", "deployment"])
+    return run("pytest", "-n", "2", "-m", "deployment", "tests/deployment", *options)
+
+
 def check(_options: list[str]) -> int:
     """Run every check, and fail if one fails."""
     install(extras=EXTRAS, groups=["test", "check"])
@@ -88,7 +95,13 @@ def check_wheel() -> int:
     return 0
 
 
-COMMANDS: dict[str, t.Callable[[list[str]], int]] = {"shop": shop, "test": test, "foreign": foreign, "check": check}
+COMMANDS: dict[str, t.Callable[[list[str]], int]] = {
+    "shop": shop,
+    "test": test,
+    "foreign": foreign,
+    "deployment": deployment,
+    "check": check,
+}
 
 
 def run(program: str, *arguments: str) -> int:

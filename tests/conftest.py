@@ -15,6 +15,7 @@ from hypothesis import settings
 from memcached_server import MemcachedServer
 from pymongo import MongoClient
 from pymongo.collection import Collection
+from redis_clusters import RedisCluster, SentinelTrio
 from sql_servers import DatabaseServer, MariaDB, PostgreSQL
 
 from flask_sessionstore.stores import OwnerIndex, ServerSideStore, SessionStore, from_url
@@ -108,6 +109,32 @@ def shared_sql_store(
             return store
 
         yield functools.cache(make)
+
+
+@pytest.fixture
+def database_url(shared_sql_store: t.Callable[[str], SQLAlchemyStore]) -> t.Callable[[str], str]:
+    """The URL of the shared database of a name, which has the table; with time-outs for a busy machine."""
+    waits = {"postgresql": ["connect_timeout"], "mariadb": ["connect_timeout", "read_timeout", "write_timeout"]}
+
+    def url(name: str) -> str:
+        place = shared_sql_store(name).engine.url.update_query_dict(dict.fromkeys(waits[name], "10"))
+        return place.render_as_string(hide_password=False)
+
+    return url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> t.Iterator[RedisCluster]:
+    """A running cluster; tests share it, so take a prefix of your own, and leave its servers alone."""
+    with RedisCluster(servers.program("valkey9")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def sentinels() -> t.Iterator[SentinelTrio]:
+    """A running primary with its Sentinels, to be shared likewise."""
+    with SentinelTrio(servers.program("valkey9")) as trio:
+        yield trio
 
 
 class Clock:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import importlib.util
+import itertools
 import os
 import pwd
 import re
@@ -19,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 import typing as t
+import zlib
 from pathlib import Path
 
 import pytest
@@ -79,10 +82,64 @@ OTHERS: _Programs = {
     ),
 }
 
+#: Debian's Apache keeps its modules there.
+APACHE = Path("/usr/lib/apache2/modules")
+
+
+def _importable(package: str) -> Path | None:
+    """This Python, if it can import the package."""
+    return Path(sys.executable) if importlib.util.find_spec(package) else None
+
+
+def _in_a_folder(name: str, python: str, *requirements: str) -> Path | None:
+    """Packages that do not go with those of this environment, or are another Python's, in a folder of their own."""
+    folder = Path(sys.prefix) / "deployment" / f"{name}-{zlib.crc32(repr(requirements).encode()):08x}"
+    if not folder.exists():
+        folder.parent.mkdir(exist_ok=True)
+        own = Path(tempfile.mkdtemp(dir=folder.parent))  # another process of pytest may do the same at this moment
+        own.chmod(0o755)
+        pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--upgrade", "--target", str(own)]
+        if subprocess.run([*pip, *requirements], check=False).returncode:
+            return None
+        with contextlib.suppress(OSError):
+            own.rename(folder)
+    return folder
+
+
+def _for_mod_wsgi() -> Path | None:
+    """What the package and its stores import, for the Python that Debian's mod_wsgi has in it."""
+    python = next((f"/usr/bin/python{path.name.rpartition('-')[2]}" for path in APACHE.glob("mod_wsgi.so-*")), None)
+    if python is None:
+        return None
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    extras = [words for name, words in project["optional-dependencies"].items() if name != "testing"]
+    return _in_a_folder("mod_wsgi", python, *project["dependencies"], *itertools.chain(*extras))
+
+
+#: Those that serve Flask's applications.
+WEB_SERVERS: _Programs = {
+    "gunicorn": (lambda: _importable("gunicorn"), "pip install gunicorn"),
+    "gunicorn-gevent": (lambda: _importable("gevent"), "pip install gevent"),
+    "gunicorn-eventlet": (
+        lambda: _in_a_folder("gunicorn-eventlet", sys.executable, "gunicorn==25.3.0", "eventlet==0.41.3"),
+        "pip install gunicorn==25.3.0 eventlet, which was tried",
+    ),
+    "uwsgi": (lambda: _in_folders("uwsgi", str(Path(sys.executable).parent)), "pip install uwsgi, with a C compiler"),
+    "waitress": (lambda: _importable("waitress"), "pip install waitress"),
+    "hypercorn": (lambda: _importable("hypercorn"), "pip install hypercorn"),
+    "uvicorn": (lambda: _importable("uvicorn"), "pip install uvicorn"),
+    "mod_wsgi": (
+        lambda: _in_folders("apache2", "/usr/sbin") if (APACHE / "mod_wsgi.so").exists() else None,
+        "apt-get install apache2 libapache2-mod-wsgi-py3, on Debian",
+    ),
+    "mod_wsgi-libraries": (_for_mod_wsgi, "pip --python /usr/bin/python3.11 install --target, which was tried"),
+    "nginx": (lambda: _in_folders("nginx", "/usr/sbin"), "apt-get install nginx, on Debian"),
+}
+
 
 def program(name: str) -> Path:
     """The program of this name. Without it the test is skipped, or fails if the program was asked for."""
-    known = {**PROGRAMS, **OTHERS}
+    known = {**PROGRAMS, **OTHERS, **WEB_SERVERS}
     asked_for = set(filter(None, os.environ.get(ASKED_FOR, "").split(",")))
     if unknown := asked_for - known.keys():
         pytest.fail(f"{ASKED_FOR} asks for {', '.join(unknown)}: known are {', '.join(known)}")

@@ -54,12 +54,13 @@ class CachingStore(ServerSideStore):
 
     :param cache: what is asked first: it may lose anything at any time. Its clock becomes that of ``store``.
     :param store: where sessions are kept.
-    :param max_age: for how long a cached record is served, counted from before it was read. At most ten seconds.
+    :param max_age: for how long a cached record is served, as a timedelta or in seconds, counted from before it was
+        read. At most ten seconds.
     :raises ConfigurationError: if these cannot be paired.
     """
 
     def __init__(
-        self, cache: ServerSideStore, store: ServerSideStore, *, max_age: timedelta = timedelta(seconds=2)
+        self, cache: ServerSideStore, store: ServerSideStore, *, max_age: timedelta | float = timedelta(seconds=2)
     ) -> None:
         pair: tuple[object, ...] = (cache, store)
         if cache is store or not all(isinstance(one, ServerSideStore) for one in pair):
@@ -67,6 +68,8 @@ class CachingStore(ServerSideStore):
                 "SESSION_STORE: a pair is a cache and a store, both on the server's side, and not the same",
                 key="SESSION_STORE",
             )
+        if isinstance(max_age, (int, float)):
+            max_age = timedelta(seconds=max_age)
         if not timedelta(0) < max_age <= _REST:
             raise ConfigurationError("CachingStore: max_age must be above 0 and at most 10 seconds", key="max_age")
         super().__init__(prefix=store.prefix)
