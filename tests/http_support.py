@@ -105,7 +105,8 @@ class Browser:
         client = self.app.test_client(use_cookies=False)
         response = client.get(path, headers=headers, environ_overrides={_ACTION: action}, buffered=True)
         for cookie in set_cookies(response):
-            self.cookies = [] if cookie.deletes else [cookie.value]
+            if cookie.name == self.name:
+                self.cookies = [] if cookie.deletes else [cookie.value]
         return response
 
     def asks(self, question: t.Callable[[], t.Any]) -> t.Any:
