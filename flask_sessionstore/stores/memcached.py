@@ -25,7 +25,7 @@ from pymemcache.exceptions import (
 )
 
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
-from ..record import HEADER_SIZE, revision_of
+from ..record import HEADER_SIZE, may_replace
 from .base import ServerSideStore, has_expired
 from .surroundings import clear_text
 
@@ -92,7 +92,7 @@ class MemcachedStore(ServerSideStore):
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         found, mark = self._connections.recall(handle) or self._gets(handle)
         for _ in range(_MAX_LOSSES):
-            if found is None or has_expired(found, self.now()) or replaces not in (None, revision_of(found)):
+            if found is None or has_expired(found, self.now()) or not may_replace(found, replaces):
                 return False
             if self._call("cas", handle, data, mark, _expiry(ttl), noreply=False):
                 return True
