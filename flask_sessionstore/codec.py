@@ -9,6 +9,11 @@ walk, but silently write UUID, date and Markup keys as text; and typed reads nee
 Nothing here can run code on decoding: an extension's tag picks one of the constructors in ``_DECODERS``, and there is
 no other. msgspec takes no length at its word: a header that promises more than the bytes hold is an error at once.
 
+Python's hash is secret for text and bytes alone. Of numbers, dates and tuples it can be computed, so whoever writes a
+session's bytes, or only what the application puts into a set, can choose thousands that fall on one another: a table
+that takes the square of their number to build. ``_distinct`` bounds that, for every container with members or keys,
+before it is built; encoding refuses by the same measure.
+
 Encoding is canonical: equal values of the same types give the same bytes in every process. That is how a change is
 noticed.
 """
@@ -17,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import operator
 import typing as t
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -25,11 +31,16 @@ from uuid import UUID
 import msgspec
 from markupsafe import Markup
 from msgspec.msgpack import Ext
+from werkzeug.local import LocalProxy
 
 from .errors import SessionCorrupt, SessionGetError, SessionInsertError
 
 #: How deep containers may lie in one another.
 MAX_DEPTH = 100
+#: How many members of one set, or keys of one dict, may be of types whose hash is no secret.
+MAX_NUMBERS = 2000
+#: How many of these may share one hash. (-1 and -2 do, and so do eight points in space that are made of them.)
+MAX_SHARED = 16
 
 _encode = msgspec.msgpack.Encoder().encode
 _INT64 = range(-(2**63), 2**64)
@@ -71,18 +82,22 @@ def decode(data: bytes) -> t.Any:
     :raises SessionCorrupt: if the bytes are not what :func:`encode` writes.
     """
     try:
+        if len(data) > _HARMLESS:
+            _check_maps(data)
         return _decode(data)
     except (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError, RecursionError, KeyError) as error:
         raise SessionCorrupt("a stored value cannot be decoded", newer=False) from error
 
 
-def is_sound(data: bytes) -> bool:
-    """Whether what is kept in ``data`` can be kept again: more can be decoded than is ever encoded."""
+def canonical(data: bytes) -> bytes | None:
+    """The bytes that :func:`encode` writes for what is kept in ``data``, which somebody else may have written.
+
+    None if it cannot be kept again: more can be decoded than is ever encoded.
+    """
     try:
-        encode(decode(data), "")
+        return encode(decode(data), "")
     except (SessionCorrupt, SessionInsertError):
-        return False
-    return True
+        return None
 
 
 def convert(value: object, type: t.Any, path: str) -> t.Any:
@@ -128,13 +143,19 @@ class _Walk:
         kind = type(value)
         if kind in _NATIVE:
             return self.scalar(value, kind)
-        handler = _HANDLERS.get(kind)
-        if handler is not None:
-            if depth >= MAX_DEPTH and kind in _CONTAINERS:
-                raise _Refusal(kind, f"lies deeper than {MAX_DEPTH} containers")
-            return handler(self, value, depth)
-        self.faithful = False
-        return self.plain(_plain_form(value), depth)
+        try:
+            handler = _HANDLERS.get(kind)
+            if handler is not None:
+                if depth >= MAX_DEPTH and kind in _CONTAINERS:
+                    raise _Refusal(kind, f"lies deeper than {MAX_DEPTH} containers")
+                return handler(self, value, depth)
+            self.faithful = False
+            return self.plain(_plain_form(value), depth)
+        except _Refusal:
+            raise
+        except Exception as error:  # values are anybody's code: what they raise when they are looked at is not ours
+            why = f"cannot be kept in a session: it raised {type(error).__name__} when it was looked at"
+            raise _Refusal(kind, why) from error
 
     def scalar(self, value: t.Any, kind: type) -> t.Any:
         if kind is int and value not in _INT64:
@@ -166,22 +187,26 @@ class _Walk:
 
     def pairs(self, value: dict[t.Any, t.Any], depth: int) -> t.Any:
         """A dict whose keys are not all plain text: as a list of keys and values, so that any scalar may be a key."""
-        flat: list[t.Any] = []
-        strings = True
+        keys = self.keys(value)
+        items = []
         for key, item in value.items():
-            plain_key = self.key(key)
-            strings = strings and type(plain_key) is str
-            flat.append(plain_key)
             try:
-                flat.append(self.plain(item, depth + 1))
+                items.append(self.plain(item, depth + 1))
             except _Refusal as refusal:
                 refusal.steps.append(_step(key))
                 raise
-        if len(set(map(_hashable, flat[::2]))) < len(value):
+        if all(type(key) is str for key in keys):
+            return dict(zip(keys, items, strict=True))
+        return Ext(_DICT, _encode([part for pair in zip(keys, items, strict=True) for part in pair]))
+
+    def keys(self, value: dict[t.Any, t.Any]) -> list[t.Any]:
+        before, self.faithful = self.faithful, True
+        keys = [self.key(key) for key in value]
+        read = list(value) if self.faithful else _decode_list(_encode(keys))
+        if len(_kept_apart(read, dict)) < len(value):
             raise _Refusal(dict, "has two keys that are stored alike")
-        if strings:
-            return dict(zip(flat[::2], flat[1::2], strict=True))
-        return Ext(_DICT, _encode(flat))
+        self.faithful = self.faithful and before
+        return keys
 
     def key(self, key: t.Any) -> t.Any:
         plain = self.plain(key, 0)
@@ -211,10 +236,14 @@ class _Walk:
                 raise
         return plain
 
-    def members(self, value: t.Iterable[t.Any], depth: int) -> bytes:
+    def members(self, value: t.Collection[t.Any], depth: int) -> bytes:
         """Sorted by their bytes: a set iterates differently in every process."""
-        encoded = sorted(_encode(self.plain(item, depth + 1)) for item in value)
-        return _encode([msgspec.Raw(item) for item in encoded])
+        before, self.faithful = self.faithful, True
+        encoded = sorted({_encode(self.plain(item, depth + 1)) for item in value})
+        data = _encode([msgspec.Raw(item) for item in encoded])
+        _kept_apart(list(value) if self.faithful else _decode_list(data), type(value))
+        self.faithful = self.faithful and before
+        return data
 
     # datetime and time carry an offset, not a zone: a zone's name means another offset after the next reform of its
     # rules. The value read is the one that will be read next time, so a zone is a plain form's business (see faithful).
@@ -236,8 +265,20 @@ class _Walk:
         return Ext(_TIMEDELTA, _encode([value.days, value.seconds, value.microseconds]))
 
 
+def _kept_apart(members: list[t.Any], kind: type) -> set[t.Any]:
+    """What a set or a dict's keys are when they are read, if reading will not refuse them."""
+    try:
+        return set(_distinct(members))
+    except ValueError as error:
+        raise _Refusal(kind, str(error)) from None
+    except TypeError:  # a dataclass that has a hash is a dict when it is read, and that has none
+        raise _Refusal(kind, "has a member that comes back as one without a hash") from None
+
+
 def _plain_form(value: t.Any) -> t.Any:
     """The nearest value of a type that comes back; as Flask's own session stores subclasses and ``__html__``."""
+    if isinstance(value, LocalProxy):  # isinstance() below would be told the type of what it stands for
+        return value._get_current_object()
     if isinstance(value, enum.Enum):
         return value.value
     if callable(getattr(type(value), "__html__", None)):
@@ -256,16 +297,7 @@ def _plain_form(value: t.Any) -> t.Any:
 
 def _is_lazy_string(value: t.Any) -> bool:
     """Flask-Babel's and its like: no str, but equal to what str() makes of it, and with text's own methods."""
-    if isinstance(value, type):
-        return False
-    try:
-        return callable(getattr(value, "casefold", None)) and bool(value == str(value))
-    except Exception:  # noqa: BLE001  - an object that cannot be asked is no string
-        return False
-
-
-def _hashable(plain: t.Any) -> t.Any:
-    return (plain.code, bytes(plain.data)) if type(plain) is Ext else (type(plain) is bytes, plain)
+    return not isinstance(value, type) and callable(getattr(value, "casefold", None)) and bool(value == str(value))
 
 
 def _step(key: t.Any) -> str:
@@ -273,7 +305,7 @@ def _step(key: t.Any) -> str:
         return f".{key}"
     try:
         return f"[{key!r:.40}]"
-    except ValueError:  # Python refuses to spell out very large integers
+    except Exception:  # noqa: BLE001  - its own repr() may raise anything, and that of a very large integer ValueError
         return "[...]"
 
 
@@ -324,8 +356,84 @@ def _decode_ext(code: int, data: memoryview) -> t.Any:
 
 
 _decode = msgspec.msgpack.Decoder(ext_hook=_decode_ext).decode
-_decode_list = msgspec.msgpack.Decoder(list, ext_hook=_decode_ext).decode
+_decode_items = msgspec.msgpack.Decoder(list, ext_hook=_decode_ext).decode
 _decode_days = msgspec.msgpack.Decoder(tuple[int, int, int]).decode
+_split_map = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
+_split_array = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+
+# Bytes in which no map can take long. Then: how those of maps and of arrays begin.
+_HARMLESS = 256
+_MAPS, _ARRAYS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF}), frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})
+# Types whose hash another process, or who writes the bytes, cannot foresee.
+_SECRETLY_HASHED = frozenset({str, bytes, Markup})
+_SIMPLE_BITS = 1024
+
+
+def _distinct(members: list[t.Any]) -> list[t.Any]:
+    """What a set, or the keys of a dict, are to be made of: ``members``, unless they were chosen to make that slow.
+
+    To look up a member, Python compares hashes with those that lie where it looks, at worst with all of them: so their
+    number is bounded. (How they lie depends on the table's size, which other versions of Python may choose otherwise.)
+    Where a whole hash is the same it compares the values, and within these perhaps theirs: see ``_check_shared``.
+
+    :raises ValueError: if they were.
+    :raises TypeError: if one has no hash.
+    """
+    if len(members) < 2:
+        return members
+    odd = [member for member in members if type(member) not in _SECRETLY_HASHED]
+    if len(odd) > MAX_NUMBERS:
+        raise ValueError(f"has more than {MAX_NUMBERS} members or keys that are neither text nor bytes")
+    hashes = sorted(map(hash, odd))
+    if any(map(operator.eq, hashes, hashes[1:])):
+        _check_shared(odd)
+    return members
+
+
+def _check_shared(members: list[t.Any]) -> None:
+    """Refuse too many that share a hash, and those of which two take longer to compare than to decode."""
+    groups: dict[int, list[t.Any]] = {}
+    for member in members:
+        groups.setdefault(hash(member), []).append(member)
+    for group in groups.values():
+        if len(group) > 1 and (len(group) > MAX_SHARED or not all(map(_is_simple, group))):
+            raise ValueError("has members or keys that were chosen to share one hash")
+
+
+def _is_simple(member: t.Any) -> bool:
+    if isinstance(member, tuple):
+        return all(map(_is_simple, member))
+    if isinstance(member, frozenset):  # comparing looks up each of its own members
+        flat = not any(isinstance(part, (tuple, frozenset)) for part in member)
+        return flat and len(member) <= MAX_SHARED and all(map(_is_simple, member))
+    return not isinstance(member, int) or member.bit_length() <= _SIMPLE_BITS  # to a Decimal, that is the square
+
+
+def _check_maps(data: bytes, depth: int = 0) -> None:
+    """Refuse maps with other keys than text: ``encode`` writes these as an extension, and msgspec would take any.
+
+    Only a map of more than 15 pairs can be made to take long, and such a one begins with one of two bytes.
+
+    :raises ValueError, MsgspecError: if there is one, or containers lie too deep.
+    """
+    if len(data) <= _HARMLESS or not (b"\xde" in data or b"\xdf" in data):
+        return
+    first, parts = data[0], t.cast("t.Iterable[msgspec.Raw]", ())
+    if first in _MAPS:
+        parts = _split_map(data).values()
+    elif first in _ARRAYS:
+        parts = _split_array(data)
+    for part in parts:
+        if len(part) > _HARMLESS:
+            if depth >= MAX_DEPTH:
+                raise ValueError("containers lie too deep")
+            _check_maps(bytes(part), depth + 1)
+
+
+def _decode_list(data: t.Any) -> list[t.Any]:
+    if len(data) > _HARMLESS:
+        _check_maps(bytes(data))
+    return _decode_items(data)
 
 
 def _text(data: memoryview) -> str:
@@ -334,7 +442,7 @@ def _text(data: memoryview) -> str:
 
 def _decode_dict(data: memoryview) -> dict[t.Any, t.Any]:
     flat = _decode_list(data)
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+    return dict(zip(_distinct(flat[::2]), flat[1::2], strict=True))
 
 
 def _decode_datetime(data: memoryview) -> datetime:
@@ -349,8 +457,8 @@ def _decode_time(data: memoryview) -> time:
 
 _DECODERS: dict[int, t.Callable[[memoryview], t.Any]] = {
     _TUPLE: lambda data: tuple(_decode_list(data)),
-    _SET: lambda data: set(_decode_list(data)),
-    _FROZENSET: lambda data: frozenset(_decode_list(data)),
+    _SET: lambda data: set(_distinct(_decode_list(data))),
+    _FROZENSET: lambda data: frozenset(_distinct(_decode_list(data))),
     _DICT: _decode_dict,
     _BIGINT: lambda data: int.from_bytes(data, "big", signed=True),
     _STR: _text,

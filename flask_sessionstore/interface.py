@@ -18,9 +18,9 @@ from .client import describe_client
 from .errors import ConfigurationError, SessionTooLarge, StoreUnavailable
 from .hints import Hints
 from .key import Claim, SessionKey, Token
-from .lifecycle import Cookie, Lifecycle, Outcome, largest_keys
+from .lifecycle import Cookie, Lifecycle, Outcome
 from .policy import Policy, cookie_lifetime
-from .record import Record, to_datetime
+from .record import Record, largest_keys, to_datetime
 from .sessions import Session
 from .signing import Tokens
 from .stores.base import SessionStore
@@ -385,6 +385,17 @@ def _is_event(request: Request) -> bool:
 
 # -- failure at the end of a request -------------------------------------------------------------------------------
 
+# What says something of the body, or of the answer that it was: where it is, how long it is good.
+_OF_THE_BODY = frozenset(
+    {"etag", "last-modified", "accept-ranges", "transfer-encoding", "trailer", "digest", "repr-digest", "location"}
+    | {"refresh", "cache-control", "expires", "pragma", "age", "cdn-cache-control", "surrogate-control", "retry-after"}
+)
+
+
+def _is_of_the_body(name: str) -> bool:
+    name = name.lower()
+    return name in _OF_THE_BODY or (name.startswith("content-") and not name.startswith("content-security-policy"))
+
 
 def _propagates(app: Flask) -> bool:
     propagate = app.config["PROPAGATE_EXCEPTIONS"]
@@ -396,8 +407,9 @@ def _turn_into_503(error: StoreUnavailable, response: Response) -> None:
     close = getattr(response.response, "close", None)  # the body alone: the server will close the response itself
     if close is not None:
         close()
-    response.headers.clear()
     unavailable = error.get_response()
+    for name in {name for name, _ in response.headers if _is_of_the_body(name)}:
+        response.headers.remove(name)
     response.status_code = unavailable.status_code
     response.headers.extend(unavailable.headers)
     response.direct_passthrough = False

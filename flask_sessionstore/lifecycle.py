@@ -35,14 +35,13 @@ from .errors import (
 )
 from .key import Claim, SessionKey, Token
 from .policy import Policy, is_persistent
-from .record import TOMBSTONE_TIME, Record, new_revision, owner_mark
+from .record import TOMBSTONE_TIME, Record, largest_keys, new_revision, owner_mark
 from .sessions import Session
 from .stores.base import OwnerIndex, ServerSideStore, SessionStore
 from .verdicts import Did, Fate, Verdict, ends_successor, on_lost, on_met
 
 logger = logging.getLogger("flask_sessionstore")
 
-_LARGEST = 3  # keys named in the message of SessionTooLarge
 _FIRST_PAUSE = 0.001  # seconds between two attempts against other writers: what a write takes, and then more
 _DOUBLINGS = 4
 _GIVE_WAY = 0.004  # seconds that a write stands back for one that has had many losses
@@ -130,8 +129,9 @@ class Lifecycle:
     _signed_in = False
     # What is sent though the commit fails: it was proven before.
     _all_the_same: Outcome | None = None
-    # Whether the browser holds a session of another kind, which has to go when this one ends.
-    _seeded = False
+    # What the browser holds of a session of another kind, which has to go when this one ends; whether that is known.
+    _seed: t.Mapping[str, object] | None = None
+    _asked = False
 
     def __init__(self, store: SessionStore, policy: Policy, presented: Presented) -> None:
         self.store = store
@@ -160,19 +160,25 @@ class Lifecycle:
         return self._base
 
     def seed(self) -> t.Mapping[str, object] | None:
-        """Data to start a new session with, where no token of ours was presented."""
+        """Data to start a new session with, where no token of ours was presented. Asked for once."""
+        if self._key is not None or self._fate is not None:
+            return None
         try:
-            found = self.presented.seed() if self._key is None and self._fate is None else None
+            if not self._asked:
+                self._seed = self.presented.seed()
         except Exception as error:
             self.fail(error)
             raise
-        self._seeded = self._seeded or found is not None
-        return found
+        self._asked = True
+        return self._seed
 
     def known_permanent(self) -> bool | None:
-        """``permanent`` as the token has it; None without one."""
+        """``permanent`` as the token has it, or the data to start a new session with; None without either."""
         tokens = self.presented.tokens()
-        return tokens[0].permanent if len(tokens) == 1 else None
+        if len(tokens) == 1:
+            return tokens[0].permanent
+        seed = None if tokens else self.seed()
+        return bool(seed["_permanent"]) if seed and "_permanent" in seed else None
 
     def handle(self) -> str | None:
         """The handle under which the session is stored; None for a store that keeps none."""
@@ -382,7 +388,7 @@ class Lifecycle:
         key = self._key or self._only_key()
         if key is None:
             gone = self._fate in (Fate.LEFT, Fate.AMBIGUOUS)
-            return DELETE if gone or self._seeded or self.seed() is not None else KEEP
+            return DELETE if gone or self._seed is not None or self.seed() is not None else KEEP
         if not _handle(key):
             self._need_cookie()  # the session is in the cookie, and nowhere else
         self.outcome = DELETE  # even when the store fails
@@ -419,7 +425,7 @@ class Lifecycle:
             self._end_met("cleared")
         verdict = on_met(fate, did)
         if verdict is Verdict.NOTHING and fate is None:
-            return DELETE if self._seeded else KEEP
+            return DELETE if self._seed is not None else KEEP
         return self._obey(verdict, session, None)
 
     def _commit_gone(self, session: Session, base: Record, gone: SessionGone) -> Outcome:
@@ -919,11 +925,6 @@ class _Contest:
         """It is over, won or lost."""
         if self.losses > _MANY_LOSSES:
             _unlucky.discard(self._key.handle)
-
-
-def largest_keys(state: t.Mapping[str, bytes]) -> list[str]:
-    """The keys that take most room, largest first."""
-    return sorted(state, key=lambda key: len(state[key]), reverse=True)[:_LARGEST]
 
 
 def _differs(record: Record, newest: Record) -> bool:

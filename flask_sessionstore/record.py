@@ -76,6 +76,7 @@ _NAME_DIGITS = 16
 _NAMELESS = bytes(8)
 # Later formats take the numbers up to here; what lies above starts no record of ours (JSON, text, a pickle).
 _LAST_FORMAT = 31
+_LARGEST = 3  # keys named in the message of SessionTooLarge
 
 #: Encrypts a state, or decrypts it, and authenticates with it what stands before it in the record's bytes.
 Cipher = t.Callable[[bytes, bytes], bytes]
@@ -346,12 +347,25 @@ def owner_mark(owner: str | None) -> bytes:
 
 def is_tombstone(data: bytes) -> bool:
     """Whether packed bytes are a tombstone's."""
-    return data[:1] == _FORMAT_BYTE and data[1:2] != b"\0"
+    return data[:1] == _FORMAT_BYTE and data[1:2] != b"\0" and len(data) >= HEADER_SIZE
+
+
+def largest_keys(state: t.Mapping[str, bytes]) -> list[str]:
+    """The keys that take most room, largest first."""
+    return sorted(state, key=lambda key: len(state[key]), reverse=True)[:_LARGEST]
 
 
 def revision_of(data: bytes) -> bytes:
     """The revision of a packed record or tombstone: what ``replaces`` is compared with."""
     return data[REVISION]
+
+
+def may_replace(current: bytes, replaces: bytes | None) -> bool:
+    """Whether a ``swap`` may put something in the place of ``current``, of which the head is enough.
+
+    :param replaces: the revision to be replaced; None: any, but what ended stays ended.
+    """
+    return not is_tombstone(current) if replaces is None else revision_of(current) == replaces
 
 
 def expires_ms_of(data: bytes) -> int | None:

@@ -59,7 +59,7 @@ class Source(t.Protocol):
         """Data to start a new session with; None if there is none."""
 
     def known_permanent(self) -> bool | None:
-        """``permanent`` as the browser's token has it; None without a token. Never loads."""
+        """``permanent`` as the browser's token has it, or what is to be imported; None without either. Never loads."""
 
     def has_body(self) -> bool:
         """Whether the request has a body, as one has that was sent by a form."""
@@ -79,9 +79,10 @@ def _checked(key: object) -> str:
 
     :raises SessionInsertError: if it is none.
     """
-    if isinstance(key, str) and (key.isascii() or signins.is_unicode(key)):
-        return str.__str__(key)
-    what = "with a lone surrogate" if isinstance(key, str) else f"not {type(key).__name__}"
+    text = issubclass(type(key), str)  # isinstance() believes a proxy that says so
+    if text and (str.isascii(t.cast("str", key)) or signins.is_unicode(t.cast("str", key))):
+        return str.__str__(t.cast("str", key))
+    what = "with a lone surrogate" if text else f"not {type(key).__name__}"
     raise SessionInsertError(f"session keys are text, {what}", path=None, type=type(key))
 
 
@@ -91,6 +92,14 @@ def _is_lifetime(value: object) -> bool:
 
 def _is_moment(value: object) -> bool:
     return value is None or (isinstance(value, datetime) and value.utcoffset() is not None)
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """What lies beyond the years 1 to 9999 there is their first moment, or their last."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC) if moment.year > 1 else datetime.min.replace(tzinfo=UTC)
 
 
 class Session(SessionMixin):
@@ -150,15 +159,24 @@ class Session(SessionMixin):
             record = self._source.load()
             seed = self._source.seed() if record is None else None  # may raise: nothing is adopted then
             self._adopt(record)
-            self._sow(seed or {})
+            self._import(seed or {})
 
     def _sow(self, seed: t.Mapping[str, object]) -> None:
         """Start with data from elsewhere. Flask's own session keeps ``permanent`` among its data."""
         for key, value in seed.items():
-            if key == "_permanent":
-                self.permanent = bool(value)
-            else:
+            if key != "_permanent":
                 self._keep(_checked(key), value, *codec.encode_plain(value, key))
+            elif "permanent" not in self._changes.metadata:
+                self.permanent = bool(value)
+
+    def _import(self, seed: t.Mapping[str, object]) -> None:
+        """Start with what another session interface has kept: as much of it as can be kept here."""
+        for key, value in seed.items():
+            try:
+                self._sow({key: value})
+            except SessionInsertError as error:
+                where = "under a key that is no text" if error.path is None else f"at {error.path}"
+                logger.warning("what was imported %s cannot be kept, and is left out", where)
         if seed:  # who was signed in elsewhere does not sign in here
             self._before = dict(self._state)
 
@@ -532,7 +550,7 @@ class Session(SessionMixin):
                 "session.deadline is an aware datetime, or None", path="deadline", type=type(value)
             )
         if value is not None:
-            value = value.astimezone(UTC)
+            value = _in_utc(value)
             value = value.replace(microsecond=value.microsecond // 1000 * 1000)
         self._set_meta("deadline", value)
 
@@ -687,10 +705,10 @@ class Session(SessionMixin):
         try:
             data, faithful = codec.encode_plain(value, key)
         except SessionInsertError:
-            if codec.is_sound(before):
+            if codec.canonical(before) is not None:
                 raise
             return  # somebody else wrote it into the store: it stays as it is
-        if data != before:
+        if data != before and data != codec.canonical(before):  # nor is it a change that somebody else chose his bytes
             if key in self._source.rules.watched:
                 self._mind_login(key, data, written=self._changes)
             self._changes.nested(key, data)

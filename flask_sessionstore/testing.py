@@ -24,7 +24,7 @@ import pytest
 
 from .errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable
 from .key import SessionKey
-from .record import FORMAT, TOMBSTONE_TIME, Record, new_revision, pack, revision_of
+from .record import FORMAT, TOMBSTONE_TIME, Record, Tombstone, new_revision, pack, pack_tombstone, revision_of
 from .stores.base import Entry, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_left, lend
 
 __all__ = ["FaultyStore", "SessionStoreContract", "StoreContract", "later"]
@@ -186,6 +186,16 @@ class StoreContract(SessionStoreContract):
         store.add(_UNKNOWN, _packed(store, b"1"), _DAY)
         data = _packed(store, b"2")
         assert store.swap(_UNKNOWN, data, _DAY, replaces=None)
+        assert store.read(_UNKNOWN) == data
+
+    @pytest.mark.parametrize("kind", ["ended", "emptied", "renewed"])
+    def test_swap_of_any_revision_leaves_a_tombstone_alone(self, store: ServerSideStore, kind: str) -> None:
+        expires_ms = int(store.now() * 1000) + 60_000
+        successor = "1" * 64 if kind == "renewed" else None
+        tombstone = Tombstone(kind=kind, revision=new_revision(), expires_ms=expires_ms, successor=successor)
+        data = pack_tombstone(tombstone, _UNKNOWN)
+        store.add(_UNKNOWN, data, _DAY)
+        assert not store.swap(_UNKNOWN, _packed(store, b"1"), _DAY, replaces=None)
         assert store.read(_UNKNOWN) == data
 
     @pytest.mark.parametrize("replaces", [None, bytes(8)], ids=["any", "a revision"])

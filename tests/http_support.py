@@ -106,7 +106,8 @@ class Browser:
         send = client.post if body else client.get
         response = send(path, headers=headers, data=body, environ_overrides={_ACTION: action}, buffered=True)
         for cookie in set_cookies(response):
-            self.cookies = [] if cookie.deletes else [cookie.value]
+            if cookie.name == self.name:
+                self.cookies = [] if cookie.deletes else [cookie.value]
         return response
 
     def asks(self, question: t.Callable[[], t.Any]) -> t.Any:

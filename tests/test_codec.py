@@ -12,7 +12,7 @@ import sys
 import tracemalloc
 import typing as t
 from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -23,6 +23,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markupsafe import Markup
 from werkzeug.datastructures import ImmutableDict, ImmutableMultiDict, MultiDict
+from werkzeug.local import LocalProxy
 
 from flask_sessionstore import SessionCorrupt, SessionGetError, SessionInsertError, codec
 
@@ -322,6 +323,45 @@ def test_two_keys_that_would_become_one_are_refused() -> None:
 SECRET = "tops3cret"
 
 
+class Broken(Exception):
+    """What a value raises that is looked at."""
+
+
+def breaks(*args: object) -> t.Any:
+    raise Broken(SECRET)
+
+
+class NoTime(datetime):
+    """As pandas' NaT is: a datetime whose parts are not there."""
+
+    date = timetz = breaks
+
+
+class BrokenEnum(enum.Enum):
+    A = 1
+    value = property(breaks)
+
+
+class BrokenZone(tzinfo):
+    utcoffset = dst = tzname = breaks
+
+
+BROKEN: dict[str, t.Any] = {
+    "__html__": type("Broken", (), {"__html__": breaks})(),
+    "__iter__": type("Broken", (list,), {"__iter__": breaks})([1]),
+    "items": type("Broken", (dict,), {"items": breaks})(a=1),
+    "__int__": type("Broken", (int,), {"__int__": breaks, "__trunc__": breaks})(1),
+    "__str__": type("Broken", (), {"__str__": breaks, "casefold": lambda self: ""})(),
+    "__eq__": type("Broken", (), {"__eq__": breaks, "casefold": lambda self: ""})(),
+    "a property": type("Broken", (), {"casefold": property(breaks)})(),
+    "a dataclass' field": dataclasses.make_dataclass("Broken", ["a"], namespace={"__getattribute__": breaks})(1),
+    "value": BrokenEnum.A,
+    "a date": NoTime(2026, 1, 1),
+    "a zone": datetime(2026, 1, 1, tzinfo=BrokenZone()),
+    "a proxy of nothing": LocalProxy(breaks),
+}
+
+
 class Opaque:
     def __repr__(self) -> str:
         return SECRET
@@ -359,6 +399,73 @@ def test_what_cannot_be_kept_is_refused_by_path_and_type_without_its_value(value
     assert (caught.value.path, caught.value.type) == (path, type)
     assert type.__qualname__ in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_whatever_a_value_raises_when_it_is_looked_at_is_a_refusal_by_path(what: str) -> None:
+    value = BROKEN[what]
+    for outer, path in ((value, "cart"), ({"a": [1, value]}, "cart.a[1]"), ({1: (value,)}, "cart[1][0]")):
+        with pytest.raises(SessionInsertError, match="it raised Broken when it was looked at") as caught:
+            codec.encode(outer, "cart")
+        assert caught.value.path == path
+        assert isinstance(caught.value.__cause__, Broken)
+        assert SECRET not in str(caught.value)
+
+
+def test_a_key_s_own_repr_may_raise() -> None:
+    key = type("Key", (int,), {"__repr__": breaks})(1)
+    with pytest.raises(SessionInsertError) as caught:
+        codec.encode({key: Opaque()}, "cart")
+    assert (caught.value.path, caught.value.type) == ("cart[...]", Opaque)
+
+
+def test_a_value_that_stands_for_itself_is_refused() -> None:
+    proxy: t.Any = LocalProxy(lambda: proxy)
+    with pytest.raises(SessionInsertError) as caught:
+        codec.encode([proxy], "cart")
+    assert caught.value.path == "cart[0]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozenpoint:
+    x: int
+
+
+def test_a_member_that_has_no_hash_when_it_is_read_is_refused() -> None:
+    """Its plain form is a dict, of which no set can be made."""
+    with pytest.raises(SessionInsertError, match="comes back as one without a hash") as caught:
+        codec.encode({"points": {Frozenpoint(1)}}, "cart")
+    assert caught.value.path == "cart.points"
+
+
+def test_members_that_are_stored_alike_are_stored_once() -> None:
+    assert codec.decode(codec.encode({Colour.RED, "red"}, "key")) == {"red"}
+    assert codec.encode({Colour.RED, "red"}, "key") == codec.encode({"red"}, "key")
+
+
+PROXIED = [
+    "text",
+    1.5,
+    True,
+    7,
+    None,
+    b"bytes",
+    [1],
+    {"a": 1},
+    {1},
+    datetime(2026, 1, 1, tzinfo=UTC),
+    Markup("<b>"),
+    UUID(int=5),
+]
+
+
+@pytest.mark.parametrize("value", PROXIED, ids=lambda value: type(value).__name__)
+def test_a_proxy_is_stored_as_what_it_stands_for(value: t.Any) -> None:
+    proxy = LocalProxy(lambda: value)
+    for outer, inner in ((proxy, value), ([{"k": proxy}], [{"k": value}]), ((proxy,), (value,))):
+        data, faithful = codec.encode_plain(outer, "key")
+        assert look(codec.decode(data)) == look(inner)
+        assert not faithful
 
 
 def test_a_huge_number_as_a_key_is_named_in_the_path_like_any_other() -> None:

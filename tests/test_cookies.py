@@ -350,6 +350,19 @@ def test_a_cookie_that_browsers_would_drop_is_an_error_and_the_old_one_stays() -
     assert browser.data == {"a": 1}
 
 
+def test_a_cookie_that_could_not_be_read_again_is_an_error(clock: Clock) -> None:
+    """Compressed, a megabyte of blanks fits a cookie easily; but no more than that is ever unpacked."""
+    app = make_app(CookieStore(), SESSION_MAX_SIZE=2 << 20)
+    browser = started(app, a=1)
+    assert fate(browser.does(lambda: session.update(large=" " * ((1 << 20) - 200)))) == SET
+    assert len(browser.data["large"]) == (1 << 20) - 200
+    old = browser.cookie
+    with pytest.raises(SessionTooLarge) as caught:
+        browser.does(lambda: session.update(large=" " * (1 << 20)))
+    assert (caught.value.limit, list(caught.value.largest or ())) == (1 << 20, ["large", "a"])
+    assert browser.cookie == old
+
+
 def test_an_error_page_carries_no_cookie_that_is_too_large() -> None:
     app = make_app(CookieStore(), TESTING=False)
     app.logger.disabled = True

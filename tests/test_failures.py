@@ -182,9 +182,18 @@ def _redirecting(action: Action) -> Action:
             "ETag": '"x"',
             "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT",
             "X-Own": "y",
+            "Content-Security-Policy": "default-src 'self'",
+            "Strict-Transport-Security": "max-age=1",
+            "Vary": "Accept-Language",
+            "Content-Language": "en",
+            "content-encoding": "gzip",
+            "Content-Disposition": "attachment",
+            "Cache-Control": "max-age=60",
+            "Expires": "Thu, 01 Jan 2027 00:00:00 GMT",
         }
         response = Response("secret page", 302, headers)
         response.set_cookie("own", "1")
+        response.set_cookie("theme", "dark")
         return response
 
     return view
@@ -206,7 +215,12 @@ def test_a_failure_at_the_end_turns_the_response_into_a_503(
     with got_request_exception.connected_to(report, app):
         response = browser.does(_redirecting(write))
     assert is_unavailable(response)
-    assert not {"Set-Cookie", "Location", "ETag", "X-Own"} & set(response.headers.keys())
+    assert {name.lower() for name in response.headers.keys()} == {  # noqa: SIM118  - no dict
+        *("set-cookie", "x-own", "content-security-policy", "strict-transport-security", "vary"),  # its own
+        *("content-type", "content-length", "retry-after"),  # ours
+    }
+    assert set(response.vary) == {"Accept-Language", "Cookie"}
+    assert response.headers.getlist("Set-Cookie") == ["own=1; Path=/", "theme=dark; Path=/"]
     assert response.headers["Content-Length"] == str(len(response.data))
     assert "secret page" not in response.text
     assert [type(error) for error in reported] == [StoreUnavailable]
@@ -753,6 +767,14 @@ def test_a_state_over_the_limit_is_an_error_that_names_the_largest_keys(server_s
     with pytest.raises(SessionTooLarge):
         Browser(app).does(lambda: session.update(large="x" * 1000))
     assert fate(browser.does(lambda: session.update(large="x" * 900))) == SET
+
+
+def test_the_limit_counts_bytes_of_keys_too_not_characters(server_store: ServerSideStore) -> None:
+    app = make_app(server_store, SESSION_MAX_SIZE=1000)
+    assert fate(Browser(app).does(lambda: session.update({"k" * 900: 1}))) == SET
+    with pytest.raises(SessionTooLarge) as caught:
+        Browser(app).does(lambda: session.update({"\u4e2d" * 400: 1}))
+    assert caught.value.size == 1201
 
 
 def test_a_merge_that_goes_over_the_limit_is_an_error_too(server_store: ServerSideStore) -> None:

@@ -52,6 +52,24 @@ def store_in(folder: Path, clock: Clock) -> FileSystemStore:
     return store
 
 
+@pytest.mark.parametrize("prefix", ["p" * 191, "\u00e9" * 32, "a:b/" * 24])
+def test_a_prefix_too_long_for_the_names_of_files_is_refused_at_start(prefix: str, folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match="have room for 190 bytes") as caught:
+        FileSystemStore(folder, prefix=prefix)
+    assert caught.value.key == "SESSION_KEY_PREFIX"
+
+
+def test_the_longest_prefix_works_for_records_their_spares_and_their_owners(folder: Path) -> None:
+    store = FileSystemStore(folder, prefix="p" * 190)
+    key = saved(store, owner="ann")
+    for n in (b"\x01", b"\x02"):
+        record = store.load(key)
+        assert record is not None
+        store.update(key, later(record, {"n": n}), DAY, replaces=record.revision)
+    assert [entry.handle for entry in store.scan()] == [key.handle]
+    store.delete(key)
+
+
 def path_of(store: FileSystemStore, key: SessionKey, suffix: str = "") -> Path:
     return store.path / key.handle[:2] / f"session%3A{key.handle}{suffix}"
 

@@ -1404,6 +1404,57 @@ def test_sessions_of_another_kind_can_be_taken_over(clock: Clock) -> None:
     assert set(calls) == {"load"}
 
 
+def _importing(data: t.Mapping[str, object], clock: Clock) -> Flask:
+    app = Flask("taking over")
+    app.config.update(SECRET_KEY="a secret", SESSION_STORE=_memory(clock), TESTING=True)
+    SessionManager(app, import_session=lambda app, request: data)
+    return app
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_permanent_is_right_in_the_request_that_imports_before_and_after_the_first_touch(
+    kept: bool, clock: Clock
+) -> None:
+    app = _importing({"_permanent": kept, "a": 1}, clock)
+    with app.test_request_context():
+        assert session.permanent is kept
+        assert session["a"] == 1
+        assert session.permanent is kept
+        assert "_permanent" not in session
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_permanent_can_be_set_in_the_request_that_imports(wanted: bool, kept: bool, clock: Clock) -> None:
+    app = _importing({"_permanent": kept, "a": 1}, clock)
+
+    @app.before_request
+    def before() -> None:
+        session.permanent = wanted
+
+    app.add_url_rule("/", "index", view_func=lambda: f"{session['a']} {session.permanent}")
+    client = app.test_client()
+    response = client.get("/")
+    assert response.text == f"1 {wanted}"
+    assert ("max-age" in cookie_of(response).attributes) is wanted
+    assert client.get("/").text == f"1 {wanted}"
+
+
+def test_what_an_import_brings_that_cannot_be_kept_is_left_out_by_path_and_the_rest_is_stored(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = {"cart": [{"price": object()}], "a": 1, 7: "tops3cret", "_user_id": "ann", "late": [1]}
+    app = _importing(t.cast("t.Any", data), clock)
+    app.add_url_rule("/", "index", view_func=lambda: dict(session))
+    client = app.test_client()
+    for _ in range(2):
+        assert client.get("/").json == {"a": 1, "_user_id": "ann", "late": [1]}
+    assert [record.getMessage() for record in caplog.records] == [
+        "what was imported at cart[0].price cannot be kept, and is left out",
+        "what was imported under a key that is no text cannot be kept, and is left out",
+    ]
+
+
 def test_import_session_is_asked_only_where_there_is_no_session_of_ours(clock: Clock) -> None:
     asked: list[Request] = []
 

@@ -12,10 +12,12 @@ from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
+import msgspec
 import pytest
 from flask import Flask
 from flask.sessions import SessionMixin
 from markupsafe import Markup
+from werkzeug.local import LocalProxy
 
 from flask_sessionstore import (
     Record,
@@ -26,6 +28,7 @@ from flask_sessionstore import (
     SessionInsertError,
     SessionKey,
     SessionStatus,
+    codec,
 )
 from flask_sessionstore.key import Claim, Token
 from flask_sessionstore.lifecycle import Cookie, Lifecycle
@@ -1002,6 +1005,96 @@ def test_a_deadline_is_an_aware_datetime(deadline: t.Any) -> None:
     with pytest.raises(SessionInsertError, match="deadline is an aware datetime"):
         session.deadline = deadline
     assert not session.modified
+
+
+def test_a_proxy_of_text_is_kept_as_its_text_but_is_no_key() -> None:
+    session, proxy = Session({}), LocalProxy(lambda: "tea")
+    session["drink"] = proxy
+    assert type(session["drink"]) is str
+    with pytest.raises(SessionInsertError, match="session keys are text, not LocalProxy"):
+        session[t.cast("str", proxy)] = 1
+
+
+def test_a_value_that_breaks_is_refused_at_the_line_that_stores_it() -> None:
+    session = Session({"a": 1})
+    broken = type("Broken", (list,), {"__iter__": lambda self: 1 / 0})()
+    with pytest.raises(SessionInsertError) as caught:
+        session["cart"] = [broken]
+    assert caught.value.path == "cart[0]"
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert session == {"a": 1}
+
+
+@pytest.mark.parametrize("hours", [-23, 0, 23])
+@pytest.mark.parametrize(("moment", "year"), [(datetime.max, 9999), (datetime.min, 1)])  # noqa: DTZ901  - they get one
+def test_a_deadline_beyond_the_years_that_there_are_is_their_end(moment: datetime, year: int, hours: int) -> None:
+    session = Session({"a": 1})
+    session.deadline = moment.replace(tzinfo=timezone(timedelta(hours=hours)))
+    assert session.deadline is not None
+    assert (session.deadline.year, session.deadline.tzinfo) == (year, UTC)
+
+
+def test_a_session_can_be_kept_until_the_last_year_there_is(browser: Browser) -> None:
+    session = browser.open()
+    session["a"] = 1
+    session.deadline = datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))
+    browser.end(session)
+    assert browser.open().deadline == datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC)
+
+
+# -- values that somebody else encoded -----------------------------------------------------------------------------
+
+#: How others write what we write otherwise: floats of 32 bits, numbers longer than they need be, sets in any order.
+FOREIGN: dict[str, tuple[bytes, t.Any]] = {
+    "float32": (b"\x92\xca\x3f\x80\x00\x00\x01", [1.0, 1]),
+    "long int": (b"\x92\xd3\x00\x00\x00\x00\x00\x00\x00\x07\x01", [7, 1]),
+    "long text": (b"\x91\xda\x00\x01a", ["a"]),
+    "long list": (b"\xdd\x00\x00\x00\x01\x01", [1]),
+    "long map": (b"\xdf\x00\x00\x00\x01\xa1a\x90", {"a": []}),
+    "order of a set": (b"\xc7\x04\x02\x93\x03\x01\x02", {1, 2, 3}),
+    "map of numbers": (b"\x81\x01\x02", {1: 2}),
+    "within a tuple": (b"\xc7\x06\x01\x91\xca\x3f\x80\x00\x00", (1.0,)),
+}
+
+
+@pytest.fixture(params=FOREIGN)
+def foreign(request: pytest.FixtureRequest, browser: Browser) -> t.Any:
+    """A value that another writer has stored under "v", beside "a"."""
+    data, value = FOREIGN[request.param]
+    browser.write(a=1)
+    assert browser.token is not None
+    key, record = browser.token.key, browser.store.load(browser.token.key)
+    assert record is not None
+    revised = msgspec.structs.replace(record, state={**record.state, "v": data})
+    browser.store.update(key, revised, timedelta(days=1), replaces=record.revision)
+    assert codec.encode(value, "v") != data
+    return value
+
+
+def test_a_foreign_encoding_that_is_only_read_is_no_write(browser: Browser, foreign: t.Any) -> None:
+    session = browser.open()
+    assert session["v"] == foreign
+    assert not session.modified
+    assert browser.end(session) is not Cookie.SET
+    assert browser.store.calls == ["load"]
+    session = browser.open()
+    session["a"] = session["v"] and 2
+    browser.end(session)
+    assert browser.token is not None
+    stored = browser.store.load(browser.token.key)
+    assert stored is not None
+    assert stored.state["v"] in [data for data, _ in FOREIGN.values()]
+
+
+def test_a_change_within_one_is_a_write(browser: Browser, foreign: t.Any) -> None:
+    if isinstance(foreign, tuple):
+        pytest.skip("what lies in this one cannot change")
+    session = browser.open()
+    value = session["v"]
+    value.append(1) if isinstance(value, list) else value.clear()
+    assert session.modified
+    browser.end(session)
+    assert browser.read()["v"] == value
 
 
 def test_a_deadline_in_the_past_ends_the_session(browser: Browser) -> None:

@@ -35,6 +35,7 @@ from ..record import (
     owner_mark,
     pack,
     pack_tombstone,
+    revision_of,
     to_datetime,
     to_ms,
     unpack,
@@ -192,9 +193,10 @@ class ServerSideStore(SessionStore):
 
     @abstractmethod
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
-        """Put ``data`` in the place of bytes whose revision is ``replaces`` (None: any), as one step.
+        """Put ``data`` in the place of bytes whose revision is ``replaces``, as one step.
 
-        False if there are none, they have expired, or their revision is another.
+        None replaces whatever is there, no record even, but a tombstone: what ended stays ended. False if there are no
+        bytes, they have expired, or their revision is another; :func:`~flask_sessionstore.record.may_replace` tells.
 
         :raises StoreFull: if there is no room; what was there stays.
         """
@@ -487,10 +489,13 @@ class ServerSideStore(SessionStore):
 
     def _endable(self, handle: str) -> tuple[Record | Tombstone | None, bytes | None]:
         """What stands under ``handle``, and the revision to replace in ending it; what is no record ends as any."""
+        data = None
         try:
-            found = self._open(self.read(handle), handle)
+            data = self.read(handle)
+            found = self._open(data, handle)
         except SessionCorrupt:
-            return Record(), None
+            # What was meant for a tombstone is replaced by its name: ``None`` spares it.
+            return Record(), revision_of(data) if data and is_tombstone(data) else None
         return found, found.revision if found else None
 
 

@@ -9,9 +9,9 @@ from datetime import timedelta
 from itsdangerous.encoding import base64_decode, base64_encode
 from itsdangerous.exc import BadData
 
-from ..errors import ConfigurationError, SessionCorrupt, SessionGone
+from ..errors import ConfigurationError, SessionCorrupt, SessionGone, SessionTooLarge
 from ..key import SessionKey
-from ..record import Record, Tombstone, pack, unpack
+from ..record import Record, Tombstone, largest_keys, pack, unpack
 from .base import SessionStore
 
 # Far above what fits a cookie, and a bound on what a signed but hostile one could unpack to.
@@ -97,7 +97,17 @@ class CookieStore(SessionStore):
 
 
 def _pack(record: Record) -> str:
-    return base64_encode(zlib.compress(pack(record, None))).decode()
+    data = pack(record, None)
+    if len(data) > _MAX_UNPACKED:
+        largest = largest_keys(record.state)
+        raise SessionTooLarge(
+            f"the session is {len(data)} bytes, and {_MAX_UNPACKED} are unpacked from a cookie; its largest keys are"
+            f" {', '.join(map(repr, largest))}",
+            size=len(data),
+            limit=_MAX_UNPACKED,
+            largest=largest,
+        )
+    return base64_encode(zlib.compress(data)).decode()
 
 
 def _unpack(text: str) -> Record:

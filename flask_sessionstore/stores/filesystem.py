@@ -36,7 +36,7 @@ from urllib.request import url2pathname
 
 from ..errors import ConfigurationError, SessionCorrupt, StoreError, StoreFull, StoreUnavailable
 from ..key import is_handle
-from ..record import HEADER_SIZE, TIMES, is_tombstone, owner_in, revision_of
+from ..record import HEADER_SIZE, TIMES, is_tombstone, may_replace, owner_in
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
 from .filesystem_locks import LOCKS, Held, Locks, check_folder, user_name
 from .filesystem_owners import OwnerFolders
@@ -50,6 +50,8 @@ _CLOEXEC = os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# What file systems take, but for the handle and the suffix of a spare.
+_LONGEST_NAME = 255 - 64 - 1
 # os.read asks for this much at first: nearly every session fits.
 _CHUNK = 64 * 1024
 
@@ -61,6 +63,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     whose locks cannot be relied on.
 
     :param path: the folder; made at first use, for its owner alone.
+    :raises ConfigurationError: if the prefix is too long for the names of files.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, prefix: str = "session:") -> None:
@@ -68,6 +71,12 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         self.path = Path(path).absolute()
         self._root = str(self.path)
         self._name = quote(prefix, safe="")
+        if len(self._name) > _LONGEST_NAME:
+            raise ConfigurationError(
+                f"SESSION_KEY_PREFIX: the names of files have room for {_LONGEST_NAME} bytes of it, percent-encoded,"
+                f" and it has {len(self._name)}",
+                key="SESSION_KEY_PREFIX",
+            )
         self._owners = OwnerFolders(self._root, self._name)
         self._locks = Locks(self._root)
         self._checked = False
@@ -115,7 +124,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             return False
         with self._locked(handle):
             head = self._current(path)
-            if head is None or (replaces is not None and revision_of(head) != replaces):
+            if head is None or not may_replace(head, replaces):
                 return False
             if is_tombstone(data):  # what ended leaves no copy behind, and its tombstone goes into a file of its own
                 _remove(path + _SPARES[0])

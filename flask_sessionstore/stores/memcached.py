@@ -27,7 +27,7 @@ from pymemcache.exceptions import (
 from pymemcache.serde import LegacyWrappingSerde
 
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
-from ..record import HEADER_SIZE, of_another, revision_of
+from ..record import HEADER_SIZE, may_replace, of_another
 from .base import ServerSideStore, has_expired
 from .pool import MAX_CONNECTIONS, NoneFree, Pool
 from .surroundings import clear_text
@@ -116,7 +116,7 @@ class MemcachedStore(ServerSideStore):
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         found, mark = self._recall(handle) or self._gets(handle)
         for _ in range(_MAX_LOSSES):
-            if found is None or has_expired(found, self.now()) or replaces not in (None, revision_of(found)):
+            if found is None or has_expired(found, self.now()) or not may_replace(found, replaces):
                 return False
             if self._call("cas", handle, data, mark, _expiry(ttl)):
                 return True

@@ -31,7 +31,7 @@ from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
-from ..record import expires_ms_of, owner_in, revision_of, to_datetime, to_ms
+from ..record import expires_ms_of, is_tombstone, owner_in, revision_of, to_datetime, to_ms
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
 from .pool import MAX_CONNECTIONS, PerProcess
 
@@ -137,8 +137,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         which: Document = {"_id": self.prefix + handle, "expires_ms": {"$gt": self._now_ms()}}
-        if replaces is not None:
-            which["revision"] = replaces.hex()
+        which |= {"tombstone": {"$ne": True}} if replaces is None else {"revision": replaces.hex()}
         return self._set(which, self._fields(data, ttl))
 
     def drop(self, handle: str) -> None:
@@ -207,13 +206,15 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             "expires_ms": Int64(expires_ms),
             "expires": to_datetime(expires_ms),
         }
+        if is_tombstone(data):
+            fields["tombstone"] = True
         return fields if owner is None else {**fields, "owner": owner}
 
     def _set(self, which: Document, fields: Document) -> bool:
         """Write ``fields`` to the document that ``which`` describes; False if there is none. None is ever made."""
         change: Document = {"$set": fields}
-        if "owner" not in fields:
-            change["$unset"] = {"owner": ""}
+        if missing := {name: "" for name in ("owner", "tombstone") if name not in fields}:
+            change["$unset"] = missing
         return _call(lambda: self._collection.update_one(which, change)).matched_count == 1
 
     def _try_indexes(self) -> None:

@@ -80,6 +80,9 @@ _SWAP = f"""{_BYTES}
 local head, now = bytes('GETRANGE', KEYS[1], 0, {HEADER_SIZE - 1}), tonumber(ARGV[4])
 if (#head == 0 and redis.call('EXISTS', KEYS[1]) == 0) or ({_EXPIRED}) then return 0 end
 if ARGV[1] ~= '' and string.sub(head, 3, 10) ~= ARGV[1] then return 0 end
+if ARGV[1] == '' and #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and string.byte(head, 2) ~= 0 then
+    return 0
+end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """

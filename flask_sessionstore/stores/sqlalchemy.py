@@ -20,7 +20,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from ..errors import ConfigurationError, SessionError, SessionTooLarge, StoreFull, StoreUnavailable
-from ..record import owner_in, revision_of, to_ms
+from ..record import FORMAT, HEADER_SIZE, owner_in, revision_of, to_ms
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
 from .sqlalchemy_engine import Connections, make_engine
 
@@ -189,8 +189,9 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         here = (row.handle == sa.bindparam("name"), row.prefix == sa.bindparam("space"))
         expired, alive = row.expires_at <= sa.bindparam("now"), row.expires_at > sa.bindparam("now")
         self._read = sa.select(row.data).where(*here, alive)
-        self._swap_any = sa.update(self.table).where(*here, alive).values(new)
-        self._swap = self._swap_any.where(row.revision == sa.bindparam("old"))
+        swap = sa.update(self.table).where(*here, alive).values(new)
+        self._swap = swap.where(row.revision == sa.bindparam("old"))
+        self._swap_any = swap.where(sa.not_(_is_tombstone(row.data)))
         self._drop = sa.delete(self.table).where(*here)
         ours = row.prefix == sa.bindparam("space")
         self._expired = sa.select(row.handle).where(ours, expired).order_by(row.expires_at).limit(sa.bindparam("size"))
@@ -288,6 +289,12 @@ def _code(error: exc.DBAPIError) -> object:
         return first
     names = ("sqlite_errorname", "sqlstate", "pgcode")
     return next(filter(None, (getattr(error.orig, name, None) for name in names)), None)
+
+
+def _is_tombstone(data: t.Any) -> t.Any:
+    """As :func:`~flask_sessionstore.record.is_tombstone`, for a column."""
+    first, second = (sa.func.substr(data, place, 1, type_=sa.LargeBinary) for place in (1, 2))
+    return sa.and_(first == bytes([FORMAT]), second != b"\0", sa.func.length(data) >= HEADER_SIZE)
 
 
 def _make_table(name: str, schema: str | None) -> sa.Table:
