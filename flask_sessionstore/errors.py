@@ -19,12 +19,11 @@ Messages name places (a path within the session, a setting), never a session key
 from __future__ import annotations
 
 import typing as t
+from datetime import datetime
 
 from werkzeug.exceptions import ServiceUnavailable
 
 if t.TYPE_CHECKING:
-    from datetime import datetime
-
     from .record import Record
 
 

@@ -196,7 +196,7 @@ class ServerSideStore(SessionStore):
         """Put ``data`` in the place of bytes whose revision is ``replaces``, as one step.
 
         None replaces whatever is there, no record even, but a tombstone: what ended stays ended. False if there are no
-        bytes, they have expired, or their revision is another; :func:`~flask_sessionstore.record.may_replace` tells.
+        bytes, they have expired, or their revision is another; :func:`~flask_sessionstore.stores.may_replace` tells.
 
         :raises StoreFull: if there is no room; what was there stays.
         """
