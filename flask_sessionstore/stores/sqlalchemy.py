@@ -23,7 +23,7 @@ from ..record import FORMAT, HEADER_SIZE, of_another, owner_in, revision_of, to_
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
 from .pool import MAX_CONNECTIONS, NoneFree
 from .sqlalchemy_connections import Borrowed, Connections, kept
-from .sqlalchemy_engine import LOCK_TIMEOUT_SET, POOL_TIMEOUT, going_on, make_engine
+from .sqlalchemy_engine import LOCK_TIMEOUT_SET, POOL_TIMEOUT, give_up_spare, going_on, make_engine
 from .sqlalchemy_errors import (
     FULL,
     LOCKED,
@@ -68,6 +68,9 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         transactions would be the application's.
     """
 
+    # Of SQLite: where the database is.
+    _file: str | None = None
+
     def __init__(
         self, engine: Engine, *, table: str = "flask_sessions", schema: str | None = None, prefix: str = "session:"
     ) -> None:
@@ -109,6 +112,8 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             raise ConfigurationError("max_connections is at least 1", key="SESSION_STORE_OPTIONS")
         engine = make_engine(url, prepared=prepared)
         store = cls(engine, **options)
+        if engine.dialect.name == "sqlite":
+            store._file = engine.url.database
         if isinstance(engine.pool, QueuePool):  # in memory, and with its connection all would be lost
             store._connections = Borrowed(engine, lambda error: True)
         else:
@@ -157,7 +162,13 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         return bool(self._run(_change, self._swap, {**row, "old": replaces}))
 
     def drop(self, handle: str) -> None:
-        self._run(_change, self._drop, {"name": handle, "space": self.prefix})
+        values = {"name": handle, "space": self.prefix}
+        try:
+            self._run(_change, self._drop, values)
+        except StoreFull:
+            if not (self._file and give_up_spare(self._file)):
+                raise
+            self._run(_change, self._drop, values)
 
     def delete_expired(self, limit: int | None = None) -> int:
         removed = 0

@@ -8,6 +8,7 @@ import os
 import select
 import time
 import typing as t
+from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -24,6 +25,9 @@ CONNECT_TIMEOUT, TIMEOUT, POOL_TIMEOUT = 1, 2, 2
 _LOCK_TIMEOUT = TIMEOUT - 1
 # To tell PostgreSQL that an answer was given up: for what waits there for something else.
 _CANCEL_TIMEOUT = 0.25
+
+# What is kept beside an SQLite file for a full disk, and its size in bytes: enough to remove some fifty sessions.
+_SPARE, _SPARE_SIZE = "-spare", 1024 * 1024
 
 # The drivers that this store is tested with. A URL may name another.
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
@@ -148,6 +152,31 @@ def _make_sqlite_file(_dialect: object, _record: object, args: t.Any, kwargs: t.
     if not kwargs.get("uri"):
         with contextlib.suppress(OSError):  # it is there, and must not be opened: to close it would undo SQLite's locks
             os.close(os.open(args[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        _keep_spare(args[0])
+
+
+def _keep_spare(path: str) -> None:
+    """Take some room beside a database, for a disk that will be full."""
+    with contextlib.suppress(OSError):  # it is there, or cannot be made: then none is kept
+        room = os.statvfs(Path(path).parent)
+        if room.f_bavail * room.f_frsize < 2 * _SPARE_SIZE:
+            return  # somebody may need it now
+        descriptor = os.open(path + _SPARE, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, _SPARE_SIZE)
+        except OSError:
+            Path(path + _SPARE).unlink()
+        finally:
+            os.close(descriptor)
+
+
+def give_up_spare(path: str) -> bool:
+    """Make that room free; False if there was none. SQLite needs some even to remove a row."""
+    try:
+        Path(path + _SPARE).unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _with_deadline(engine: Engine, settings: dict[str, t.Any]) -> None:
