@@ -8,7 +8,7 @@ import typing as t
 
 from flask import Flask
 
-from . import config, hints
+from . import config, hints, signins
 from .errors import ConfigurationError, SessionCorrupt, SessionError
 from .interface import StoreSessionInterface, _attributes
 from .key import SessionKey
@@ -159,13 +159,22 @@ def _logins(store: SessionStore, rules: Rules) -> t.Iterator[str]:
     """What some of the sessions in the store tell about the application's log-in."""
     used: dict[str, str] = {}
     for record in _sample(store):
-        keys = record.state.keys()
-        for key in keys & set(rules.login_keys) if record.owner is None else ():
-            used.setdefault(hints.NO_OWNER, key)
-        for key in keys & hints.ALIKE.difference(rules.watched):
-            used.setdefault(hints.LOOKALIKE, key)
+        for hint, key in _hints_of(rules, record.state):
+            used.setdefault(hint, key)
     for hint, key in used.items():
         yield f"{hint.format(key=key)}."
+
+
+def _hints_of(rules: Rules, state: t.Mapping[str, bytes]) -> t.Iterator[tuple[str, str]]:
+    keys = signins.who(rules, state)
+    if keys and hints.names_no_owner(rules, state):
+        yield hints.NO_OWNER, keys[0]
+    for key in keys if signins.owner_in(rules, state) is None else ():
+        if signins.is_nameless(state[key]):
+            yield hints.NAMELESS, key
+    if not signins.is_somebody(rules, state):  # else a log-in has changed the session's key
+        for key in hints.looks_alike(rules, state.keys()):
+            yield hints.LOOKALIKE, key
 
 
 def _sample(store: SessionStore) -> t.Iterator[Record]:

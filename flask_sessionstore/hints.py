@@ -1,14 +1,16 @@
-"""In debug mode: what an application does with its log-in keys that it may not mean, said once each."""
+"""In debug mode: what an application does with its log-in keys that it may not mean, said once each.
+
+``flask sessions check`` says the same of what it finds in the store.
+"""
 
 from __future__ import annotations
 
-import collections
 import logging
 import typing as t
 
 from . import signins
 from .policy import Rules
-from .sessions import Session
+from .sessions import Session, SessionStatus
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -20,21 +22,27 @@ ALIKE = frozenset(
     }
 )
 NO_OWNER = (
-    "session[{key!r}] says who is signed in, but SESSION_OWNER_KEY does not name it, so find(), revoke_all() and"
-    " SESSION_MAX_PER_OWNER know nobody: set SESSION_OWNER_KEY = {key!r}, or a path into it such as {key}.id"
+    "session[{key!r}] says that somebody is signed in, and SESSION_OWNER_KEY does not say who, so find(), revoke_all()"
+    " and SESSION_MAX_PER_OWNER know nobody: set it to the key that holds the user's id, or to a path to it such as"
+    " '{key}.id'"
 )
 _GUEST = (
-    "session[{key!r}] comes into a new session in a request without a body, as a guest's number does, and counts as a"
-    " sign-in; two first requests at once would be two sessions: take {key!r} out of SESSION_LOGIN_KEYS"
+    "session[{key!r}] came into a new session in a request without a body, and counts as a sign-in; if it is the number"
+    " of a guest, take {key!r} out of SESSION_LOGIN_KEYS, for two first requests at once would be two sessions"
 )
 _AGAIN = (
-    "session[{key!r}] changed in two requests in a row, and the session was renewed each time, since nobody can tell"
-    " whom it names: give the mapping an 'id', or take {key!r} out of SESSION_LOGIN_KEYS"
+    "session[{key!r}] changed in two requests in a row, and the session was renewed each time, since its value does not"
+    " tell whom it names: give it an 'id', or take {key!r} out of SESSION_LOGIN_KEYS"
+)
+NAMELESS = (
+    "session[{key!r}] holds a value that does not tell whom it names, so the session is renewed whenever it changes:"
+    " give it an 'id', or take {key!r} out of SESSION_LOGIN_KEYS"
 )
 LOOKALIKE = (
     "session[{key!r}] looks like a key that a log-in writes, and is none of SESSION_LOGIN_KEYS: if it says who is"
     " signed in, add it there, for the session's key does not change at that log-in"
 )
+_MOST_HANDLES = 100
 
 
 class Hints:
@@ -42,27 +50,47 @@ class Hints:
 
     def __init__(self) -> None:
         self._said: set[str] = set()
-        # The handles of sessions that were renewed by a value which names nobody.
-        self._renewed: collections.deque[str] = collections.deque(maxlen=100)
+        # The handles of sessions whose last request renewed them by a value which names nobody, oldest first.
+        self._renewed: dict[str | None, None] = {}
 
     def look(self, session: Session, rules: Rules, has_body: bool) -> t.Callable[[], None]:
         """Look at what a request did, before it is stored. What is returned is to be called when it is."""
-        before, after = session._before, session._state
-        steps = {key: signins.compare(before.get(key), after.get(key)) for key in rules.login_keys}
-        renews = [key for key, step in steps.items() if step is signins.Step.RENEWS]
-        for key, step in steps.items():
-            if step is signins.Step.SIGNS_IN and signins.owner_in(rules, after) is None:
+        status = session.status  # notices what changed within a value
+        steps = sorted(signins.steps(rules, session._compared_with(), session._state).items())
+        for key in (key for key, step in steps if step is signins.Step.SIGNS_IN):
+            if names_no_owner(rules, session._state):
                 self._say(NO_OWNER, key)
-                if session._record is None and not has_body:
-                    self._say(_GUEST, key)
-        if session._record is not None and session._record.state:
-            for key in ALIKE.intersection(after).difference(rules.watched, session._record.state):
+            if session._record is None and not has_body and key != signins.owner_head(rules, session._state):
+                self._say(_GUEST, key)
+        if status is not SessionStatus.RENEWED and session._record is not None and session._record.state:
+            for key in looks_alike(rules, session._state.keys() - session._record.state.keys()):
                 self._say(LOOKALIKE, key)
-        if renews and session.handle in self._renewed:
+        return self._look_for_another(session, [key for key, step in steps if step is signins.Step.RENEWS])
+
+    def _look_for_another(self, session: Session, renews: list[str]) -> t.Callable[[], None]:
+        was_renewed = session.handle in self._renewed
+        self._renewed.pop(session.handle, None)
+        if renews and was_renewed:
             self._say(_AGAIN, renews[0])
-        return lambda: self._renewed.append(session.handle or "") if renews else None
+        return (lambda: self._note(session.handle)) if renews else (lambda: None)
+
+    def _note(self, handle: str | None) -> None:
+        self._renewed[handle] = None
+        for old in list(self._renewed)[:-_MOST_HANDLES]:
+            self._renewed.pop(old, None)
 
     def _say(self, hint: str, key: str) -> None:
         if hint not in self._said:
             self._said.add(hint)
             logger.warning(hint.format(key=key))
+
+
+def names_no_owner(rules: Rules, state: signins.State) -> bool:
+    """Whether a session has no owner, since the setting names none of the keys that log-ins write."""
+    head = signins.owner_head(rules, state)
+    return head is not None and head not in rules.login_keys and signins.owner_in(rules, state) is None
+
+
+def looks_alike(rules: Rules, keys: t.Collection[str]) -> list[str]:
+    """Those that look like keys which a log-in writes."""
+    return sorted(ALIKE.intersection(keys).difference(rules.watched))

@@ -456,9 +456,9 @@ class Session(SessionMixin):
         :raises SessionInsertError: if it can be no owner's name.
         """
         rules, before, signs_in = self._source.rules, self._state.get(key), False
+        if signins.is_affirmed(self._before.get(key), data) and (before is None or self._source.has_body()):
+            self._changes.renewed = True
         if before == data:
-            if data is not None and signins.is_affirmed(self._before.get(key), data) and self._source.has_body():
-                self._changes.renewed = True
             return
         if key in rules.heads:
             found = {
@@ -466,8 +466,9 @@ class Session(SessionMixin):
             }
             owner = signins.owner_set_in(rules, found if data is None else {**found, key: data})
             signs_in = owner != self._owner
-        if key in rules.login_keys and not signs_in:
-            signs_in = signins.compare(before, data) is signins.Step.SIGNS_IN
+        if not signs_in:  # who is taken out and put back in has not signed in
+            loaded = self._compared_with().get(key)
+            signs_in = all(signins.compare(known, data) is signins.Step.SIGNS_IN for known in (before, loaded))
         self._minded, self._step_known = True, None
         if signs_in:
             self._drop_at_login(rules.login_drops, written)
@@ -602,13 +603,14 @@ class Session(SessionMixin):
     def status(self) -> SessionStatus:
         """What the end of the request will do about the session. Never loads."""
         with self._lock:
+            is_changed = self._is_changed()  # and what changed within a value is noticed
             if self._purged:
                 return SessionStatus.PURGED
             if self._changes.renewed or self._owner_changed() or (self._changes.cleared and self._state):
                 return SessionStatus.RENEWED
             if self._step() is not signins.Step.NOTHING:
                 return SessionStatus.RENEWED
-            return SessionStatus.CHANGED if self._is_changed() else SessionStatus.UNCHANGED
+            return SessionStatus.CHANGED if is_changed else SessionStatus.UNCHANGED
 
     @property
     def _owner(self) -> str | None:
@@ -628,9 +630,12 @@ class Session(SessionMixin):
         if not self._minded:
             return signins.Step.NOTHING
         if self._step_known is None:
-            before = {} if self._changes.cleared else self._before
-            self._step_known = signins.step(self._source.rules, before, self._state)
+            self._step_known = signins.step(self._source.rules, self._compared_with(), self._state)
         return self._step_known
+
+    def _compared_with(self) -> t.Mapping[str, bytes]:
+        """What was there before this request, or before the new start that it made."""
+        return {} if self._changes.cleared else self._before
 
     def _signs_in(self) -> bool:
         """Whether this request signed somebody in."""

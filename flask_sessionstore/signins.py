@@ -47,34 +47,51 @@ def compare(before: bytes | None, after: bytes | None) -> Step:
     return Step.RENEWS if then is not None and now[0] == "other" else Step.SIGNS_IN
 
 
-def step(rules: Rules, before: State, after: State) -> Step:
-    """What the change from one state to another comes to, by all login keys and the owner."""
-    head, found = owner_head(rules, after), Step.NOTHING
-    owner = None if head not in after else owner_in(rules, after)
-    if owner is not None and owner != owner_in(rules, before):
-        return Step.SIGNS_IN
-    for key in rules.login_keys:
-        # Where the owner is named, it has said all that its value can say.
-        if key in after and (key != head or owner is None):
-            found = max(found, compare(before.get(key), after[key]))
+def steps(rules: Rules, before: State, after: State) -> dict[str, Step]:
+    """What the change from one state to another comes to, by each key that is there and says who is signed in."""
+    found = {key: compare(before.get(key), after[key]) for key in rules.watched if key in after}
+    owner, head = owner_in(rules, after), owner_head(rules, after)
+    if owner is not None and head is not None:
+        if owner != owner_in(rules, before):
+            found[head] = Step.SIGNS_IN
+        elif found[head] is Step.RENEWS:  # the value does not tell whom it names, but the setting does
+            found[head] = Step.NOTHING
     return found
+
+
+def step(rules: Rules, before: State, after: State) -> Step:
+    """What the change from one state to another comes to, by all of them."""
+    return max(steps(rules, before, after).values(), default=Step.NOTHING)
+
+
+def who(rules: Rules, state: State) -> list[str]:
+    """The keys that say that somebody is signed in."""
+    return sorted(key for key in rules.watched if _read(state.get(key)) is not None)
 
 
 def is_somebody(rules: Rules, state: State) -> bool:
     """Whether somebody is signed in."""
-    return owner_in(rules, state) is not None or any(_read(state.get(key)) is not None for key in rules.login_keys)
+    return owner_in(rules, state) is not None or bool(who(rules, state))
 
 
 def is_same(rules: Rules, before: State, after: State) -> bool:
     """Whether the same person is signed in, or nobody, in both states."""
-    return owner_in(rules, before) == owner_in(rules, after) and all(
-        before.get(key) == after.get(key) or _read(before.get(key)) == _read(after.get(key)) for key in rules.login_keys
+    return all(before.get(key) == after.get(key) for key in rules.watched) or (
+        owner_in(rules, before) == owner_in(rules, after)
+        and who(rules, before) == who(rules, after)
+        and step(rules, before, after) is Step.NOTHING
     )
 
 
-def is_affirmed(before: bytes | None, after: bytes) -> bool:
+def is_affirmed(before: bytes | None, after: bytes | None) -> bool:
     """Whether a login key that is just True was set to True once more: to a log-in that is a log-in."""
     return before == after == _TRUE
+
+
+def is_nameless(data: bytes | None) -> bool:
+    """Whether this is a value other than True that names nobody, so that nobody can tell what a change of it means."""
+    read = _read(data)
+    return read is not None and read[0] == "other" and data != _TRUE
 
 
 # -- owners ---------------------------------------------------------------------------------------------------------
@@ -160,8 +177,7 @@ def _read(data: bytes | None) -> tuple[object, ...] | None:
     if not value:
         return None
     if isinstance(value, dict):
-        names = next((name for key in _NAMES if (name := _as_text(value.get(key)))), None)
-        issuers = tuple(_as_text(value.get(key)) for key in _ISSUERS)
-        if names is not None or any(issuers):
-            return ("mapping", names, *issuers)
+        name = next((text for key in _NAMES if (text := _as_text(value.get(key)))), None)
+        if name is not None:  # who has issued it tells nobody from another
+            return ("mapping", name, *(_as_text(value.get(key)) for key in _ISSUERS))
     return ("other", data)
