@@ -14,6 +14,7 @@ from flask.signals import got_request_exception
 from flask.wrappers import Request, Response
 from werkzeug.http import dump_cookie, http_date, parse_list_header
 from werkzeug.sansio.http import parse_cookie
+from werkzeug.wsgi import ClosingIterator
 
 from . import config, signins
 from .client import describe_client
@@ -464,9 +465,12 @@ def _has_read_of_somebody(session: Session) -> bool:
 
 def _is_generated(response: Response) -> bool:
     """Whether the body may run code of the application. That of a file does not, whatever the server wraps it in."""
-    return response.is_streamed and (
-        not response.direct_passthrough or isinstance(response.response, types.GeneratorType)
-    )
+    if not response.is_streamed:
+        return False
+    body = response.response
+    if isinstance(body, ClosingIterator):  # it ran as a WSGI application, as Werkzeug's error pages do
+        return not _has(response, "content-length")
+    return not response.direct_passthrough or isinstance(body, types.GeneratorType)
 
 
 # -- requests that have no response of their own -------------------------------------------------------------------

@@ -1,5 +1,7 @@
-"""Two shops and a hostile host below one domain, for a browser to visit: ``shop.example.test`` with a ``__Host-`` cookie,
-``till.example.test`` with a plain one, and ``evil.example.test``, which sets whatever cookies it likes.
+"""Two shops and a hostile host below one domain, for a browser to visit.
+
+``shop.example.test`` has a ``__Host-`` cookie and ``till.example.test`` a plain one; ``evil.example.test`` sets what it
+likes.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@ And, over HTTPS, two shops beside a hostile host below the same domain.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import re
 import shutil
 import socket
 import typing as t
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import neighbours
@@ -251,20 +251,18 @@ def secure_port(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[int]:
 def make_certificate(folder: Path) -> tuple[Path, Path]:
     """One that nobody vouches for, and its key."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("*.example.test")]), critical=False)
         .sign(key, hashes.SHA256())
     )
     paths = folder / "certificate.pem", folder / "key.pem"
     paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     paths[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return paths
 
@@ -324,7 +322,7 @@ def logged_in(window: Window, name: str) -> Window:
 
 @pytest.mark.parametrize("blank", ["\xa0", "\x85", "\xc2\xa0", "\xc2\x85", "\xe2\x80\x83"])
 def test_a_planted_name_that_only_begins_with_a_blank_is_not_heard(window: OpenWindow, blank: str) -> None:
-    """A host beside ours may set no ``__Host-session``, but one with a blank before it that only some parsers cut off."""
+    """A neighbour may set no ``__Host-session``, but one with a blank before it that only some parsers cut off."""
     mallory, visitor = logged_in(window(neighbours.SHOP), "mallory"), window(neighbours.SHOP)
     planted = f"{blank}__Host-session={mallory.own_cookie()}"
     visitor.is_given(f"{planted}; Domain=example.test; Path=/; Secure")
@@ -352,7 +350,7 @@ def test_a_log_out_with_two_living_cookies_is_one(window: OpenWindow, way: str, 
     address = f"https://{neighbours.TILL}"
     thief.context.add_cookies([{"name": "session", "value": own, "url": address}])
     assert thief.get("/") == "nobody"
-    assert logged_in(visitor, "bob")
+    logged_in(visitor, "bob")
 
 
 def test_a_log_in_with_two_living_cookies_holds_at_once(window: OpenWindow) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
 import itertools
+import secrets
 import string
 import typing as t
 from base64 import urlsafe_b64decode, urlsafe_b64encode

@@ -114,10 +114,11 @@ def test_of_an_odd_header_flask_and_we_hear_the_same(header: str) -> None:
     assert heard_by_us(header) == heard_by_flask(header)
 
 
-names = st.sampled_from(["session", "session", "session", "Session", "session2", "xsession", "a", "", '"session"', "s s"])
-values = st.sampled_from(
-    ["{0}", "{1}", "{2}", "{0}", '"{0}"', '""{0}""', '"{1}', '{1}"', '"', "", "=", "{0}=", "{0} {1}", '"{escaped}"', "x\\"]
-)
+names = st.sampled_from(3 * ["session"] + ["Session", "session2", "xsession", "a", "", '"session"', "s s"])
+PLAIN, QUOTED = ["{0}", "{1}", "{2}", "{0}=", "{0} {1}"], ['"{0}"', '""{0}""', '"{1}', '{1}"', '"{escaped}"']
+values = st.sampled_from([*PLAIN, *QUOTED, '"', "", "=", "x\\"])
+OTHER_BLANKS = "\x85\xa0\x1c\x1d\x1e\x1f"  # which older releases of Werkzeug cut off: see below
+rests = st.text(st.characters(codec="latin-1", exclude_characters=OTHER_BLANKS), max_size=5)
 blanks = st.sampled_from(["", "", "", " ", "\t", " \t "])
 equals = st.sampled_from(["=", "=", "=", "==", ""])
 joints = st.sampled_from(["; ", "; ", ";", ";;", ",", ", "])
@@ -130,7 +131,7 @@ def headers(draw: st.DrawFn) -> str:
     for _ in range(draw(st.integers(1, 6))):
         pair = [draw(part) for part in (blanks, names, blanks, equals, blanks, values, blanks, joints)]
         header += "".join(pair)
-    return header + draw(st.text(st.characters(codec="latin-1", exclude_characters="\x85\xa0\x1c\x1d\x1e\x1f"), max_size=5))
+    return header + draw(rests)
 
 
 @given(header=headers())
@@ -160,7 +161,7 @@ def test_a_name_that_begins_or_ends_with_no_true_blank_is_another_name(name: str
     app = target(MemoryStore(), SESSION_COOKIE_NAME=name, SESSION_COOKIE_SECURE=True)
     attacker, visitor = Browser(app, name=name), Browser(app, name=name)
     for browser, who in ((attacker, "eve"), (visitor, "ann")):
-        browser.does(lambda who=who: session.update(_user_id=who))
+        browser.does(lambda: session.update(_user_id=who))  # noqa: B023  - called at once
     for planted in (f"{blank}{name}", f"{name}{blank}", f" {blank}{name}"):
         assert peek(app, f"{planted}={attacker.cookie}") == {}
         assert peek(app, f"{planted}={attacker.cookie}; {name}={visitor.cookie}") == {"_user_id": "ann"}

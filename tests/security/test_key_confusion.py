@@ -145,12 +145,12 @@ def test_our_token_is_nothing_to_others(protection: str, store: SessionStore) ->
     for serializer in (flasks, URLSafeSerializer(SECRET), URLSafeTimedSerializer(SECRET)):
         with pytest.raises(BadSignature):
             serializer.loads(token)
-    for signer in (
+    for theirs in (
         Signer(SECRET),
         TimestampSigner(SECRET),
         Signer(SECRET, salt="cookie-session", key_derivation="hmac"),
     ):
-        assert not signer.validate(token)
+        assert not theirs.validate(token)
     with app.app_context():
         assert flask_login.decode_cookie(token) is None
 
