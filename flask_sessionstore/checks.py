@@ -68,6 +68,7 @@ def settings_of(app: Flask, interface: StoreSessionInterface) -> dict[str, t.Any
         config.SESSION_LOGIN_DROPS: policy.rules.login_drops,
         config.SESSION_MAX_PER_OWNER: policy.max_per_owner,
         config.SESSION_RECORD_CLIENT: policy.record_client,
+        config.SESSION_PRIVATE_READS: policy.private_reads,
         config.SESSION_MAX_SIZE: policy.max_size,
         config.SESSION_CONFLICT_TIMEOUT: policy.conflict_timeout,
     }

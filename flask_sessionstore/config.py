@@ -48,6 +48,8 @@ SESSION_LOGIN_DROPS = "SESSION_LOGIN_DROPS"
 SESSION_MAX_PER_OWNER = "SESSION_MAX_PER_OWNER"
 #: Whether sessions keep the browser and the address of their last sign-in.
 SESSION_RECORD_CLIENT = "SESSION_RECORD_CLIENT"
+#: Whether a response that read the session of somebody signed in says ``Cache-Control: private``.
+SESSION_PRIVATE_READS = "SESSION_PRIVATE_READS"
 #: Whether records are encrypted at rest: False, True, or "required" (and what is not encrypted is refused).
 SESSION_SEAL = "SESSION_SEAL"
 #: Limit of the encoded state in bytes.
@@ -81,6 +83,7 @@ _OURS = (
     SESSION_LOGIN_DROPS,
     SESSION_MAX_PER_OWNER,
     SESSION_RECORD_CLIENT,
+    SESSION_PRIVATE_READS,
     SESSION_SEAL,
     SESSION_MAX_SIZE,
     SESSION_CONFLICT_TIMEOUT,
@@ -210,6 +213,7 @@ def _policy(app: Flask) -> Policy:
         max_size=_count(config, SESSION_MAX_SIZE, 1024 * 1024, "bytes"),
         max_per_owner=_count(config, SESSION_MAX_PER_OWNER, None, "sessions"),
         record_client=_flag(config, SESSION_RECORD_CLIENT, False),
+        private_reads=_flag(config, SESSION_PRIVATE_READS, False),
         conflict_timeout=t.cast("timedelta", _span(config, SESSION_CONFLICT_TIMEOUT, timedelta(seconds=2))),
         sender=weakref.ref(app),
     )

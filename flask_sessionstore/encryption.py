@@ -5,11 +5,11 @@ One run of base64url over::
     format (1), time (4), lifetime (4) | salt (16) | nonce (12) | encrypted: revision seen (4), session key | tag (16)
 
 The first nine bytes stand in the clear, so that a request need decrypt nothing to know that nothing is due. AES-256-GCM
-authenticates them, the purpose and the cookie's name with the rest.
+authenticates them, the purpose, and the cookie's name and path with the rest.
 
 Each token is encrypted under a key of its own: HMAC-SHA-256 of its salt, under a key that HKDF-SHA-256 derives from
-the application's secret, this purpose and the cookie's name. One key for all tokens would be used up by 2**32 random
-nonces (NIST SP 800-38D, section 8.3): fifty days, at a thousand cookies a second.
+the application's secret, this purpose, and the cookie's name and path. One key for all tokens would be used up by 2**32
+random nonces (NIST SP 800-38D, section 8.3): fifty days, at a thousand cookies a second.
 """
 
 from __future__ import annotations
@@ -21,14 +21,11 @@ from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from itsdangerous.encoding import want_bytes
 
 from .key import Claim, SessionKey, Token, from_base64url, to_base64url
-from .signing import Protection, Secrets, Tokens, to_claim, to_lifetime, to_token
+from .signing import Protection, Secrets, Tokens, context_of, derive_key, to_claim, to_lifetime, to_token
 
-_PURPOSE = b"flask_sessionstore.private cookie."
+_PURPOSE = "flask_sessionstore.private cookie"
 _FORMAT = 1
 _CLEAR = struct.Struct(">BII")  # 9 bytes are 12 characters
 _HEAD = struct.Struct(">9s16s12s")  # the clear part, salt, nonce
@@ -38,10 +35,10 @@ _SEEN = 4
 class TokenCipher(Tokens):
     """Tokens that nobody without the secret can read or make."""
 
-    def __init__(self, secrets: Secrets, cookie_name: str) -> None:
-        self._context = _PURPOSE + cookie_name.encode()
-        # Copied for each token, since taking in its key is half of what an HMAC costs.
-        self._macs = [hmac.new(self._derive(want_bytes(secret)), digestmod="sha256") for secret in secrets]
+    def __init__(self, secrets: Secrets, cookie_name: str, cookie_path: str) -> None:
+        self._context = context_of(_PURPOSE, cookie_name, cookie_path)
+        # Copied for each token, as a signer's.
+        self._macs = [hmac.new(derive_key(secret, self._context), digestmod="sha256") for secret in secrets]
 
     def dumps(self, token: Token) -> str:
         """The cookie's value for ``token``, encrypted under the first secret."""
@@ -74,14 +71,11 @@ class TokenCipher(Tokens):
                 continue
         return None
 
-    def _derive(self, secret: bytes) -> bytes:
-        return HKDF(SHA256(), length=32, salt=None, info=self._context).derive(secret)
-
 
 @lru_cache(maxsize=64)
-def cipher(secrets: Secrets, cookie_name: str) -> Tokens:
+def cipher(secrets: Secrets, cookie_name: str, cookie_path: str) -> Tokens:
     """The encrypted tokens of one cookie."""
-    return TokenCipher(secrets, cookie_name)
+    return TokenCipher(secrets, cookie_name, cookie_path)
 
 
 def claim(text: str) -> Claim | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import types
 import typing as t
 from functools import lru_cache
 
@@ -12,8 +13,10 @@ from flask.sessions import SessionInterface
 from flask.signals import got_request_exception
 from flask.wrappers import Request, Response
 from werkzeug.http import dump_cookie, http_date, parse_list_header
+from werkzeug.sansio.http import parse_cookie
+from werkzeug.wsgi import ClosingIterator
 
-from . import config
+from . import config, signins
 from .client import describe_client
 from .errors import ConfigurationError, SessionTooLarge, StoreUnavailable
 from .hints import Hints
@@ -92,10 +95,10 @@ class StoreSessionInterface(SessionInterface):
             self._send(app, browser, lifecycle.outcome, session, response)
             raise
         finally:
-            browser.begun = session._answered = True
-            if response.is_streamed:
-                purged = session._purged
-                response.call_on_close(lambda: _warn_of_unsaved(session, purged))
+            browser.begun = True
+            session._on_late_touch = browser.watch
+            if browser.streams:  # what was read before may change in place, and no touch shows it
+                browser.watch(session)
 
     def can_send(self, request: Request, response: Response | None) -> bool:
         """Whether a cookie can be sent in answer to ``request``. It cannot to an event of Flask-SocketIO.
@@ -142,10 +145,14 @@ class StoreSessionInterface(SessionInterface):
             )
             value = self._cookie(browser, outcome, attributes) if outcome.cookie is Cookie.SET else _DELETED
             response.headers.add("Set-Cookie", f"{name}={value}{attributes}")
+            _keep_private_with_cookie(response)
+            _vary_by_cookie(response)
+            return
+        may_touch = browser.streams and browser.sent_cookie()
+        if session.accessed or may_touch:
+            _vary_by_cookie(response)
+        if self._policy.private_reads and (may_touch or _has_read_of_somebody(session)):
             _keep_private(response)
-            _vary_by_cookie(response)
-        elif session.accessed:
-            _vary_by_cookie(response)
 
     def _cookie(self, browser: _Browser, outcome: Outcome, attributes: str) -> str:
         """The cookie's value, and its end if it has one."""
@@ -169,7 +176,19 @@ class StoreSessionInterface(SessionInterface):
 class _Browser:
     """What one request's browser presented. Nothing is parsed before somebody asks."""
 
-    __slots__ = ("_app", "_interface", "_protector", "_response", "_tokens", "begun", "cookie_name", "request")
+    __slots__ = (
+        "_app",
+        "_cookie_path",
+        "_interface",
+        "_protector",
+        "_response",
+        "_tokens",
+        "_watches",
+        "begun",
+        "cookie_name",
+        "request",
+        "streams",
+    )
 
     def __init__(self, interface: StoreSessionInterface, app: Flask, request: Request) -> None:
         self._interface = interface
@@ -180,8 +199,12 @@ class _Browser:
         self._response: Response | None = None
         self._tokens: list[Token] | None = None
         self._protector: Tokens | None = None
-        #: Asked for while the request's context stands: an override may depend on it.
+        #: Whether the body of the response is made while it is sent.
+        self.streams = False
+        self._watches = False
+        #: Asked for while the request's context stands, as the path: an override may depend on it.
         self.cookie_name = interface.get_cookie_name(app)
+        self._cookie_path = interface.get_cookie_path(app)
 
     def claims(self) -> list[Claim]:
         claim = config.protection(self._app).claim
@@ -201,7 +224,26 @@ class _Browser:
 
     def answer(self, response: Response) -> None:
         """Cookies go out with ``response`` now. Flask may come again, with another one."""
-        self._response, self.begun = response, False
+        self._response, self.begun, self._watches = response, False, False
+        self.streams = _is_generated(response)
+
+    def sent_cookie(self) -> bool:
+        """Whether there was a cookie of our name, whatever it says."""
+        return bool(self._cookies())
+
+    def watch(self, session: Session) -> None:
+        """Warn, once the response is sent, if ``session`` was changed from now on and nobody saved it."""
+        if not self._watches and self._response is not None:
+            self._watches = True
+            before = session._is_unsaved(), session._purged
+            self._response.call_on_close(lambda: self._end_watch(session, before))
+
+    def _end_watch(self, session: Session, before: tuple[bool, bool]) -> None:
+        self._watches = False
+        if (session._is_unsaved(), session._purged) != before:
+            logger.warning(
+                "the session was changed after the response was made, and nobody saved it: call session.save()"
+            )
 
     def may_extend(self, response: Response) -> bool:
         return not _is_public(response) and self._interface.can_send(self.request, response)
@@ -220,7 +262,7 @@ class _Browser:
         """With the secrets as they are now; kept for the request."""
         if self._protector is None:
             protection = config.protection(self._app)
-            self._protector = protection.tokens(config.secrets(self._app), self.cookie_name)
+            self._protector = protection.tokens(config.secrets(self._app), self.cookie_name, self._cookie_path)
         return self._protector
 
     def _verified(self) -> list[Token]:
@@ -232,13 +274,27 @@ class _Browser:
         return tokens if len(tokens) < 2 else list({token.key: token for token in tokens}.values())
 
     def _cookies(self) -> list[str]:
-        """The values of our cookies: what we write needs no unquoting, so this need not wait for all to be parsed."""
-        header = self.request.environ.get("HTTP_COOKIE", "")
-        start = f"{self.cookie_name}="
-        # Blanks and tabs, as browsers cut them off: a name that begins with U+00A0, say, is another name to them.
-        parts = [part.strip(" \t") for part in header.split(";") if start in part]
-        values = [part[len(start) :].strip('"') for part in parts if part.startswith(start)]
+        """The values of our cookies: what we write needs no unquoting, so this need not wait for all to be parsed.
+
+        The header is split as browsers write it: at every semicolon, in quotes or not.
+        """
+        name, header = self.cookie_name, self.request.environ.get("HTTP_COOKIE", "")
+        values = [
+            _unquoted(value.strip(" \t"))
+            for part in header.split(";")
+            if name in part
+            for key, _, value in (part.partition("="),)
+            # Blanks and tabs, as browsers cut them off: a name that begins with U+00A0, say, is another name to them.
+            if key.strip(" \t") == name
+        ]
         return values if len(values) < 2 else list(dict.fromkeys(values))
+
+
+def _unquoted(value: str) -> str:
+    """A cookie's value without quotes around it, as Werkzeug reads it."""
+    if not (len(value) > 1 and value[0] == value[-1] == '"'):
+        return value
+    return parse_cookie(f"_={value}").get("_", "") if "\\" in value else value[1:-1]
 
 
 class _ByHandle:
@@ -282,33 +338,56 @@ def _vary_by_cookie(response: Response) -> None:
 
 
 def _cache_control(response: Response) -> dict[str, str]:
-    """The directives of Cache-Control by name. Names have no case, though Werkzeug gives them one."""
+    """The directives of Cache-Control by name."""
     if not _has(response, "cache-control"):
         return {}
-    directives = parse_list_header(", ".join(response.headers.getlist("Cache-Control")))
-    return {directive.partition("=")[0].strip().lower(): directive for directive in directives}
+    return _directives(", ".join(response.headers.getlist("Cache-Control")))
+
+
+def _directives(header: str) -> dict[str, str]:
+    """By name. Names have no case, though Werkzeug gives them one."""
+    return {directive.partition("=")[0].strip().lower(): directive for directive in parse_list_header(header)}
+
+
+def _targeted(response: Response) -> dict[str, str]:
+    """The headers that tell some caches more than Cache-Control does, and that those obey instead (RFC 9213)."""
+    return {name: value for name, value in response.headers if name.lower().endswith(_TARGETED)}
 
 
 def _is_public(response: Response) -> bool:
-    return not _PUBLIC.isdisjoint(_cache_control(response))
+    return not _PUBLIC.isdisjoint(_cache_control(response)) or any(
+        _NOT_SHARED.isdisjoint(_directives(value)) for value in _targeted(response).values()
+    )
 
 
-def _keep_private(response: Response) -> None:
+def _keep_private_with_cookie(response: Response) -> None:
     """A cookie is for one browser: no cache between may keep it (CVE-2023-30861 is what happens otherwise)."""
-    directives = _cache_control(response)
-    if not directives:
+    if not any(name.lower().endswith(_FOR_CACHES) for name, _ in response.headers):
         response.headers.add("Cache-Control", f"private, {_NOT_THE_COOKIE}")
         return
-    if not _PUBLIC.isdisjoint(directives):
+    if _is_public(response):
         logger.warning("a response marked as public carries a session cookie: it was made private")
+    directives = _keep_private(response)
+    if directives.isdisjoint(("no-store", "no-cache")):
+        response.headers["Cache-Control"] += f", {_NOT_THE_COOKIE}"
+
+
+def _keep_private(response: Response) -> t.AbstractSet[str]:
+    """No shared cache may keep the response. What the view said of caches is returned, by name."""
+    for name in _targeted(response):
+        response.headers.remove(name)
+    directives = _cache_control(response)
     kept = [directive for name, directive in directives.items() if name not in (*_PUBLIC, "private")]
-    if directives.keys().isdisjoint(("no-store", "no-cache")):
-        kept.append(_NOT_THE_COOKIE)
     response.headers["Cache-Control"] = ", ".join(["private", *kept])
+    return directives.keys()
 
 
 _PUBLIC = frozenset({"public", "s-maxage"})
 _NOT_THE_COOKIE = 'no-cache="Set-Cookie"'  # RFC 9111, section 5.2.2.4
+# Of content delivery networks, of surrogates and of nginx; and what in them invites nobody to share.
+_TARGETED = ("cdn-cache-control", "surrogate-control", "x-accel-expires")
+_FOR_CACHES = ("cache-control", *_TARGETED)
+_NOT_SHARED = frozenset({"private", "no-store", "0"})
 
 
 # -- what browsers demand of a cookie ------------------------------------------------------------------------------
@@ -375,6 +454,25 @@ def _check_cookie_size(size: int, record: Record) -> None:
         )
 
 
+def _has_read_of_somebody(session: Session) -> bool:
+    """Whether the request had the session of somebody signed in before it; or one that is gone, so nobody can tell."""
+    lifecycle = t.cast("Lifecycle", session._source)
+    return lifecycle.dropped is not None or signins.is_somebody(lifecycle.rules, session._before)
+
+
+# -- bodies that the application makes while they are sent ---------------------------------------------------------
+
+
+def _is_generated(response: Response) -> bool:
+    """Whether the body may run code of the application. That of a file does not, whatever the server wraps it in."""
+    if not response.is_streamed:
+        return False
+    body = response.response
+    if isinstance(body, ClosingIterator):  # it ran as a WSGI application, as Werkzeug's error pages do
+        return not _has(response, "content-length")
+    return not response.direct_passthrough or isinstance(body, types.GeneratorType)
+
+
 # -- requests that have no response of their own -------------------------------------------------------------------
 
 
@@ -414,10 +512,3 @@ def _turn_into_503(error: StoreUnavailable, response: Response) -> None:
     response.headers.extend(unavailable.headers)
     response.direct_passthrough = False
     response.set_data(unavailable.get_data())
-
-
-def _warn_of_unsaved(session: Session, purged: bool) -> None:
-    if session._is_unsaved() or session._purged is not purged:
-        logger.warning(
-            "the session was changed while the response was streamed, and nobody saved it: call session.save()"
-        )

@@ -56,6 +56,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     max_per_owner: int | None = None
     #: Whether records keep the browser and the address of their last sign-in.
     record_client: bool = False
+    #: Whether what was read from the session of somebody signed in is kept from all shared caches.
+    private_reads: bool = False
     #: Returns the sender of signals: a weak reference, for the application holds its interface, and that its policy.
     sender: t.Callable[[], t.Any] = lambda: None
 

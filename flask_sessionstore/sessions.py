@@ -118,9 +118,10 @@ class Session(SessionMixin):
     _forced = False
     _purged = False
     _warned = False
-    # Whether changes were settled already, and whether the response was made: from then on these count as well.
+    # Whether changes were settled already: once the response was made these count as well.
     _has_settled = False
-    _answered = False
+    # Called at every touch from when the response was made; None until then.
+    _on_late_touch: t.Callable[[Session], None] | None = None
     # What was loaded, or came from elsewhere.
     _before: t.Mapping[str, bytes] = types.MappingProxyType({})
     # Whether a key was written that says who is signed in, and what that came to, once it was found out.
@@ -155,11 +156,16 @@ class Session(SessionMixin):
     def _touch(self) -> None:
         """Load the session if this is the first touch. To be called under the lock."""
         self.accessed = True
+        self._tell_if_late()
         if not self._loaded and not self._purged:
             record = self._source.load()
             seed = self._source.seed() if record is None else None  # may raise: nothing is adopted then
             self._adopt(record)
             self._import(seed or {})
+
+    def _tell_if_late(self) -> None:
+        if self._on_late_touch is not None:
+            self._on_late_touch(self)
 
     def _sow(self, seed: t.Mapping[str, object]) -> None:
         """Start with data from elsewhere. Flask's own session keeps ``permanent`` among its data."""
@@ -432,6 +438,7 @@ class Session(SessionMixin):
         """End the session, here and in the browser. Final for this request: later writes are dropped."""
         with self._lock:
             self.accessed = True
+            self._tell_if_late()
             self._purged = True
             self._record = None
             self._changes.clear()
@@ -520,6 +527,7 @@ class Session(SessionMixin):
     def permanent(self, value: bool) -> None:
         with self._lock:
             if not self._is_final() and bool(value) != self.permanent:
+                self._tell_if_late()
                 self._changes.metadata["permanent"] = bool(value)
 
     @property
@@ -564,7 +572,7 @@ class Session(SessionMixin):
         False again after :meth:`save`; after the response was made it says whether this request changed anything.
         """
         with self._lock:
-            return (self._answered and self._has_settled) or self._is_changed()
+            return (self._on_late_touch is not None and self._has_settled) or self._is_changed()
 
     @modified.setter
     def modified(self, value: bool) -> None:

@@ -1,28 +1,28 @@
 """A token on its way through the browser: as text, signed.
 
 ``<session key>.<time, lifetime and revision seen>.<signature>``, all in the characters of base64url. The signature is
-HMAC-SHA-256 under a key derived from the application's secret, this purpose and the cookie's name: what was signed for
-another cookie, or by another extension with the same secret, does not verify. Encrypted tokens are in
-:mod:`.encryption`; which of the two is read is a setting, never found out by trial.
+HMAC-SHA-256 under a key that HKDF derives from the application's secret, this purpose, and the cookie's name and path:
+what was signed for another cookie, for an application at another path, or by another extension with the same secret,
+does not verify. Encrypted tokens are in :mod:`.encryption`; which of the two is read is a setting, never found out by
+trial.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import struct
 import typing as t
 from abc import ABC, abstractmethod
 from functools import lru_cache
 
-from itsdangerous import Signer
+from itsdangerous.encoding import want_bytes
 
 from .key import Claim, SessionKey, Token, from_base64url, to_base64url
 
 #: The one that makes tokens first, then those whose tokens are still read.
 Secrets = tuple[str | bytes, ...]
 
-_SALT = "flask_sessionstore.cookie."
+_PURPOSE = "flask_sessionstore.cookie"
 # time and lifetime in seconds, four bytes of revision
 _REST = struct.Struct(">II4s")
 _PERMANENT = 1 << 31  # the lifetime's highest bit
@@ -46,25 +46,36 @@ class Protection(t.NamedTuple):
 
     #: What a cookie's value says before it is verified, without any cryptography; None if it is no token.
     claim: t.Callable[[str], Claim | None]
-    #: The tokens of one cookie, by the secrets and its name.
-    tokens: t.Callable[[Secrets, str], Tokens]
+    #: The tokens of one cookie, by the secrets, its name and its path.
+    tokens: t.Callable[[Secrets, str, str], Tokens]
 
 
-def plain_signer(secret: str | bytes, cookie_name: str) -> Signer:
-    """What signs the same by itsdangerous alone."""
-    return Signer(secret, salt=_SALT + cookie_name, key_derivation="hmac", digest_method=hashlib.sha256)
+def context_of(*parts: str) -> bytes:
+    """What a key is derived for: each part with its length before it, so that no two contexts are spelled the same."""
+    encoded = [part.encode() for part in parts]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+
+
+def derive_key(secret: str | bytes, context: bytes) -> bytes:
+    """32 bytes of HKDF-SHA-256 (RFC 5869), without salt: one block.
+
+    The secret is what is hashed, never the key of an HMAC over a text that somebody might choose: an application that
+    shows such an HMAC under its ``SECRET_KEY`` does not give this key away.
+    """
+    extracted = hmac.digest(bytes(32), want_bytes(secret), "sha256")
+    return hmac.digest(extracted, context + b"\x01", "sha256")
 
 
 class TokenSigner(Tokens):
     """Tokens that everybody can read, and nobody without the secret can make.
 
-    They are what itsdangerous' ``Signer`` makes and reads (see :func:`plain_signer`). It derives its key at every call,
-    which is more work than the signature: here that is done once for each secret.
+    With the derived key, itsdangerous' ``Signer`` makes and reads the same (``key_derivation="none"``, SHA-256).
     """
 
-    def __init__(self, secrets: Secrets, cookie_name: str) -> None:
-        keys = [plain_signer(secret, cookie_name).derive_key() for secret in secrets]
-        self._macs = [hmac.new(key, digestmod="sha256") for key in keys]
+    def __init__(self, secrets: Secrets, cookie_name: str, cookie_path: str) -> None:
+        context = context_of(_PURPOSE, cookie_name, cookie_path)
+        # Copied for each token, since taking in its key is half of what an HMAC costs.
+        self._macs = [hmac.new(derive_key(secret, context), digestmod="sha256") for secret in secrets]
 
     def dumps(self, token: Token) -> str:
         """The cookie's value for ``token``, signed by the first secret."""
@@ -92,9 +103,9 @@ def _signature(mac: hmac.HMAC, value: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def signer(secrets: Secrets, cookie_name: str) -> Tokens:
+def signer(secrets: Secrets, cookie_name: str, cookie_path: str) -> Tokens:
     """The signed tokens of one cookie."""
-    return TokenSigner(secrets, cookie_name)
+    return TokenSigner(secrets, cookie_name, cookie_path)
 
 
 def claim(text: str) -> Claim | None:

@@ -21,7 +21,7 @@ SECRET = "a secret"
 
 _TOKEN = Token(key=KEY, issued=NOW - 3600, lifetime=86400, permanent=True, seen=b"seen")
 #: A header with a token that is good.
-HEADER = "session=" + SIGNED.tokens((SECRET,), "session").dumps(_TOKEN)
+HEADER = "session=" + SIGNED.tokens((SECRET,), "session", "/").dumps(_TOKEN)
 
 
 def store_with(data: bytes | None = None, seal: t.Any = False) -> MemoryStore:

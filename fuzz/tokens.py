@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import typing as t
+
+from itsdangerous import Signer
 
 from flask_sessionstore import SessionCorrupt, SessionKey
 from flask_sessionstore.encryption import _HEAD, PRIVATE, _cipher
 from flask_sessionstore.interface import _Browser
 from flask_sessionstore.key import Token, to_base64url
 from flask_sessionstore.record import Record
-from flask_sessionstore.signing import SIGNED, plain_signer
+from flask_sessionstore.signing import SIGNED, context_of, derive_key
 from flask_sessionstore.stores.cookie import CookieStore, _StateKey
 
 from . import requests
@@ -18,9 +21,14 @@ from . import requests
 #: Every way in which a token may be protected, by its setting.
 PROTECTIONS = {"signed": SIGNED, "private": PRIVATE}
 _SECRETS = (requests.SECRET, "a former secret")
-_TOKENS: dict[str, t.Any] = {name: how.tokens(_SECRETS, "session") for name, how in PROTECTIONS.items()}
+_TOKENS: dict[str, t.Any] = {name: how.tokens(_SECRETS, "session", "/") for name, how in PROTECTIONS.items()}
 _APPS = {name: requests.application(SESSION_COOKIE_CONTENT_SECURITY=name) for name in PROTECTIONS}
 _KEYS: tuple[type[SessionKey], ...] = (SessionKey, _StateKey)
+_SIGNER = Signer(
+    derive_key(requests.SECRET, context_of("flask_sessionstore.cookie", "session", "/")),
+    key_derivation="none",
+    digest_method=hashlib.sha256,
+)
 _TOKEN = Token(key=requests.KEY, issued=requests.NOW, lifetime=0, permanent=False, seen=b"seen")
 
 
@@ -74,7 +82,7 @@ def _check_carried(text: str, protection: str) -> None:
 
 
 def _signed(payload: str) -> str:
-    return plain_signer(requests.SECRET, "session").sign(payload.encode()).decode()
+    return _SIGNER.sign(payload.encode()).decode()
 
 
 def _encrypted(content: bytes) -> str:

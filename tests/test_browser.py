@@ -1,4 +1,7 @@
-"""The example shop in a real browser, Debian's Chromium: what a visitor clicks, and what becomes of the cookie."""
+"""The example shop in a real browser, Debian's Chromium: what a visitor clicks, and what becomes of the cookie.
+
+And, over HTTPS, two shops beside a hostile host below the same domain.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,18 @@ import re
 import shutil
 import socket
 import typing as t
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import neighbours
 import pytest
 import servers
 import shop_server
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from shops import GATED, SHOPS
 
 TESTS = Path(__file__).resolve().parent
@@ -27,6 +36,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP *.example.test 127.0.0.1",
 ]
 TIME_LIMIT = 30_000  # milliseconds, for a machine that has much else to do
 
@@ -224,3 +234,132 @@ def test_the_browser_takes_keeps_and_drops_the_cookie(visit: Open, host: str, re
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("status")).to_contain_text("You are logged out.")
     assert not page.context.cookies(), "nothing is left once the message was shown"
+
+
+# -- beside a hostile host -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def secure_port(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[int]:
+    """Of the neighbours, served over HTTPS by one process."""
+    certificate, key = make_certificate(tmp_path_factory.mktemp("https"))
+    options = [f"--certfile={certificate}", f"--keyfile={key}", "--threads=4"]
+    with shop_server.gunicorn(TESTS, "neighbours:make_hosts()", *options, settings={}) as port:
+        yield port
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """One that nobody vouches for, and its key."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("*.example.test")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return paths
+
+
+class Window:
+    """A browser of somebody's, with its own cookies, who types addresses."""
+
+    def __init__(self, context: BrowserContext, port: int, host: str) -> None:
+        self.context, self.host, self._port = context, host, port
+        self.page = context.new_page()
+
+    def get(self, path: str, host: str | None = None) -> str:
+        """What the page says."""
+        response = self.page.goto(f"https://{host or self.host}:{self._port}{path}")
+        assert response
+        assert response.status == 200
+        return response.text()
+
+    def sends(self, path: str = "/header") -> str:
+        """The Cookie header for this page, as WSGI has it."""
+        return bytes.fromhex(self.get(path)).decode("latin-1")
+
+    def is_given(self, cookie: str) -> None:
+        """A visit to the hostile host, which sets this cookie."""
+        self.get(f"/?{cookie.encode('latin-1').hex()}", neighbours.EVIL)
+
+    def own_cookie(self) -> str:
+        """The value that the shop itself has set."""
+        (value,) = (c["value"] for c in self.context.cookies() if c.get("domain") == self.host)
+        return str(value)
+
+
+OpenWindow = t.Callable[[str], Window]
+
+
+@pytest.fixture
+def window(browser: Browser, secure_port: int) -> t.Iterator[OpenWindow]:
+    with contextlib.ExitStack() as stack:
+
+        def window(host: str) -> Window:
+            context = browser.new_context(ignore_https_errors=True)
+            stack.callback(context.close)
+            context.set_default_timeout(TIME_LIMIT)
+            return Window(context, secure_port, host)
+
+        yield window
+
+
+def logged_in(window: Window, name: str) -> Window:
+    window.get("/login")
+    window.page.get_by_role("textbox").fill(name)
+    window.page.get_by_role("button").click()
+    expect(window.page.locator("body")).to_have_text("welcome")
+    assert window.get("/") == name
+    return window
+
+
+@pytest.mark.parametrize("blank", ["\xa0", "\x85", "\xc2\xa0", "\xc2\x85", "\xe2\x80\x83"])
+def test_a_planted_name_that_only_begins_with_a_blank_is_not_heard(window: OpenWindow, blank: str) -> None:
+    """A neighbour may set no ``__Host-session``, but one with a blank before it that only some parsers cut off."""
+    mallory, visitor = logged_in(window(neighbours.SHOP), "mallory"), window(neighbours.SHOP)
+    planted = f"{blank}__Host-session={mallory.own_cookie()}"
+    visitor.is_given(f"{planted}; Domain=example.test; Path=/; Secure")
+    assert visitor.sends() == planted
+    assert visitor.get("/") == "nobody"
+    logged_in(visitor, "ann")
+    assert planted in visitor.sends()
+    visitor.get("/logout/clear")
+    assert visitor.get("/") == "nobody"
+    assert mallory.get("/") == "mallory"
+
+
+@pytest.mark.parametrize("way", ["clear", "flask-login"])
+@pytest.mark.parametrize("path", ["/", "/logout"])
+def test_a_log_out_with_two_living_cookies_is_one(window: OpenWindow, way: str, path: str) -> None:
+    """The other was planted by a neighbour, for the whole domain; with a path it comes first, and only here."""
+    mallory, visitor, thief = (window(neighbours.TILL) for _ in range(3))
+    logged_in(mallory, "mallory")
+    logged_in(visitor, "ann")
+    own = visitor.own_cookie()
+    visitor.is_given(f"session={mallory.own_cookie()}; Domain=.example.test; Path={path}; Secure")
+    assert visitor.sends("/logout/header").count("session=") == 2
+    assert visitor.get(f"/logout/{way}") == "bye"
+    assert visitor.get("/") == "nobody"
+    address = f"https://{neighbours.TILL}"
+    thief.context.add_cookies([{"name": "session", "value": own, "url": address}])
+    assert thief.get("/") == "nobody"
+    logged_in(visitor, "bob")
+
+
+def test_a_log_in_with_two_living_cookies_holds_at_once(window: OpenWindow) -> None:
+    mallory, visitor = logged_in(window(neighbours.TILL), "mallory"), window(neighbours.TILL)
+    visitor.get("/cart")
+    visitor.is_given(f"session={mallory.own_cookie()}; Domain=.example.test; Path=/; Secure")
+    assert visitor.sends().count("session=") == 2
+    logged_in(visitor, "ann")
+    assert visitor.sends().count("session=") == 2, "the dead one stays"
+    assert mallory.get("/") == "nobody"
+    visitor.get("/logout/clear")
+    assert visitor.get("/") == "nobody"

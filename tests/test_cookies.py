@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import random
 import typing as t
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from conftest import Clock
-from flask import Flask, Response
+from flask import Flask, Response, abort, send_file, send_from_directory, stream_with_context
 from http_support import (
     DELETED,
     KEPT,
@@ -25,7 +27,8 @@ from http_support import (
     watch,
 )
 from werkzeug.http import http_date
-from werkzeug.test import TestResponse
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client, TestResponse
 
 from flask_sessionstore import ConfigurationError, SessionStore, SessionTooLarge, session
 from flask_sessionstore.stores.cookie import CookieStore
@@ -320,6 +323,224 @@ def test_an_extension_of_an_untouched_session_makes_the_response_vary(clock: Clo
     clock.advance(60)
     response = browser.does()
     assert (fate(response), response.headers["Vary"]) == (SET, "Cookie")
+
+
+def _streaming(streams: bool = True, **options: t.Any) -> Action:
+    """A view whose body is made while it is sent."""
+    return lambda: Response((part for part in ("a", "b")) if streams else ["a", "b"], **options)
+
+
+def _sending(**options: t.Any) -> Action:
+    return lambda: send_file(io.BytesIO(b"a file"), "text/plain", **options)
+
+
+def _vary(browser: Browser, view: Action) -> str | None:
+    return browser.does(view).headers.get("Vary")
+
+
+def test_a_stream_to_who_has_a_cookie_varies_for_it_may_touch_the_session_later() -> None:
+    app = make_app(MemoryStore())
+    user = started(app, a=1)
+    assert _vary(user, _streaming()) == "Cookie"
+    assert _vary(user, _streaming(direct_passthrough=True)) == "Cookie"
+    assert _vary(user, lambda: Response(stream_with_context(iter(["a"])))) == "Cookie"
+    assert _vary(Browser(app, "forged"), _streaming()) == "Cookie"
+    assert _vary(Browser(app), _streaming()) is None
+    assert _vary(user, _streaming(streams=False)) is None
+
+
+def test_a_file_cannot_touch_the_session_so_it_varies_with_nothing() -> None:
+    app = make_app(MemoryStore())
+    user = started(app, a=1)
+    assert _vary(user, _sending()) is None
+    assert _vary(user, _sending(conditional=False)) is None
+    assert _vary(user, lambda: send_from_directory(Path(__file__).parent, "conftest.py")) is None
+    ranged = app.test_client(use_cookies=False).get(
+        "/",
+        headers={"Cookie": f"session={user.cookie}", "Range": "bytes=1-2"},
+        environ_overrides={"tests.action": _sending(conditional=True)},
+    )
+    assert (ranged.status_code, ranged.headers.get("Vary")) == (206, None)
+
+
+def test_an_error_page_is_no_stream_but_a_stream_may_be_an_error_page() -> None:
+    user = started(make_app(MemoryStore()), a=1)
+    assert _vary(user, lambda: abort(404)) is None
+    assert _vary(user, lambda: abort(Response(part for part in ("a", "b")))) == "Cookie"
+
+
+def test_a_file_that_a_server_wraps_in_its_own_way_is_a_file_too() -> None:
+    app = make_app(MemoryStore())
+    user = started(app, a=1)
+    response = app.test_client(use_cookies=False).get(
+        "/",
+        headers={"Cookie": f"session={user.cookie}"},
+        environ_overrides={"tests.action": _sending(), "wsgi.file_wrapper": lambda file, size: iter(file)},
+    )
+    assert "Vary" not in response.headers
+
+
+# -- headers for some caches, which those obey instead of Cache-Control -----------------------------------------------
+
+TARGETED = [
+    "CDN-Cache-Control",
+    "Cloudflare-CDN-Cache-Control",
+    "Surrogate-Control",
+    "surrogate-control",
+    "X-Accel-Expires",
+]
+
+
+def _with(action: Action, *headers: tuple[str, str]) -> Action:
+    def view() -> Response:
+        action()
+        return Response("", headers=list(headers))
+
+    return view
+
+
+@pytest.mark.parametrize("header", TARGETED)
+@pytest.mark.parametrize("action", [write, purge])
+def test_beside_the_cookie_no_header_asks_a_particular_cache_to_keep_it(
+    header: str, action: Action, store: SessionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = started(make_app(store), a=1)
+    value = "600" if header == "X-Accel-Expires" else "max-age=600"
+    response = browser.does(_with(action, (header, value), ("Surrogate-Key", "shop")))
+    assert header not in response.headers
+    assert response.headers["Surrogate-Key"] == "shop"
+    assert _cache_control(response) == _PRIVATE
+    assert len(warnings_in(caplog)) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("CDN-Cache-Control", "no-store"), ("Surrogate-Control", "private, max-age=1"), ("X-Accel-Expires", "0")],
+)
+def test_one_that_asks_nobody_to_share_is_no_reason_for_a_warning(
+    header: str, value: str, store: SessionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = Browser(make_app(store)).does(_with(write, (header, value), ("Cache-Control", "no-store")))
+    assert _cache_control(response) == {"private", "no-store"}
+    assert warnings_in(caplog) == []
+
+
+@pytest.mark.parametrize("header", TARGETED)
+def test_a_mere_extension_waits_for_a_response_that_no_cache_was_asked_to_keep(
+    header: str, store: SessionStore, clock: Clock
+) -> None:
+    store.clock = clock
+    browser = started(make_app(store, SESSION_PERMANENT=True), a=1)
+    clock.advance(60)
+    response = browser.does(_with(read, (header, "max-age=60")))
+    assert (fate(response), response.headers[header]) == (KEPT, "max-age=60")
+    assert fate(browser.does(read)) == SET
+
+
+# -- caches that ignore Vary -----------------------------------------------------------------------------------------
+
+
+def _reader(store: SessionStore, **config: object) -> tuple[Browser, Browser]:
+    """Somebody signed in, and a guest with a cart."""
+    app = make_app(store, SESSION_PRIVATE_READS=True, **config)
+    return started(app, _user_id="ann"), started(app, cart=["mug"])
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (None, {"private"}),
+        ("max-age=60", {"private", "max-age=60"}),
+        ("public, s-maxage=60, max-age=5", {"private", "max-age=5"}),
+        ("no-store", {"private", "no-store"}),
+    ],
+)
+def test_what_was_read_of_somebody_signed_in_is_private_if_so_configured(
+    given: str | None, sent: set[str], store: SessionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    user, guest = _reader(store)
+    response = user.does(_answering(read, given))
+    assert (_cache_control(response), response.headers["Vary"], fate(response)) == (sent, "Cookie", KEPT)
+    assert guest.does(_answering(read, given)).headers.get("Cache-Control") == given
+    assert user.does(_answering(lambda: None, given)).headers.get("Cache-Control") == given
+    assert warnings_in(caplog) == []
+
+
+@pytest.mark.parametrize("key", ["user_id", "username", "logged_in"])
+def test_a_login_key_is_enough_for_that(key: str, store: SessionStore) -> None:
+    user = started(make_app(store, SESSION_PRIVATE_READS=True), **{key: 1})
+    assert _cache_control(user.does(read)) == {"private"}
+
+
+@pytest.mark.parametrize("header", TARGETED)
+def test_then_no_header_for_a_particular_cache_says_otherwise(header: str, store: SessionStore) -> None:
+    user, guest = _reader(store)
+    view = _with(read, (header, "max-age=60"))
+    assert header not in user.does(view).headers
+    assert header in guest.does(view).headers
+
+
+def test_a_stream_may_read_later_so_it_is_private_too(store: SessionStore) -> None:
+    user, guest = _reader(store)
+    assert _cache_control(user.does(_streaming())) == {"private"}
+    assert "Cache-Control" not in Browser(user.app).does(_streaming()).headers
+    assert "private" not in user.does(_sending()).headers.get("Cache-Control", "")
+    assert guest.data == {"cart": ["mug"]}
+
+
+def test_without_the_setting_a_read_says_nothing_of_caches(store: SessionStore) -> None:
+    assert "Cache-Control" not in started(make_app(store), _user_id="ann").does(read).headers
+
+
+# -- applications at several paths -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["signed", "private"])
+def test_applications_at_two_paths_with_one_secret_and_one_cookie_name_do_not_meet(
+    kind: str, store: SessionStore
+) -> None:
+    def log_in(name: str) -> str:
+        session["_user_id"] = name
+        return "in"
+
+    def log_out() -> str:
+        session.clear()
+        return "out"
+
+    def make(root: str) -> Flask:
+        app = make_app(store, APPLICATION_ROOT=root, SESSION_COOKIE_CONTENT_SECURITY=kind)
+        app.add_url_rule("/who", "who", lambda: session.get("_user_id", "nobody"))
+        app.add_url_rule("/in/<name>", "in", log_in)
+        app.add_url_rule("/out", "out", log_out)
+        return app
+
+    client = Client(DispatcherMiddleware(make("/"), {"/admin": make("/admin")}))
+
+    def who() -> tuple[str, str]:
+        return client.get("/who").text, client.get("/admin/who").text
+
+    client.get("/admin/in/root")
+    assert who() == ("nobody", "root")
+    client.get("/in/ann")
+    assert who() == ("ann", "root")
+    client.get("/admin/in/admin")
+    assert who() == ("ann", "admin")
+    client.get("/admin/out")
+    assert who() == ("ann", "nobody")
+    client.get("/admin/in/root")
+    client.get("/out")
+    assert who() == ("nobody", "root")
+
+
+def test_a_cookie_of_another_path_stays_until_the_next_write(store: SessionStore) -> None:
+    before, after = make_app(store), make_app(store, SESSION_COOKIE_PATH="/shop")
+    browser = started(before, a=1)
+    moved, calls = Browser(after, *browser.cookies), watch(store)
+    for view in (read, clear, purge):
+        assert fate(moved.does(view, "/shop")) == KEPT
+    assert calls == []
+    assert fate(moved.does(write, "/shop")) == SET
+    assert (moved.data, browser.data) == ({"a": 2}, {"a": 1})
 
 
 # -- the cookie store's limit --------------------------------------------------------------------------------------

@@ -706,7 +706,7 @@ def test_one_value_that_cannot_be_decoded_is_left_out_and_the_others_stay(
 @pytest.mark.parametrize("text", ["AAAA", "eJwDAAAAAAE", "x" * 3000])
 def test_a_cookie_that_we_signed_but_cannot_read(text: str, caplog: pytest.LogCaptureFixture) -> None:
     token = Token(CookieStore.key_class(text), 0, 0, False, bytes(4))
-    browser = Browser(live_app(CookieStore()), signer(("a secret",), "session").dumps(token))
+    browser = Browser(live_app(CookieStore()), signer(("a secret",), "session", "/").dumps(token))
     response = browser.does(lambda: str(dict(session)))
     assert (response.text, fate(response)) == ("{}", KEPT)
     assert len(warnings_in(caplog)) == 1

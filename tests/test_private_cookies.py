@@ -52,9 +52,9 @@ def make_private(store: object, **config: object) -> Flask:
     return make_app(store, **{SECURITY: "private", **config})
 
 
-def token_in(cookie: str | None, kind: str, secret: str | bytes = "a secret", name: str = "session") -> Token | None:
+def token_in(cookie: str | None, kind: str, secret: str | bytes = "a secret") -> Token | None:
     """What a cookie says to whoever has this one secret."""
-    made = {"signed": SIGNED, "private": PRIVATE}[kind].tokens((secret,), name)
+    made = {"signed": SIGNED, "private": PRIVATE}[kind].tokens((secret,), "session", "/")
     return made.loads(str(cookie), SessionKey) or made.loads(str(cookie), CookieStore.key_class)
 
 
@@ -138,10 +138,11 @@ def test_the_limit_of_a_session_in_a_cookie_is_exact(kind: str, clock: Clock) ->
     noise = random.Random(1).randbytes(2800)
     browser = started(make_app(store, **{SECURITY: kind}), a=noise)
     # An extension by no time: the same session, in a cookie of the same length.
-    length = len(browser.does(force).headers["Set-Cookie"])
+    length = len(browser.does(force).headers["Set-Cookie"]) + len("Domain=; ")
     assert 3900 < length < 4000
     for size, fits in ((4093, True), (4094, False)):
-        app = make_app(store, **{SECURITY: kind}, SESSION_COOKIE_PATH="/" + "p" * (size - length))
+        domain = (50 * "d" + ".") * 4
+        app = make_app(store, **{SECURITY: kind}, SESSION_COOKIE_DOMAIN=domain[: size - length - 1] + "d")
         again = Browser(app, *browser.cookies)
         if fits:
             assert len(again.does(force).headers["Set-Cookie"]) == size
@@ -157,7 +158,7 @@ def test_encryption_takes_fifteen_bytes_of_a_cookie(store: SessionStore, clock: 
     signed = started(make_app(store), a=1)
     token = token_in(signed.cookie, "signed")
     assert token is not None
-    assert len(PRIVATE.tokens(("a secret",), "session").dumps(token)) == len(str(signed.cookie)) + 15
+    assert len(PRIVATE.tokens(("a secret",), "session", "/").dumps(token)) == len(str(signed.cookie)) + 15
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------
@@ -255,7 +256,7 @@ def test_a_private_cookie_with_a_forged_time_extends_nothing(store: SessionStore
     calls = watch(store)
     cookie = str(browser.cookie)
     for issued, lifetime in ((0, 2**31 - 1), (2**32 - 1, 60), (0, 1)):
-        clear_part = PRIVATE.tokens(("forged",), "session").dumps(
+        clear_part = PRIVATE.tokens(("forged",), "session", "/").dumps(
             Token(SessionKey("A" * 43), issued, lifetime, True, b"seen")
         )
         assert fate(Browser(app, clear_part[:12] + cookie[12:]).does()) == KEPT

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import itertools
+import secrets
 import string
 import typing as t
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
 
+import derived_keys
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from derived_keys import context, derive
 from flask.sessions import SecureCookieSessionInterface
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -20,22 +23,22 @@ from itsdangerous import Signer
 from flask_sessionstore import SessionKey, sealing
 from flask_sessionstore.encryption import PRIVATE, TokenCipher
 from flask_sessionstore.key import Claim, Token
-from flask_sessionstore.signing import SIGNED, Protection, TokenSigner, plain_signer
+from flask_sessionstore.signing import SIGNED, Protection, TokenSigner, context_of, derive_key
 from flask_sessionstore.stores.cookie import CookieStore
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
 KEY = SessionKey("A" * 43)
 TOKEN = Token(key=KEY, issued=1_767_225_600, lifetime=3600, permanent=True, seen=b"seen")
-SIGNER = TokenSigner(("secret",), "session")
-PLAIN = plain_signer("secret", "session")
-CIPHER = TokenCipher(("secret",), "session")
+SIGNER = TokenSigner(("secret",), "session", "/")
+PLAIN = derived_keys.signer("secret")
+CIPHER = TokenCipher(("secret",), "session", "/")
 #: One text for each.
 TEXTS = {SIGNED: SIGNER.dumps(TOKEN), PRIVATE: CIPHER.dumps(TOKEN)}
 BOTH = pytest.mark.parametrize("protection", [pytest.param(SIGNED, id="signed"), pytest.param(PRIVATE, id="private")])
 
 
 def loads(protection: Protection, text: str, secrets: tuple[str | bytes, ...] = ("secret",)) -> Token | None:
-    return protection.tokens(secrets, "session").loads(text, SessionKey)
+    return protection.tokens(secrets, "session", "/").loads(text, SessionKey)
 
 
 def encode(data: bytes) -> str:
@@ -67,7 +70,7 @@ texts = st.text() | st.text(ALPHABET + ".") | st.text(st.characters(categories=[
 @BOTH
 @given(token=tokens)
 def test_a_token_comes_back_as_it_was_sent(protection: Protection, token: Token) -> None:
-    ours = protection.tokens(("secret",), "session")
+    ours = protection.tokens(("secret",), "session", "/")
     text = ours.dumps(token)
     assert ours.loads(text, type(token.key)) == token
     assert protection.claim(text) == Claim(token.issued, token.lifetime)
@@ -76,7 +79,7 @@ def test_a_token_comes_back_as_it_was_sent(protection: Protection, token: Token)
 
 @BOTH
 def test_a_lifetime_longer_than_a_token_can_say_is_the_longest_it_can(protection: Protection) -> None:
-    text = protection.tokens(("secret",), "session").dumps(TOKEN._replace(lifetime=2**40))
+    text = protection.tokens(("secret",), "session", "/").dumps(TOKEN._replace(lifetime=2**40))
     assert loads(protection, text) == TOKEN._replace(lifetime=2**31 - 1)
 
 
@@ -85,14 +88,14 @@ def test_a_signed_token_starts_with_the_session_key() -> None:
 
 
 def test_the_text_of_a_signed_token_is_what_it_has_always_been() -> None:
-    expected = f"{KEY}.aVW5AIAADhBzZWVu.zuA_-HaOm_p06PzLpnQti934Wm2eiksC8I2F9d0y70E"
+    expected = f"{KEY}.aVW5AIAADhBzZWVu.tnjF0LD0lIqTBUOK7-YJejiYh2l4co_-T_BEjb0mCXo"
     assert TEXTS[SIGNED] == expected
 
 
 def test_an_encrypted_token_of_long_ago_is_read() -> None:
     text = (
-        "AWlVuQCAAA4Q_V2IHDK8P8EoziBuYJfZDg368u6Yr-g_kS_jOW3hMhs9Shfg"
-        "5kRVG0bOeRQAcXbv53LXjee9Yo0XOJ_kf3Nv7wZey5Ob1GR9_OwzKoaJQKg"
+        "AWlVuQCAAA4QlK7VFwALgybLlCYBGwqfA5C1Twc55nxTFOZ1a-aoPHR0f144"
+        "KJNgn5bexj-x4Zxs8HS23gxbfO5__uIgjzrXp9i48FIVTYUnZ11RnzuZvGg"
     )
     assert loads(PRIVATE, text) == TOKEN
 
@@ -146,7 +149,7 @@ def test_an_encrypted_token_with_any_bit_of_any_byte_changed_is_refused() -> Non
 def test_no_part_of_any_token_may_be_changed_moved_or_doubled(
     protection: Protection, token: Token, choice: st.DataObject
 ) -> None:
-    ours = protection.tokens(("secret",), "session")
+    ours = protection.tokens(("secret",), "session", "/")
     text = ours.dumps(token)
     places = st.integers(0, len(text))
     start, end, to = choice.draw(places), choice.draw(places), choice.draw(places)
@@ -169,7 +172,7 @@ def test_a_token_cut_off_or_with_more_around_it_is_refused(protection: Protectio
 @pytest.mark.parametrize("size", range(1, 7))
 def test_a_token_has_one_spelling(protection: Protection, size: int) -> None:
     # Of bytes that are no multiple of three, the last character has bits to spare.
-    ours = protection.tokens(("secret",), "session")
+    ours = protection.tokens(("secret",), "session", "/")
     text = ours.dumps(TOKEN._replace(key=CookieStore.key_class(encode(bytes(size)))))
     spellings = [text[:-1] + other for other in ALPHABET]
     spellings += [text + "=" * n for n in (1, 2, 3)] + [f"{text[:9]}{junk}{text[9:]}" for junk in ("!", " ", "\n", "=")]
@@ -188,7 +191,24 @@ def test_parts_of_two_encrypted_tokens_make_no_third() -> None:
 @BOTH
 @pytest.mark.parametrize("name", ["", "Session", "session2", "session\x00", "__Host-session"])
 def test_a_token_of_another_cookie_is_refused(protection: Protection, name: str) -> None:
-    assert protection.tokens(("secret",), name).loads(TEXTS[protection], SessionKey) is None
+    assert protection.tokens(("secret",), name, "/").loads(TEXTS[protection], SessionKey) is None
+
+
+@BOTH
+@pytest.mark.parametrize("path", ["", "/admin", "//", "/\x00", "/ "])
+def test_a_token_of_the_same_cookie_at_another_path_is_refused(protection: Protection, path: str) -> None:
+    assert protection.tokens(("secret",), "session", path).loads(TEXTS[protection], SessionKey) is None
+
+
+names = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(one=st.lists(names, min_size=3, max_size=3), other=st.lists(names, min_size=3, max_size=3), at=st.integers(0, 9))
+def test_no_two_cookies_share_a_context(one: list[str], other: list[str], at: int) -> None:
+    """However purpose, name and path are put together: the end of one may be the beginning of the next."""
+    moved = [one[0], one[1][:at], one[1][at:] + one[2]]
+    for parts in (other, moved):
+        assert (context_of(*parts) == context_of(*one)) is (parts == one)
 
 
 @BOTH
@@ -199,7 +219,7 @@ def test_a_token_of_another_secret_is_refused(protection: Protection, secrets: t
 
 @BOTH
 def test_former_secrets_are_read_and_the_current_one_writes(protection: Protection) -> None:
-    rotated = protection.tokens(("new", "older", "secret"), "session")
+    rotated = protection.tokens(("new", "older", "secret"), "session", "/")
     assert rotated.loads(TEXTS[protection], SessionKey) == TOKEN
     text = rotated.dumps(TOKEN)
     assert [secret for secret in ("new", "older", "secret") if loads(protection, text, (secret,))] == ["new"]
@@ -232,12 +252,7 @@ def test_what_flask_or_another_extension_signs_with_the_same_secret_is_refused()
         assert loads(SIGNED, text) is loads(PRIVATE, text) is None
 
 
-def hkdf(secret: bytes, info: bytes) -> bytes:
-    """RFC 5869, for one block and no salt."""
-    return hmac.digest(hmac.digest(bytes(32), secret, "sha256"), info + b"\x01", "sha256")
-
-
-PURPOSE = b"flask_sessionstore.private cookie.session"
+PURPOSE = context(derived_keys.PRIVATE)
 
 
 def made_with(key: bytes, *, form: int = 1, content: bytes = b"seen" + bytes(32), purpose: bytes = PURPOSE) -> str:
@@ -248,16 +263,16 @@ def made_with(key: bytes, *, form: int = 1, content: bytes = b"seen" + bytes(32)
 
 
 def test_the_key_comes_from_the_secret_the_purpose_and_the_name() -> None:
-    assert loads(PRIVATE, made_with(hkdf(b"secret", PURPOSE))) == TOKEN
+    assert loads(PRIVATE, made_with(derive(b"secret", PURPOSE))) == TOKEN
 
 
 FOREIGN_KEYS = {
     "the secret itself": b"secret",
     "its digest": hashlib.sha256(b"secret").digest(),
-    "no secret": hkdf(b"", PURPOSE),
-    "another cookie's": hkdf(b"secret", PURPOSE + b"2"),
+    "no secret": derive(b"", PURPOSE),
+    "another cookie's": derive(b"secret", PURPOSE + b"2"),
     "a seal's": sealing._derive(b"secret"),
-    "the signer's": PLAIN.derive_key(b"secret"),
+    "the signer's": derive(b"secret", context(derived_keys.SIGNED)),
     "a signer's of that purpose": Signer("secret", PURPOSE, key_derivation="hmac").derive_key(),
     "Flask's": Signer("secret", "cookie-session", key_derivation="hmac").derive_key(),
     "itsdangerous's": Signer("secret").derive_key(),
@@ -276,24 +291,44 @@ def test_no_two_purposes_share_a_key() -> None:
         key
         for secret, name in itertools.product((b"secret", b"secret\x00", b"another"), names)
         for key in (
-            hkdf(secret, b"flask_sessionstore.private cookie." + name.encode()),
-            hkdf(secret, b"flask_sessionstore.seal" + name.encode()),
-            plain_signer(secret, name).derive_key(),
+            derive_key(secret, context(derived_keys.PRIVATE, name)),
+            derive_key(secret, context(derived_keys.SIGNED, name)),
+            derive_key(secret, context(derived_keys.SIGNED, "session", name)),
+            derive(secret, b"flask_sessionstore.seal" + name.encode()),
             Signer(secret, name or "salt", key_derivation="hmac").derive_key(),
         )
     ]
     # HMAC pads its key with zeros, so that "secret" and "secret\0" are one to itsdangerous; not to HKDF.
-    assert len(set(found)) == len(found) - 2 * len(names)
+    assert len(set(found)) == len(found) - len(names)
+
+
+@given(secret=st.binary(max_size=200), info=st.binary(max_size=100))
+def test_the_key_is_what_hkdf_makes(secret: bytes, info: bytes) -> None:
+    assert derive_key(secret, info) == derive(secret, info)
+
+
+def test_an_hmac_of_any_text_under_the_secret_gives_no_key_away() -> None:
+    """An application may show one, for a webhook say, of a text that its visitor chose."""
+    secret = secrets.token_urlsafe(32)
+    for protection, purpose in ((SIGNED, derived_keys.SIGNED), (PRIVATE, derived_keys.PRIVATE)):
+        key, whole = derive_key(secret, context(purpose)), context(purpose)
+        chosen = (whole, whole + b"\x01", f"{purpose}.session".encode(), f"{purpose}.sessionsigner".encode(), b"")
+        shown = [hmac.digest(secret.encode(), text, "sha256") for text in chosen]
+        shown += [hmac.digest(seen, whole + b"\x01", "sha256") for seen in shown]
+        assert key not in shown
+        ours = protection.tokens((secret,), "session", "/")
+        for known in shown:
+            forged = Signer(known, key_derivation="none", digest_method=hashlib.sha256).sign(f"{KEY}.{'A' * 16}")
+            assert ours.loads(forged.decode(), SessionKey) is ours.loads(made_with(known), SessionKey) is None
 
 
 # -- right keys, and still no token --------------------------------------------------------------------------------
 
 
 def test_itsdangerous_reads_our_tokens_and_we_read_its() -> None:
-    theirs = Signer("secret", "flask_sessionstore.cookie.session", key_derivation="hmac", digest_method=hashlib.sha256)
-    value = theirs.unsign(TEXTS[SIGNED])
-    assert theirs.sign(value).decode() == TEXTS[SIGNED]
-    assert loads(SIGNED, theirs.sign(value).decode()) == TOKEN
+    value = PLAIN.unsign(TEXTS[SIGNED])
+    assert PLAIN.sign(value).decode() == TEXTS[SIGNED]
+    assert loads(SIGNED, PLAIN.sign(value).decode()) == TOKEN
 
 
 def test_a_rightly_signed_text_that_is_no_token_is_refused() -> None:
@@ -303,7 +338,7 @@ def test_a_rightly_signed_text_that_is_no_token_is_refused() -> None:
 
 
 def test_a_rightly_encrypted_text_that_is_no_token_is_refused() -> None:
-    key = hkdf(b"secret", PURPOSE)
+    key = derive(b"secret", PURPOSE)
     for content in (b"", b"see", b"seen", b"seen" + bytes(31), b"seen" + bytes(33)):
         assert loads(PRIVATE, made_with(key, content=content)) is None
     assert loads(PRIVATE, made_with(key, purpose=b"")) is None
@@ -312,7 +347,7 @@ def test_a_rightly_encrypted_text_that_is_no_token_is_refused() -> None:
 
 @pytest.mark.parametrize("form", [0, 2, 255])
 def test_a_token_of_another_format_is_refused_and_claims_nothing(form: int) -> None:
-    text = made_with(hkdf(b"secret", PURPOSE), form=form)
+    text = made_with(derive(b"secret", PURPOSE), form=form)
     assert loads(PRIVATE, text) is None
     assert PRIVATE.claim(text) is None
 
@@ -332,7 +367,7 @@ key_classes = st.sampled_from([SessionKey, CookieStore.key_class])
 @example(f"{KEY}.{'A' * 16}.", SessionKey)
 @example("\ud800.\udfff.\x00", SessionKey)
 def test_no_text_raises_and_none_is_believed(protection: Protection, text: str, key_class: type[SessionKey]) -> None:
-    assert protection.tokens(("secret",), "session").loads(text, key_class) is None
+    assert protection.tokens(("secret",), "session", "/").loads(text, key_class) is None
 
 
 @BOTH
@@ -360,7 +395,7 @@ def test_neither_makes_a_claim_of_what_the_other_made() -> None:
 
 @BOTH
 def test_threads_may_share_the_tokens_of_a_cookie(protection: Protection) -> None:
-    ours = protection.tokens(("new", "secret"), "session")
+    ours = protection.tokens(("new", "secret"), "session", "/")
 
     def there_and_back(number: int) -> bool:
         token = TOKEN._replace(key=SessionKey.generate(), issued=number)
@@ -371,6 +406,6 @@ def test_threads_may_share_the_tokens_of_a_cookie(protection: Protection) -> Non
 
 
 def test_the_tokens_of_a_cookie_are_made_once() -> None:
-    made: list[t.Any] = [p.tokens(("secret",), "session") for p in (SIGNED, PRIVATE, SIGNED, PRIVATE)]
+    made: list[t.Any] = [p.tokens(("secret",), "session", "/") for p in (SIGNED, PRIVATE, SIGNED, PRIVATE)]
     assert made[0] is made[2] is not made[1]
     assert made[1] is made[3]

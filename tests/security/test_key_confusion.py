@@ -12,6 +12,9 @@ import flask_login
 import pytest
 from attacks import PROTECTIONS, User, identity, target
 from conftest import Clock
+from derived_keys import PRIVATE as PRIVATE_PURPOSE
+from derived_keys import SIGNED as SIGNED_PURPOSE
+from derived_keys import context, derive, signer
 from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 from http_support import KEPT, Browser, fate, make_app, set_cookies, started
@@ -28,7 +31,7 @@ SECRET = "a secret"
 STATE = {"_user_id": "ann", "user_id": 1, "admin": True}
 TOKEN = Token(key=SessionKey.generate(), issued=1, lifetime=0, permanent=False, seen=b"seen")
 #: What our encrypted tokens are bound to, and what sealed records are.
-PRIVATELY, SEAL = b"flask_sessionstore.private cookie.session", b"flask_sessionstore.seal"
+PRIVATELY, SEAL = context(PRIVATE_PURPOSE), b"flask_sessionstore.seal"
 
 each = pytest.mark.parametrize
 
@@ -54,14 +57,13 @@ def flask_logins_remember_cookie() -> str:
 
 def derived_in_our_way(payload: str, purpose: str) -> str:
     """Signed as our tokens are, for something else."""
-    return Signer(SECRET, salt=purpose, key_derivation="hmac", digest_method="sha256").sign(payload).decode()
+    return signer(SECRET, purpose=purpose).sign(payload).decode()
 
 
 def encrypted_in_our_way(purpose: bytes, bound: bytes) -> str:
     """Encrypted as our tokens are, under the key of one purpose, and authenticated with another."""
-    cipher = TokenCipher((), "session")
-    cipher._context = purpose
-    cipher._macs = [hmac.new(cipher._derive(SECRET.encode()), digestmod="sha256")]
+    cipher = TokenCipher((), "session", "/")
+    cipher._macs = [hmac.new(derive(SECRET.encode(), purpose), digestmod="sha256")]
     cipher._context = bound
     return cipher.dumps(TOKEN)
 
@@ -86,15 +88,18 @@ def foreign_texts() -> dict[str, str]:
         .sign(payload)
         .decode(),
         "a signer with a time": TimestampSigner(SECRET).sign(key).decode(),
-        "another purpose": derived_in_our_way(payload, "flask_sessionstore.csrf.session"),
-        "another purpose, no name": derived_in_our_way(payload, "flask_sessionstore.cookie."),
-        "another purpose, encrypted": encrypted_in_our_way(b"flask_sessionstore.csrf.session", PRIVATELY),
+        "another purpose": derived_in_our_way(payload, "flask_sessionstore.csrf"),
+        "our purpose, longer": derived_in_our_way(payload, "flask_sessionstore.cookies"),
+        "another name": signer(SECRET, "").sign(payload).decode(),
+        "another path": signer(SECRET, path="/admin").sign(payload).decode(),
+        "another purpose, encrypted": encrypted_in_our_way(context("flask_sessionstore.csrf"), PRIVATELY),
+        "another path, encrypted": PRIVATE.tokens((SECRET,), "session", "/admin").dumps(TOKEN),
         "the purpose of sealed records, encrypted": encrypted_in_our_way(SEAL, SEAL),
         "the purpose of sealed records as the key's": encrypted_in_our_way(SEAL, PRIVATELY),
         "the purpose of sealed records beside our key": encrypted_in_our_way(PRIVATELY, SEAL),
-        "our purpose, no name, encrypted": encrypted_in_our_way(PRIVATELY[: -len("session")], PRIVATELY),
-        "our purpose, no name beside our key": encrypted_in_our_way(PRIVATELY, PRIVATELY[: -len("session")]),
-        "another cookie, encrypted": PRIVATE.tokens((SECRET,), "session2").dumps(TOKEN),
+        "our purpose, no name, encrypted": encrypted_in_our_way(context(PRIVATE_PURPOSE, ""), PRIVATELY),
+        "our purpose, no name beside our key": encrypted_in_our_way(PRIVATELY, context(PRIVATE_PURPOSE, "")),
+        "another cookie, encrypted": PRIVATE.tokens((SECRET,), "session2", "/").dumps(TOKEN),
         "another cookie": t.cast("str", other_name.cookie),
         "no signature": payload,
         "a bare key": key,
@@ -120,15 +125,15 @@ def test_what_others_made_with_the_secret_is_no_session(text: str, protection: s
 def test_it_is_no_token_of_ours_whatever_is_in_it(text: str) -> None:
     for protection in (SIGNED, PRIVATE):
         for key_class in (SessionKey, CookieStore.key_class):
-            assert protection.tokens((SECRET,), "session").loads(text, key_class) is None
+            assert protection.tokens((SECRET,), "session", "/").loads(text, key_class) is None
 
 
 def test_the_same_text_for_our_purpose_is_one() -> None:
     """Else the refusals would say nothing."""
-    signed, private = (protection.tokens((SECRET,), "session") for protection in (SIGNED, PRIVATE))
+    signed, private = (protection.tokens((SECRET,), "session", "/") for protection in (SIGNED, PRIVATE))
     assert private.loads(encrypted_in_our_way(PRIVATELY, PRIVATELY), SessionKey) is not None
     payload = signed.dumps(TOKEN).rpartition(".")[0]
-    assert signed.loads(derived_in_our_way(payload, "flask_sessionstore.cookie.session"), SessionKey) is not None
+    assert signed.loads(derived_in_our_way(payload, SIGNED_PURPOSE), SessionKey) is not None
 
 
 @each("protection", PROTECTIONS)
@@ -140,12 +145,12 @@ def test_our_token_is_nothing_to_others(protection: str, store: SessionStore) ->
     for serializer in (flasks, URLSafeSerializer(SECRET), URLSafeTimedSerializer(SECRET)):
         with pytest.raises(BadSignature):
             serializer.loads(token)
-    for signer in (
+    for theirs in (
         Signer(SECRET),
         TimestampSigner(SECRET),
         Signer(SECRET, salt="cookie-session", key_derivation="hmac"),
     ):
-        assert not signer.validate(token)
+        assert not theirs.validate(token)
     with app.app_context():
         assert flask_login.decode_cookie(token) is None
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import typing as t
 
 import pytest
 from attacks import PROTECTIONS, identity, peek, purge, read_all, renew, steps, target
 from conftest import Clock
+from derived_keys import signer
 from flask import Flask
 from http_support import Browser, started
-from itsdangerous import Signer
 
 from flask_sessionstore import SessionError, SessionKey, SessionManager, session
 from flask_sessionstore.key import Token
@@ -55,8 +54,8 @@ def test_no_cookie_can_be_made_from_it_even_with_the_secret(server_store: Server
     stolen = dump(server_store)
     handle = user.asks(lambda: session.handle)
     assert handle.encode() in stolen
-    signer = SIGNED.tokens((SECRET,), "session")
-    raw = Signer(SECRET, "flask_sessionstore.cookie.session", ".", "hmac", hashlib.sha256)
+    tokens = SIGNED.tokens((SECRET,), "session", "/")
+    raw = signer(SECRET)
     assert (user.key or "").encode() not in stolen
     for match in set(KEY_LIKE.findall(stolen)):
         try:
@@ -64,7 +63,7 @@ def test_no_cookie_can_be_made_from_it_even_with_the_secret(server_store: Server
         except ValueError:
             continue
         token = Token(key=key, issued=int(clock()), lifetime=0, permanent=False, seen=bytes(4))
-        assert not identity(Browser(app, signer.dumps(token)))
+        assert not identity(Browser(app, tokens.dumps(token)))
     rest = t.cast("str", user.cookie).split(".")[1]
     for text in (handle, handle[:43], bytes.fromhex(handle).hex(), ""):
         assert not identity(Browser(app, raw.sign(f"{text}.{rest}").decode()))
