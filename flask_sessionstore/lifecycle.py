@@ -493,7 +493,8 @@ class Lifecycle:
             return KEEP
         try:
             key = self.store.save(record, self.policy.idle(record))
-        except SessionGone:
+        except SessionGone as gone:
+            self._fate = _fate_of(gone)
             return self._drop(session)
         self._announce(signals.session_created, key)
         self._signed_in = record.owner is not None
@@ -507,7 +508,8 @@ class Lifecycle:
             return self._drop(session)
         try:
             key = store.save(record, self.policy.idle(record))
-        except SessionGone:
+        except SessionGone as gone:
+            self._fate = _fate_of(gone)
             return self._drop(session)
         if store.renewed_to(old) is None:  # ended while this one was made: so this one ends, too
             store.end_found(key.handle, kind="ended")
