@@ -510,7 +510,8 @@ class StoreContract(SessionStoreContract):
                 store.delete(key)
             elif end == "end":
                 assert store.end(key.handle, owner="ann")
-        self.pass_time(store, 71 if end == "expiry" else 11)  # who extends one may have a clock that is behind
+        # Who extends one may have a clock that is behind.
+        self.pass_time(store, TOMBSTONE_TIME.total_seconds() + (61 if end == "expiry" else 1))
         assert _living(store, "ann") == []
         index.prune(5)
         index.prune()

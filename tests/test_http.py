@@ -39,10 +39,11 @@ from flask_sessionstore import (
     SessionManager,
     SessionStatus,
     SessionStore,
+    SessionTooLarge,
     session,
 )
 from flask_sessionstore.signals import session_write_dropped
-from flask_sessionstore.stores import ServerSideStore
+from flask_sessionstore.stores import OwnerIndex, ServerSideStore, StoreFull
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import FaultyStore
@@ -690,6 +691,45 @@ def test_what_cannot_name_an_owner_is_refused_at_the_line(owner: object, memory_
     assert browser.data == A
 
 
+@pytest.mark.parametrize("fault", ["full", "down"])
+@pytest.mark.parametrize("out", [sign_out, _both(clear, write)])
+def test_a_log_out_has_happened_though_what_is_left_finds_no_room(out: Action, fault: str, clock: Clock) -> None:
+    store = FaultyStore(_memory(clock))
+    app = make_app(store, TESTING=False)
+    browser = started(app, **A, **ANN)
+    thief, add = browser.twin(), store.add
+
+    def full(*args: t.Any, **kwargs: t.Any) -> bool:
+        raise StoreFull("no room")
+
+    def view() -> None:
+        out()
+        if fault == "full":
+            t.cast("t.Any", store).add = full
+        else:
+            store.fail("add")
+
+    response = browser.does(view)
+    t.cast("t.Any", store).add = add
+    assert (response.status_code, fate(response)) == (503, DELETED)
+    assert (browser.cookies, thief.data) == ([], {})
+
+
+def test_a_log_out_whose_rest_is_too_large_can_be_saved_smaller(clock: Clock) -> None:
+    browser = started(make_app(_memory(clock), SESSION_MAX_SIZE=100), **A, **ANN)
+    thief = browser.twin()
+
+    def view() -> None:
+        sign_out()
+        session["large"] = "x" * 200
+        with pytest.raises(SessionTooLarge):
+            session.save()
+        del session["large"]
+
+    assert fate(browser.does(view)) == SET
+    assert (browser.data, thief.data) == (A, {})
+
+
 def test_clear_before_a_log_in_keeps_nothing_and_the_farewell_is_flashed(server_app: Flask) -> None:
     browser = started(server_app, _user_id="ann", secret="s")
     old = browser.twin()
@@ -1007,6 +1047,130 @@ def test_a_log_out_that_comes_too_late_does_not_end_a_session_that_another_user_
 
     browser.does(view)
     assert bob.data == {"_user_id": "bob"}
+
+
+def confirm() -> None:
+    """A password was confirmed: rights rise."""
+    session.renew()
+    session["confirmed"] = True
+
+
+@pytest.mark.parametrize("before", [{**A, **ANN}, {**A, **USER}, A])
+def test_two_clicks_on_confirm_your_password_are_two_sessions_of_the_same_user(
+    before: dict[str, t.Any], server_app: Flask
+) -> None:
+    browser = started(server_app, **before)
+    first = browser.twin()
+
+    def view() -> None:
+        dict(session)
+        first.does(confirm)
+        confirm()
+
+    assert fate(browser.does(view)) == SET
+    assert browser.data == first.data == {**before, "confirmed": True}
+    assert browser.key != first.key
+
+
+@pytest.mark.parametrize(
+    "last", [purge, clear, remove_all, sign_out, sign_in_another, _both(clear, write), _both(renew, purge)]
+)
+def test_a_right_is_written_to_nobody_s_session_once_the_renewed_one_has_ended(
+    last: Action, server_app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = started(server_app, **A, **ANN)
+    first = browser.twin()
+
+    def view() -> None:
+        dict(session)
+        first.does(renew)
+        first.does(last)
+        confirm()
+
+    with _dropped(server_app) as dropped:
+        assert fate(browser.does(view)) == KEPT
+    assert [reason for _, reason in dropped] == ["renewed"]
+    assert browser.data == {}
+    assert "confirmed" not in first.data
+
+
+@pytest.mark.parametrize("first", [sign_in, log_in])
+def test_renew_does_not_go_on_beside_what_somebody_signed_in_to(first: Action, server_app: Flask) -> None:
+    """The thief who planted the key would be signed in, too."""
+    browser = started(server_app, a=1)
+    twin = browser.twin()
+    cookie, calls = _meanwhile(twin, lambda: browser.does(first), confirm)
+    assert (cookie, calls) == (KEPT, ["renew(replaces)"])
+    assert twin.data == {}
+    assert "confirmed" not in browser.data
+
+
+def test_what_renew_made_ends_if_the_other_session_ends_meanwhile(server_app: Flask) -> None:
+    browser, store = started(server_app, **A, **ANN), t.cast("t.Any", _store_of(server_app))
+    first, save, made = browser.twin(), store.save, t.cast("list[SessionKey]", [])
+
+    def save_while_the_other_signs_out(*args: t.Any, **kwargs: t.Any) -> SessionKey:
+        store.save = save
+        made.append(save(*args, **kwargs))
+        first.does(clear)
+        return made[0]
+
+    def view() -> None:
+        dict(session)
+        first.does(renew)
+        store.save = save_while_the_other_signs_out
+        confirm()
+
+    assert fate(browser.does(view)) == KEPT
+    assert (browser.data, first.data) == ({}, {})
+    assert store.info(made[0].handle) is None
+
+
+def test_a_session_beside_counts_for_the_limit(server_store: ServerSideStore, clock: Clock) -> None:
+    if not isinstance(server_store, OwnerIndex):
+        pytest.skip("this store knows no owners")
+    server_store.clock = clock
+    browser = started(make_app(server_store, SESSION_MAX_PER_OWNER=1), **ANN)
+    first = browser.twin()
+
+    def view() -> None:
+        dict(session)
+        first.does(confirm)
+        clock.advance(1)
+        confirm()
+
+    assert fate(browser.does(view)) == SET
+    assert browser.data == {**ANN, "confirmed": True}
+    assert first.data == {}
+
+
+@pytest.mark.parametrize("before", [{**A, **USER}, {**A, "user": {"name": "Ann"}}, {**A, "logged_in": True}])
+def test_a_log_out_without_a_cookie_is_not_undone_by_what_is_in_flight(
+    before: dict[str, t.Any], server_app: Flask
+) -> None:
+    """``session.pop("user")`` beside a profile edit, a token refresh, or any other write."""
+    key = next(key for key in before if key != "a")
+
+    def edit() -> None:
+        value = session[key]
+        session[key] = {**value, "token": 1} if isinstance(value, dict) else value
+        session["b"] = 2
+
+    for own in (edit, write_other, renew):
+        browser = started(server_app, **before)
+        with _dropped(server_app) as dropped:
+            cookie, _ = _meanwhile(browser, lambda: session.pop(key), own)
+        assert cookie == KEPT
+        assert [reason for _, reason in dropped] == ["ended"]
+        assert browser.data == A
+
+
+def test_parallel_edits_of_who_is_signed_in_merge(server_app: Flask) -> None:
+    """The same person, by the id: a token refresh beside another key."""
+    browser = started(server_app, **USER)
+    cookie, _ = _meanwhile(browser, refresh, write_other)
+    assert cookie == SET
+    assert browser.data == {**REFRESHED, "b": 2}
 
 
 @pytest.mark.parametrize("own", [purge, clear, remove_all])

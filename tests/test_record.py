@@ -317,8 +317,8 @@ def test_each_attempt_to_write_has_a_revision_of_its_own() -> None:
     assert Record().revision == bytes(8)
 
 
-def test_a_tombstone_stands_for_ten_seconds() -> None:
-    assert timedelta(seconds=10) == TOMBSTONE_TIME
+def test_a_tombstone_stands_for_a_minute() -> None:
+    assert timedelta(seconds=60) == TOMBSTONE_TIME
 
 
 def test_revision_and_times_have_the_places_that_engines_rely_on() -> None:
