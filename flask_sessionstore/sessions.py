@@ -466,7 +466,7 @@ class Session(SessionMixin):
             }
             owner = signins.owner_set_in(rules, found if data is None else {**found, key: data})
             signs_in = owner != self._owner
-        if key in rules.login_keys and not signs_in:
+        if not signs_in:
             signs_in = signins.compare(before, data) is signins.Step.SIGNS_IN
         self._minded, self._step_known = True, None
         if signs_in:

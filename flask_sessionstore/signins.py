@@ -53,23 +53,38 @@ def step(rules: Rules, before: State, after: State) -> Step:
     owner = None if head not in after else owner_in(rules, after)
     if owner is not None and owner != owner_in(rules, before):
         return Step.SIGNS_IN
-    for key in rules.login_keys:
-        # Where the owner is named, it has said all that its value can say.
-        if key in after and (key != head or owner is None):
-            found = max(found, compare(before.get(key), after[key]))
+    for key in rules.watched:
+        if key in after:
+            change = compare(before.get(key), after[key])
+            # A value that names the owner, in a place of its own, names somebody though it may not look so.
+            if change is not Step.RENEWS or key != head or owner is None:
+                found = max(found, change)
     return found
 
 
 def is_somebody(rules: Rules, state: State) -> bool:
     """Whether somebody is signed in."""
-    return owner_in(rules, state) is not None or any(_read(state.get(key)) is not None for key in rules.login_keys)
+    return owner_in(rules, state) is not None or any(_read(state.get(key)) is not None for key in rules.watched)
 
 
 def is_same(rules: Rules, before: State, after: State) -> bool:
     """Whether the same person is signed in, or nobody, in both states."""
-    return owner_in(rules, before) == owner_in(rules, after) and all(
-        before.get(key) == after.get(key) or _read(before.get(key)) == _read(after.get(key)) for key in rules.login_keys
+    owner = owner_in(rules, after)
+    heads = () if owner is None else (owner_head(rules, before), owner_head(rules, after))
+    return owner == owner_in(rules, before) and all(
+        _is_same(before.get(key), after.get(key), key in heads) for key in rules.watched
     )
+
+
+def _is_same(before: bytes | None, after: bytes | None, is_head: bool) -> bool:
+    """Whether a login key names the same person.
+
+    :param is_head: whether the owner is named in its value, and is the same.
+    """
+    if before == after:
+        return True
+    then, now = _read(before), _read(after)
+    return then == now or (is_head and then is not None and now is not None and then[0] == now[0] == "other")
 
 
 def is_affirmed(before: bytes | None, after: bytes) -> bool:
