@@ -513,7 +513,7 @@ def test_a_cache_that_fails_is_as_none(
         assert load(here, old, gone) in ("renewed", "ended")
     here.cache.heal()
     assert load(here, new, renewed) == "ended"
-    clock.advance(REST)
+    clock.advance(TOMBSTONE_TIME.total_seconds())
     assert load(here, key, record) is load(here, new, renewed) is None
 
 
@@ -560,6 +560,8 @@ def test_a_cache_that_missed_an_end_serves_nothing_of_before(here: Process, cloc
     clock.advance(REST - 0.001)
     assert load(here, key, record) == "ended"
     clock.advance(0.001)
+    assert load(here, key, record) == "ended"
+    clock.advance(TOMBSTONE_TIME.total_seconds() - REST)
     assert load(here, key, record) is None
 
 

@@ -60,12 +60,24 @@ def tombstones() -> st.SearchStrategy[Tombstone]:
     return st.one_of(
         st.builds(
             Tombstone,
-            kind=st.sampled_from(["ended", "emptied"]),
+            kind=st.sampled_from(["ended", "emptied", "replaced", "revoked"]),
             revision=revisions,
             expires_ms=moments_ms,
+            left_ms=moments_ms,
+            before=marks,
+            after=marks,
             successor=st.none(),
         ),
-        st.builds(Tombstone, kind=st.just("renewed"), revision=revisions, expires_ms=moments_ms, successor=handles),
+        st.builds(
+            Tombstone,
+            kind=st.sampled_from(["renewed", "signed in"]),
+            revision=revisions,
+            expires_ms=moments_ms,
+            left_ms=moments_ms,
+            before=marks,
+            after=marks,
+            successor=handles,
+        ),
     )
 
 
