@@ -35,9 +35,9 @@ session_ended = _signals.signal("session-ended")
 #: (str), ``attempts`` (int): how often it was tried.
 session_merged = _signals.signal("session-merged")
 
-#: A request's writes were dropped, since its session went meanwhile, or before it. Arguments: ``handle`` (str, or None),
-#: ``reason``: how it went: "ended", "emptied", "renewed", "signed in", "replaced", "revoked", or "unknown"; or "no
-#: cookie", where they needed one and none could be sent.
+#: A request's writes were dropped, since its session went meanwhile, or before it. Arguments: ``handle`` (str, or
+#: None), ``reason``: how it went: "ended", "emptied", "renewed", "signed in", "replaced", "revoked", or "unknown"; or
+#: "no cookie", where they needed one and none could be sent.
 session_write_dropped = _signals.signal("session-write-dropped")
 
 #: The store holds bytes that are no session. Arguments: ``handle`` (str), ``newer`` (bool): whether a later version of

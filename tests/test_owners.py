@@ -205,7 +205,9 @@ def test_a_dotted_owner_key_is_looked_for_as_it_is_and_then_within(app: Flask, i
 # -- revoke --------------------------------------------------------------------------------------------------------
 
 
-def test_a_revoked_browser_is_signed_out_and_can_sign_in_again(app: Flask, index: ServerSideStore, clock: Clock) -> None:
+def test_a_revoked_browser_is_signed_out_and_can_sign_in_again(
+    app: Flask, index: ServerSideStore, clock: Clock
+) -> None:
     """After ten seconds: sooner, it may be a request that was under way, with a remember cookie or a form of before."""
     index.clock = clock
     here, there = signed_in(app), signed_in(app)

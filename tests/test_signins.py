@@ -236,7 +236,10 @@ def test_whom_a_session_belongs_to(case: str) -> None:
     assert owner_in(Rules(owner_key=path), state_of(data)) == owner
 
 
-@pytest.mark.parametrize("value", [1.5, True, ["ann"], {"id": 1}, "x" * 256, b"ann", "a\0b", pytest.param(10**5000, id="a large number")])
+@pytest.mark.parametrize(
+    "value",
+    [1.5, True, ["ann"], {"id": 1}, "x" * 256, b"ann", "a\0b", pytest.param(10**5000, id="a large number")],
+)
 def test_what_names_nobody_is_an_error_where_it_is_set_and_nobody_where_it_is_found(value: object) -> None:
     for rules, data in ((DEFAULT, {"_user_id": value}), (DOTTED, {"user": {"login": value}})):
         state = state_of(data)

@@ -30,7 +30,7 @@ from attacks import (
 )
 from conftest import Clock
 from flask import Response
-from http_support import DELETED, KEPT, SET, Browser, fate, make_app, started
+from http_support import KEPT, SET, Browser, fate, make_app, started
 
 from flask_sessionstore import ConfigurationError, Record, SessionKey, session
 from flask_sessionstore.stores import ServerSideStore, SessionStore, from_url
