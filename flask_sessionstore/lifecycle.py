@@ -250,10 +250,11 @@ class Lifecycle:
         alive = [candidate for candidate in found if candidate[1] is not None]
         if len(alive) > 1:
             self._fate = Fate.AMBIGUOUS
-            logger.warning("the browser sent cookies of %s living sessions: they were ended", len(alive))
+            logger.warning("the browser sent cookies of %s living sessions: they end, and none is used", len(alive))
             for key, *_ in alive:
                 self.store.delete(key)
-                self._announce(signals.session_ended, key, how="ambiguous")
+                if _handle(key):  # else it lives in the cookie alone
+                    self._announce(signals.session_ended, key, how="ambiguous")
         elif alive:
             self._key, self._base, self._fate, self._met = alive[0]
         elif found:
@@ -492,7 +493,8 @@ class Lifecycle:
             return KEEP
         try:
             key = self.store.save(record, self.policy.idle(record))
-        except SessionGone:
+        except SessionGone as gone:
+            self._fate = _fate_of(gone)
             return self._drop(session)
         self._announce(signals.session_created, key)
         self._signed_in = record.owner is not None
@@ -506,7 +508,8 @@ class Lifecycle:
             return self._drop(session)
         try:
             key = store.save(record, self.policy.idle(record))
-        except SessionGone:
+        except SessionGone as gone:
+            self._fate = _fate_of(gone)
             return self._drop(session)
         if store.renewed_to(old) is None:  # ended while this one was made: so this one ends, too
             store.end_found(key.handle, kind="ended")
@@ -581,14 +584,16 @@ class Lifecycle:
         """End the session, and keep what is left of it under a new key, which is nobody's."""
         old = self._known_key()
         newest = self._end_newest(old, base)
-        self._all_the_same = DELETE  # if what is left cannot be kept: the log-out has happened
         state = session._changes.apply(newest.state)
-        record = self._record(session, state, newest, fresh=True) if state else None
-        if record is None:
-            self._all_the_same = None
-            return self._ended(session, "signed out")
-        key = self.store.save(record, self.policy.idle(record))
-        self._all_the_same = None
+        try:
+            record = self._record(session, state, newest, fresh=True) if state else None
+            if record is None:
+                return self._ended(session, "signed out")
+            key = self.store.save(record, self.policy.idle(record))
+        except Exception:  # what is left cannot be kept; but the log-out has happened
+            self._announce(signals.session_ended, old, how="signed out")
+            self._key, self._base, self._fate, self._all_the_same = None, None, Fate.LEFT, DELETE
+            raise
         self._announce(signals.session_renewed, key, previous=_handle(old), reason="signed out")
         return self._stored(session, key, record)
 
@@ -598,16 +603,16 @@ class Lifecycle:
         """Sign in, renew, or start over with something: whoever else writes to the session."""
         key, newest, kind = self._known_key(), base, self._kind_of_move(session)
         state = session._state
-        for _ in range(_LOSSES_BEFORE_SAVING):
+        for losses in range(_LOSSES_BEFORE_SAVING):
             record = self._record(session, state, newest)
             if record is None:
                 self._end_newest(key, newest)
-                return self._ended(session, "expired")
+                return self._ended(session, "cleared" if session._changes.cleared else "expired")
             try:
                 new = self.store.renew(
                     key, record, self.policy.idle(record), replaces=newest.revision, kind=kind, owner=newest.owner
                 )
-                return self._moved(session, new, record)
+                return self._moved(session, new, record, losses)
             except SessionConflict as conflict:
                 newest = self._mergeable(session, _record_of(conflict))
                 state = session._changes.apply(newest.state)
@@ -632,7 +637,7 @@ class Lifecycle:
         finally:
             self._key = old
         self._all_the_same = None
-        return self._moved(session, key, record)
+        return self._moved(session, key, record, _LOSSES_BEFORE_SAVING)
 
     def _replace(self, session: Session, newest: Record, saved: Record, key: SessionKey, kind: str) -> Record:
         """Leave a tombstone in the place of the newest revision, and return that."""
@@ -655,11 +660,13 @@ class Lifecycle:
             return "replaced"
         return "signed in" if before is None and session._signs_in() else "renewed"
 
-    def _moved(self, session: Session, key: SessionKey, record: Record) -> Outcome:
+    def _moved(self, session: Session, key: SessionKey, record: Record, losses: int) -> Outcome:
         old, signs_in = _handle(self._known_key()), session._signs_in()
         self._signed_in = signs_in and record.owner is not None
         reason = "signed in" if signs_in else "cleared" if session._changes.cleared else "renewed"
         self._announce(signals.session_renewed, key, previous=old, reason=reason)
+        if losses:
+            self._news.append((signals.session_merged, {"handle": old, "attempts": losses + 1}))
         return self._stored(session, key, record)
 
     # -- writes under the same key: they merge ----------------------------------------------------------------------

@@ -20,22 +20,24 @@ _signals = Namespace()
 session_created = _signals.signal("session-created")
 
 #: A session goes on under a new key; the old one is dead. Arguments: ``handle`` (str), ``previous`` (str, the old
-#: handle), ``reason``: "signed in" or "signed out" (the owner changed or went), "cleared", "renewed".
+#: handle), ``reason``: "signed in" (the owner or a login key came or changed), "signed out" (it went), "cleared",
+#: "renewed".
 session_renewed = _signals.signal("session-renewed")
 
 #: A session ended. Arguments: ``handle`` (str, of the one that ended: a successor's, if what was named was renewed),
 #: ``how``: "purged", "cleared", "emptied", "signed out", "expired" (its deadline had come when it was to be stored),
-#: "revoked" (by its handle, with all of its owner's, or by a command), "displaced" (by SESSION_MAX_PER_OWNER). One that
-#: merely expires sends nothing: nobody is there to notice.
+#: "revoked" (by its handle, with all of its owner's, or by a command), "displaced" (by SESSION_MAX_PER_OWNER),
+#: "ambiguous" (the browser sent the cookies of several living sessions). One that merely expires sends nothing: nobody
+#: is there to notice.
 session_ended = _signals.signal("session-ended")
 
 #: Another request had written first, and this one's changes were applied to what that left. Arguments: ``handle``
 #: (str), ``attempts`` (int): how often it was tried.
 session_merged = _signals.signal("session-merged")
 
-#: A request's writes were dropped, since its session had ended or was renewed meanwhile. Arguments: ``handle`` (str, or
-#: None), ``reason``: "ended", "renewed", "revoked", "unknown", "ambiguous"; or "no cookie", where they needed one and
-#: none could be sent.
+#: A request's writes were dropped, since its session went meanwhile, or before it. Arguments: ``handle`` (str, or
+#: None), ``reason``: how it went: "ended", "emptied", "renewed", "signed in", "replaced", "revoked", or "unknown"; or
+#: "no cookie", where they needed one and none could be sent.
 session_write_dropped = _signals.signal("session-write-dropped")
 
 #: The store holds bytes that are no session. Arguments: ``handle`` (str), ``newer`` (bool): whether a later version of

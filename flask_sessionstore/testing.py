@@ -24,7 +24,17 @@ import pytest
 
 from .errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable
 from .key import SessionKey
-from .record import FORMAT, TOMBSTONE_TIME, Record, Tombstone, new_revision, pack, pack_tombstone, revision_of
+from .record import (
+    FORMAT,
+    TOMBSTONE_TIME,
+    Record,
+    Tombstone,
+    new_revision,
+    owner_mark,
+    pack,
+    pack_tombstone,
+    revision_of,
+)
 from .stores.base import Entry, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_left, lend
 
 __all__ = ["FaultyStore", "SessionStoreContract", "StoreContract", "later"]
@@ -34,6 +44,14 @@ _DAY = timedelta(days=1)
 _UNKNOWN = "0" * 64
 # Enough for every engine's atomicity to be tried, few enough for a slow one.
 _WRITERS, _WRITES = 4, 25
+# How a session may go on under another key: what is left of it, whose it was, and whose it is.
+_MOVES = [
+    ("renewed", None, None),
+    ("renewed", "ann", "ann"),
+    ("signed in", None, "ann"),
+    ("signed in", None, None),
+    ("replaced", "ann", "bob"),
+]
 
 
 def later(record: Record, state: t.Mapping[str, bytes]) -> Record:
@@ -296,6 +314,29 @@ class StoreContract(SessionStoreContract):
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
+    def test_a_record_is_saved_under_a_key_of_the_caller_s(self, store: ServerSideStore) -> None:
+        key, record = SessionKey.generate(), Record(state={"a": b"1"}, revisions=(new_revision(),))
+        assert store.save(record, _DAY, key=key) == key
+        assert _alive(store, key).state == {"a": b"1"}
+        assert store.save(record, _DAY, key=key) == key  # its reply was lost, and the command sent again
+
+    def test_save_takes_no_key_that_is_taken(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        with pytest.raises(SessionConflict) as caught:
+            store.save(Record(state={"a": b"2"}), _DAY, key=key)
+        assert caught.value.record is not None
+        assert caught.value.record.state == {"a": b"1"}
+        store.delete(key)
+        with pytest.raises(SessionGone) as gone:
+            store.save(Record(state={"a": b"2"}), _DAY, key=key)
+        assert gone.value.kind == "ended"
+        assert _fate(store, key) == "ended"
+        barred = SessionKey.generate()
+        assert store.bar(barred.handle)
+        with pytest.raises(SessionGone) as gone:
+            store.save(Record(state={"a": b"2"}), _DAY, key=barred)
+        assert gone.value.kind == "revoked"
+
     @pytest.mark.parametrize("emptied", [False, True])
     @pytest.mark.parametrize("exactly", [False, True])
     def test_a_deleted_session_leaves_a_tombstone(self, store: ServerSideStore, emptied: bool, exactly: bool) -> None:
@@ -318,7 +359,7 @@ class StoreContract(SessionStoreContract):
         store.delete(key)
         assert _fate(store, key) == "ended"
 
-    @pytest.mark.parametrize("end", ["delete", "emptied", "renew", "end"])
+    @pytest.mark.parametrize("end", ["delete", "emptied", "renew", "signed in", "replaced", "end"])
     def test_what_ended_stays_ended(self, store: ServerSideStore, end: str) -> None:
         key = store.save(Record(state={"a": b"1"}), _DAY)
         record = _alive(store, key)
@@ -355,13 +396,76 @@ class StoreContract(SessionStoreContract):
         assert _alive(store, new).state == {"a": b"2"}
         assert _fate(store, key) == "renewed"
 
-    def test_a_renewal_that_ends_the_old_session_names_no_successor(self, store: ServerSideStore) -> None:
+    @pytest.mark.parametrize(("kind", "before", "after"), _MOVES)
+    def test_what_a_renewal_leaves_says_what_it_was_and_when(
+        self, store: ServerSideStore, kind: str, before: str | None, after: str | None
+    ) -> None:
+        key = store.save(Record(state={"a": b"1"}, owner=before), _DAY)
+        record = _alive(store, key)
+        self.pass_time(store, 5)
+        moved = msgspec.structs.replace(later(record, {"a": b"2"}), owner=after)
+        new = store.renew(key, moved, _DAY, replaces=record.revision, kind=kind, owner=before)
+        gone = _gone(store, key)
+        assert (gone.kind, gone.marks) == (kind, (owner_mark(before), owner_mark(after)))
+        assert gone.successor == (None if kind == "replaced" else new.handle)
+        assert gone.left_at is not None
+        assert abs(gone.left_at.timestamp() - store.now()) < 2
+
+    @pytest.mark.parametrize("end", ["delete", "delete exactly", "end"])
+    def test_what_an_end_leaves_says_whose_it_was_and_when(self, store: ServerSideStore, end: str) -> None:
         key = store.save(Record(state={"a": b"1"}, owner="ann"), _DAY)
         record = _alive(store, key)
-        new = store.renew(key, later(record, {}), _DAY, replaces=record.revision, kind="replaced")
-        assert _fate(store, key) == "replaced"
-        store.delete(key)
-        assert store.load(new) is not None
+        self.pass_time(store, 5)
+        if end == "delete":
+            store.delete(key)
+        elif end == "end":
+            store.end(key.handle)
+        else:
+            store.delete(key, replaces=record.revision, owner="ann")
+        gone = _gone(store, key)
+        assert gone.kind == ("revoked" if end == "end" else "ended")
+        assert (gone.successor, gone.marks) == (None, (owner_mark("ann"), owner_mark(None)))
+        assert gone.left_at is not None
+        assert abs(gone.left_at.timestamp() - store.now()) < 2
+
+    @pytest.mark.parametrize(
+        ("kind", "deleted", "ended"), [("renewed", True, True), ("signed in", False, True), ("replaced", False, False)]
+    )
+    def test_delete_follows_a_renewal_and_end_a_sign_in_too(
+        self, store: ServerSideStore, kind: str, deleted: bool, ended: bool
+    ) -> None:
+        """Who knows a planted key cannot end what somebody signed in to; who knows a handle may."""
+        for end, ends in ((store.delete, deleted), (lambda key: store.end(key.handle), ended)):
+            key = store.save(Record(state={"a": b"1"}), _DAY)
+            record = _alive(store, key)
+            new = store.renew(key, later(record, {"a": b"1"}), _DAY, replaces=record.revision, kind=kind)
+            end(key)
+            assert self._is_alive(store, new) is not ends
+
+    def test_a_session_can_be_renewed_to_one_that_was_saved_before(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        record, saved = _alive(store, key), Record(state={"a": b"2"}, revisions=(new_revision(),))
+        to = store.save(saved, _DAY)
+        with pytest.raises(SessionConflict):
+            store.renew(key, saved, _DAY, replaces=new_revision(), to=to)
+        assert _alive(store, to).state == {"a": b"2"}  # the caller goes on with it
+        assert store.renew(key, saved, _DAY, replaces=record.revision, to=to) == to
+        assert _alive(store, to).state == {"a": b"2"}
+        assert _gone(store, key).successor == to.handle
+
+    def test_a_renewal_may_replace_any_revision_but_no_tombstone(self, store: ServerSideStore) -> None:
+        key = store.save(Record(state={"a": b"1"}), _DAY)
+        new = store.renew(key, Record(state={"a": b"2"}), _DAY, replaces=None)
+        assert _gone(store, key).successor == new.handle
+        with pytest.raises(SessionGone):
+            store.renew(key, Record(state={"a": b"3"}), _DAY, replaces=None)
+        assert _gone(store, key).successor == new.handle
+
+    def _is_alive(self, store: ServerSideStore, key: SessionKey) -> bool:
+        try:
+            return store.load(key) is not None
+        except SessionGone:
+            return False
 
     def test_a_renewal_that_lost_leaves_nothing(self, store: ServerSideStore) -> None:
         key = store.save(Record(state={"a": b"1"}), _DAY)
@@ -510,7 +614,8 @@ class StoreContract(SessionStoreContract):
                 store.delete(key)
             elif end == "end":
                 assert store.end(key.handle, owner="ann")
-        self.pass_time(store, 71 if end == "expiry" else 11)  # who extends one may have a clock that is behind
+        # Who extends one may have a clock that is behind.
+        self.pass_time(store, TOMBSTONE_TIME.total_seconds() + (61 if end == "expiry" else 1))
         assert _living(store, "ann") == []
         index.prune(5)
         index.prune()
@@ -653,11 +758,16 @@ def _living(store: ServerSideStore, owner: str) -> list[str]:
     return [entry.handle for entry in entries if not has_left(entry, owner, store.now())]
 
 
-def _fate(store: SessionStore, key: SessionKey) -> str | None:
-    """How a session went."""
+def _gone(store: SessionStore, key: SessionKey) -> SessionGone:
+    """What is said of a session that went."""
     with pytest.raises(SessionGone) as caught:
         store.load(key)
-    return caught.value.kind
+    return caught.value
+
+
+def _fate(store: SessionStore, key: SessionKey) -> str | None:
+    """How a session went."""
+    return _gone(store, key).kind
 
 
 def _packed(store: ServerSideStore, value: bytes, ttl: timedelta = _DAY, *, handle: str = _UNKNOWN) -> bytes:
@@ -680,6 +790,8 @@ _END: dict[str, t.Callable[[ServerSideStore, SessionKey, Record], object]] = {
     "delete": lambda store, key, record: store.delete(key),
     "emptied": lambda store, key, record: store.delete(key, replaces=record.revision, emptied=True),
     "renew": lambda store, key, record: store.renew(key, record, _DAY, replaces=record.revision),
+    "signed in": lambda store, key, record: store.renew(key, record, _DAY, replaces=record.revision, kind="signed in"),
+    "replaced": lambda store, key, record: store.renew(key, record, _DAY, replaces=record.revision, kind="replaced"),
     "end": lambda store, key, record: store.end(key.handle),
 }
 

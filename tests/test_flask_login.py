@@ -6,6 +6,7 @@ import typing as t
 from datetime import timedelta
 
 import pytest
+from conftest import Clock
 from flask import Flask, flash, get_flashed_messages, redirect
 from flask.testing import FlaskClient
 from http_support import cookie_of, fate, redirects, set_cookies, watch
@@ -227,6 +228,50 @@ def test_a_request_under_way_cannot_log_in_again_who_logged_out_meanwhile(server
     assert set_cookies(response) == []
     assert client.get("/").text == "nobody, cart: None"
     assert with_cookie(app, old).get("/").text == "nobody, cart: None"
+
+
+@pytest.mark.parametrize("meanwhile", [[], ["/renew"], ["/login/bob"]], ids=str)
+@pytest.mark.parametrize("leave", ["/logout", "/leave"])
+def test_a_poll_that_was_under_way_at_the_log_out_remembers_nobody(
+    leave: str, meanwhile: list[str], server_store: ServerSideStore, clock: Clock
+) -> None:
+    """It has the remember cookie of before, and Flask-Login writes the owner for it; Flask's own session has no such
+    trouble, for there is nothing to be signed in to.
+    """
+    server_store.clock = clock
+    app = make_app(server_store)
+    app.add_url_rule("/leave", "leave", lambda: str(flask_login.logout_user()))
+    client, poll = app.test_client(), app.test_client()
+    client.get("/remember")
+    for name in ("session", "remember_token"):
+        found = client.get_cookie(name)
+        assert found is not None
+        poll.set_cookie(name, found.value)
+    for path in (*meanwhile, leave):
+        client.get(path)
+    before = client.get_cookie("session")
+    response = poll.get("/")
+    assert "session" not in [cookie.name for cookie in set_cookies(response)]
+    assert client.get_cookie("session") == before
+    assert client.get("/").text.startswith("nobody")
+    clock.advance(10)  # by now it is no poll from before, and whoever has a remember cookie comes back
+    assert sessions_cookie(poll.get("/"))
+
+
+def test_a_number_for_every_guest_takes_no_log_in_away(server_store: ServerSideStore) -> None:
+    app = make_app(server_store)
+
+    @app.before_request
+    def number() -> None:
+        if "_user_id" not in session:
+            session.setdefault("uid", "guest")
+
+    client = app.test_client()
+    client.get("/")
+    poll = with_cookie(app, cookie(client))
+    client.get("/login")
+    assert set_cookies(poll.get("/")) == []
+    assert client.get("/private").text == "for members"
 
 
 def test_a_page_for_all_costs_one_load_for_flask_login_looks_after_each_request(store: SessionStore) -> None:

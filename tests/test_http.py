@@ -33,21 +33,24 @@ from http_support import (
 from flask_sessionstore import (
     SessionConflict,
     SessionError,
+    SessionGone,
     SessionInsertError,
+    SessionKey,
     SessionManager,
     SessionStatus,
     SessionStore,
+    SessionTooLarge,
     session,
 )
 from flask_sessionstore.signals import session_write_dropped
-from flask_sessionstore.stores import ServerSideStore
+from flask_sessionstore.stores import OwnerIndex, ServerSideStore, StoreFull
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import FaultyStore
 
 DAY = 86_400.0
 #: Longer than a tombstone stands.
-LATER = 11.0
+LATER = 61.0
 
 
 @pytest.fixture
@@ -145,6 +148,26 @@ def sign_out() -> None:
     del session["_user_id"]
 
 
+def sign_in_another() -> None:
+    session["_user_id"] = "bob"
+
+
+def log_in() -> None:
+    session["user"] = {"sub": "ann"}
+
+
+def log_in_another() -> None:
+    session["user"] = {"sub": "bob"}
+
+
+def refresh() -> None:
+    session["user"] = {**session["user"], "token": "fresh"}
+
+
+def log_out() -> None:
+    del session["user"]
+
+
 def nothing() -> None:
     pass
 
@@ -168,6 +191,8 @@ class Row(t.NamedTuple):
 A, TWO = {"a": 1}, {"a": 2}
 CART: dict[str, t.Any] = {"cart": ["mug"]}
 ANN = {"_user_id": "ann"}
+USER: dict[str, t.Any] = {"user": {"sub": "ann"}}
+REFRESHED: dict[str, t.Any] = {"user": {"sub": "ann", "token": "fresh"}}
 
 TABLE = {
     "untouched": Row(A, nothing, [], KEPT, A),
@@ -199,6 +224,7 @@ TABLE = {
     "forced": Row(A, force, ["load", "update_ttl"], SET, A),
     "emptied": Row(A, remove_all, ["load", "delete(replaces, emptied)"], DELETED, {}),
     "emptied, with an owner": Row(ANN, remove_all, ["load", "delete(replaces)"], DELETED, {}),
+    "emptied, with a login key": Row(USER, remove_all, ["load", "delete(replaces)"], DELETED, {}),
     "emptied and written": Row(A, _both(remove_all, write), ["load", "update(replaces)"], SET, TWO),
     "cleared": Row(A, clear, ["load", "delete(replaces)"], DELETED, {}),
     "cleared, with an owner": Row(ANN, clear, ["load", "delete(replaces)"], DELETED, {}),
@@ -208,12 +234,27 @@ TABLE = {
     "renewed and written": Row(A, _both(renew, write), ["load", "renew(replaces)"], SET, TWO),
     "written and renewed": Row(A, _both(write, renew), ["load", "renew(replaces)"], SET, TWO),
     "signed in": Row(A, sign_in, ["load", "renew(replaces)"], SET, {**A, **ANN}),
-    "signed out": Row({**A, **ANN}, sign_out, ["load", "renew(replaces, ended)"], SET, A),
+    "signed in by a login key": Row(A, log_in, ["load", "renew(replaces)"], SET, {**A, **USER}),
+    "another user by a login key": Row(
+        USER, log_in_another, ["load", "renew(replaces)"], SET, {"user": {"sub": "bob"}}
+    ),
+    "a login key as it was": Row(USER, log_in, ["load", "update_ttl"], SET, USER),
+    "a login key with a fresh token": Row(USER, refresh, ["load", "update(replaces)"], SET, REFRESHED),
+    "a login key removed": Row({**A, **USER}, log_out, ["load", "update(replaces)"], SET, A),
+    "signed out": Row({**A, **ANN}, sign_out, ["load", "delete(replaces)", "save"], SET, A),
+    "signed out, nothing left": Row(ANN, sign_out, ["load", "delete(replaces)"], DELETED, {}),
+    "signed out and renewed": Row({**A, **ANN}, _both(sign_out, renew), ["load", "delete(replaces)", "save"], SET, A),
+    "cleared and written, with an owner": Row(ANN, _both(clear, write), ["load", "delete(replaces)", "save"], SET, TWO),
+    "cleared and written, with a login key": Row(
+        USER, _both(clear, write), ["load", "delete(replaces)", "save"], SET, TWO
+    ),
+    "cleared and signed in again": Row(ANN, _both(clear, sign_in), ["load", "renew(replaces)"], SET, ANN),
     "purged": Row(A, purge, ["delete"], DELETED, {}),
     "read and purged": Row(A, _both(read, purge), ["load", "delete"], DELETED, {}),
     "written and purged": Row(A, _both(write, purge), ["load", "delete"], DELETED, {}),
     "purged and written": Row(A, _both(purge, write), ["delete"], DELETED, {}),
-    "expired": Row(A, read, ["load"], DELETED, {}, wait=31 * DAY),
+    "expired": Row(A, read, ["load"], KEPT, {}, wait=31 * DAY),
+    "expired, cleared": Row(A, clear, ["load"], KEPT, {}, wait=31 * DAY),
     "expired, untouched": Row(A, nothing, [], KEPT, {}, wait=31 * DAY),
     "expired, written": Row({"b": 1}, write, ["load", "save"], SET, TWO, wait=31 * DAY),
     "expired, purged": Row(A, purge, ["delete"], DELETED, {}, wait=31 * DAY),
@@ -237,9 +278,10 @@ def test_a_request_costs_what_the_table_says(name: str, app: Flask, clock: Clock
 
 #: In these the session goes on under another key, or under none.
 _ENDS = [n for n, row in TABLE.items() if row.before and set(row.calls[-1:]) & {"delete", "renew(replaces)"}]
+_ENDS += ["signed out", "cleared and written, with an owner", "emptied", "emptied, with an owner", "cleared"]
 
 
-@pytest.mark.parametrize("name", [*_ENDS, "signed out", "emptied", "emptied, with an owner", "cleared"])
+@pytest.mark.parametrize("name", _ENDS)
 def test_after_an_end_or_a_renewal_the_old_key_is_dead(name: str, server_app: Flask, clock: Clock) -> None:
     row = TABLE[name]
     browser = started(server_app, **row.before)
@@ -263,17 +305,21 @@ def test_a_read_makes_the_response_vary_and_sends_no_cookie(app: Flask) -> None:
     assert "Set-Cookie" not in response.headers
 
 
-def test_a_dead_cookie_is_deleted_once(server_app: Flask, clock: Clock) -> None:
+@pytest.mark.parametrize("view", [read, clear, remove_all, renew])
+def test_a_cookie_is_deleted_only_by_the_response_that_ended_its_session(
+    view: Action, server_app: Flask, clock: Clock
+) -> None:
+    """The browser may hold another cookie by now; and what has expired, browsers drop by themselves."""
     browser = started(server_app, a=1)
     clock.advance(31 * DAY)
-    assert [fate(browser.does(read)) for _ in range(2)] == [DELETED, KEPT]
+    assert [fate(browser.does(view)) for _ in range(2)] == [KEPT, KEPT]
 
 
 def test_a_key_that_the_server_does_not_know_is_never_adopted(server_app: Flask, clock: Clock) -> None:
     stranger = started(make_app(_memory(clock)), a=1)
     browser = Browser(server_app, *stranger.cookies)
     calls = watch(_store_of(server_app))
-    assert fate(browser.twin().does(read)) == DELETED
+    assert fate(browser.twin().does(read)) == KEPT
     assert calls == ["load"]
     assert fate(browser.does(write)) == SET
     assert calls == ["load", "load", "save"]
@@ -579,12 +625,59 @@ def test_what_must_not_survive_a_log_in_is_dropped_at_that_line(clock: Clock) ->
     assert browser.data == {"cart": ["mug"], "_user_id": 7, "csrf_token": "new"}
 
 
-def test_the_owner_may_have_another_name_or_none(clock: Clock) -> None:
-    for owner_key, changes in (("user_id", True), (None, False)):
-        browser = started(make_app(_memory(clock), SESSION_OWNER_KEY=owner_key), a=1)
-        key = browser.key
-        browser.does(lambda: session.update(user_id=1, _user_id=1))
-        assert (browser.key != key) is changes
+@pytest.mark.parametrize(
+    ("config", "changes"),
+    [
+        ({"SESSION_OWNER_KEY": "account"}, True),
+        ({"SESSION_OWNER_KEY": None}, False),
+        ({"SESSION_OWNER_KEY": None, "SESSION_LOGIN_KEYS": ("account",)}, True),
+        ({"SESSION_OWNER_KEY": "account", "SESSION_LOGIN_KEYS": ()}, True),
+    ],
+)
+def test_owners_and_log_ins_may_have_other_names_or_none(
+    config: dict[str, object], changes: bool, clock: Clock
+) -> None:
+    browser = started(make_app(_memory(clock), **config), a=1)
+    key = browser.key
+    browser.does(lambda: session.update(account=1, _user_id=1))
+    assert (browser.key != key) is changes
+
+
+@pytest.mark.parametrize(
+    ("before", "view", "kind"),
+    [
+        (A, purge, "ended"),
+        (A, clear, "ended"),
+        (ANN, clear, "ended"),
+        (A, remove_all, "emptied"),
+        (ANN, remove_all, "ended"),
+        (USER, remove_all, "ended"),
+        (A, renew, "renewed"),
+        (ANN, renew, "renewed"),
+        (A, _both(clear, write), "renewed"),
+        (A, sign_in, "signed in"),
+        (A, log_in, "signed in"),
+        (USER, log_in_another, "signed in"),
+        (ANN, sign_in_another, "replaced"),
+        (ANN, _both(clear, sign_in_another), "replaced"),
+        (ANN, _both(clear, sign_in), "renewed"),
+        ({**ANN, **A}, sign_out, "ended"),
+        (ANN, _both(clear, write), "ended"),
+    ],
+)
+def test_what_is_left_of_a_session_says_how_it_went_and_when(
+    before: dict[str, t.Any], view: Action, kind: str, server_app: Flask, clock: Clock
+) -> None:
+    browser = started(server_app, **before)
+    old = SessionKey(browser.key or "")
+    clock.advance(5)
+    browser.does(view)
+    with pytest.raises(SessionGone) as caught:
+        _store_of(server_app).load(old)
+    gone = caught.value
+    assert (gone.kind, gone.left_at) == (kind, datetime.fromtimestamp(clock.now, UTC))
+    follows = kind in ("renewed", "signed in")
+    assert gone.successor == (SessionKey(browser.key or "").handle if follows else None)
 
 
 @pytest.mark.parametrize("owner", [1.5, True, ["ann"], "x" * 256, b"ann"])
@@ -597,6 +690,45 @@ def test_what_cannot_name_an_owner_is_refused_at_the_line(owner: object, memory_
 
     browser.does(log_in)
     assert browser.data == A
+
+
+@pytest.mark.parametrize("fault", ["full", "down"])
+@pytest.mark.parametrize("out", [sign_out, _both(clear, write)])
+def test_a_log_out_has_happened_though_what_is_left_finds_no_room(out: Action, fault: str, clock: Clock) -> None:
+    store = FaultyStore(_memory(clock))
+    app = make_app(store, TESTING=False)
+    browser = started(app, **A, **ANN)
+    thief, add = browser.twin(), store.add
+
+    def full(*args: t.Any, **kwargs: t.Any) -> bool:
+        raise StoreFull("no room")
+
+    def view() -> None:
+        out()
+        if fault == "full":
+            t.cast("t.Any", store).add = full
+        else:
+            store.fail("add")
+
+    response = browser.does(view)
+    t.cast("t.Any", store).add = add
+    assert (response.status_code, fate(response)) == (503, DELETED)
+    assert (browser.cookies, thief.data) == ([], {})
+
+
+def test_a_log_out_whose_rest_is_too_large_can_be_saved_smaller(clock: Clock) -> None:
+    browser = started(make_app(_memory(clock), SESSION_MAX_SIZE=100), **A, **ANN)
+    thief = browser.twin()
+
+    def view() -> None:
+        sign_out()
+        session["large"] = "x" * 200
+        with pytest.raises(SessionTooLarge):
+            session.save()
+        del session["large"]
+
+    assert fate(browser.does(view)) == SET
+    assert (browser.data, thief.data) == (A, {})
 
 
 def test_clear_before_a_log_in_keeps_nothing_and_the_farewell_is_flashed(server_app: Flask) -> None:
@@ -620,7 +752,7 @@ def _ended(browser: Browser, view: Action) -> Browser:
 
 
 @pytest.mark.parametrize(("before", "view"), [(A, purge), (A, clear), (ANN, sign_out), (A, remove_all)])
-@pytest.mark.parametrize("own", [read, write, sign_in, _both(clear, write), renew])
+@pytest.mark.parametrize("own", [read, write, _both(clear, write), renew])
 def test_a_request_that_meets_an_end_starts_anew(
     own: Action, before: dict[str, t.Any], view: Action, server_app: Flask
 ) -> None:
@@ -663,22 +795,115 @@ def test_a_purge_that_meets_a_renewal_ends_the_successor(server_app: Flask) -> N
     assert browser.data == {}
 
 
-@pytest.mark.parametrize("first", [renew, sign_in])
-def test_a_sign_in_that_meets_a_renewal_gets_a_session_of_its_own(first: Action, server_app: Flask) -> None:
-    browser = started(server_app, a=1)
-    other = _ended(browser, first)
+#: What leaves each kind of tombstone of a session of ann's, or of nobody's.
+_GOING: dict[str, tuple[dict[str, t.Any], Action]] = {
+    "ended": ({**A, **ANN}, purge),
+    "emptied": (A, remove_all),
+    "renewed": ({**A, **ANN}, renew),
+    "signed in": (A, sign_in),
+    "replaced": ({**A, **ANN}, sign_in_another),
+}
+_UPLOAD = "with a body"
+
+
+def _going(app: Flask, kind: str) -> tuple[Browser, Browser]:
+    """A browser whose session has just gone, and another window of it that has not heard of it."""
+    before, view = _GOING[kind]
+    browser = started(app, **before)
+    return browser, _ended(browser, view)
+
+
+def _sign_in_as(owner: str) -> Action:
+    return lambda: session.update(_user_id=owner)
+
+
+@pytest.mark.parametrize("kind", _GOING)
+@pytest.mark.parametrize("body", ["", _UPLOAD])
+def test_a_straggler_signs_nobody_in(
+    body: str, kind: str, server_app: Flask, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A poll that was under way at the log-out, whose remember cookie would log the user in again."""
+    browser, other = _going(server_app, kind)
+    owner = "bob" if kind == "replaced" else "ann"  # whom the session had, or went on with
+    if kind == "emptied" and body:
+        pytest.skip("nobody was signed in")
+    clock.advance(9.9)
     calls = watch(_store_of(server_app))
-    assert fate(other.does(sign_in)) == SET
+    with _dropped(server_app) as dropped:
+        assert fate(other.does(_sign_in_as(owner), body=body)) == KEPT
+    assert calls == ["load"]
+    assert [reason for _, reason in dropped] == [kind]
+    assert len(warnings_in(caplog)) == 1
+    assert other.cookies != browser.cookies or browser.data == other.data
+
+
+@pytest.mark.parametrize("kind", _GOING)
+@pytest.mark.parametrize(("owner", "body", "wait"), [("eve", _UPLOAD, 0), ("ann", "", 10), ("ann", _UPLOAD, 10)])
+def test_a_log_in_that_meets_what_has_gone_gets_a_session_of_its_own(
+    owner: str, body: str, wait: float, kind: str, server_app: Flask, clock: Clock
+) -> None:
+    browser, other = _going(server_app, kind)
+    before = browser.data
+    clock.advance(wait)
+    calls = watch(_store_of(server_app))
+    assert fate(other.does(_sign_in_as(owner), body=body)) == SET
     assert calls == ["load", "save"]
-    assert other.data == ANN
-    assert browser.data["a"] == 1
+    assert other.data == {"_user_id": owner}
+    assert browser.data == before
 
 
-def test_a_tombstone_is_forgotten_and_the_cookie_deleted_then(server_app: Flask, clock: Clock) -> None:
-    other = _ended(started(server_app, a=1), purge)
-    assert fate(other.does(read)) == KEPT
+def test_a_log_in_that_names_no_owner_is_no_straggler_with_a_body(server_app: Flask) -> None:
+    for body, expected in (("", KEPT), (_UPLOAD, SET)):
+        other = _ended(started(server_app, a=1), purge)
+        assert fate(other.does(log_in, body=body)) == expected
+
+
+@pytest.mark.parametrize("kind", ["renewed", "signed in", "replaced"])
+@pytest.mark.parametrize(
+    ("body", "wait", "expected"), [("", 9.9, KEPT), ("", 10, SET), (_UPLOAD, 9.9, KEPT), (_UPLOAD, 59, KEPT)]
+)
+def test_a_page_whose_renewal_was_never_answered_works_again_after_ten_seconds(
+    body: str, wait: float, expected: str, kind: str, server_app: Flask, clock: Clock
+) -> None:
+    """A request with a body may be an upload that began before: it takes no new cookie away."""
+    browser, other = _going(server_app, kind)
+    before = browser.data
+    clock.advance(wait)
+    assert fate(other.does(write, body=body)) == expected
+    assert other.data == (TWO if expected == SET else {})
+    assert browser.data == before
+
+
+@pytest.mark.parametrize(("kind", "lives"), [("renewed", False), ("signed in", True), ("replaced", True)])
+@pytest.mark.parametrize("wait", [0, 10])
+def test_an_end_follows_a_renewal_but_ends_nothing_that_somebody_signed_in_to(
+    wait: float, kind: str, lives: bool, server_app: Flask, clock: Clock
+) -> None:
+    """Whoever planted the key could end it."""
+    for own, cookie in ((clear, KEPT), (purge, DELETED)):
+        browser, other = _going(server_app, kind)
+        clock.advance(wait)
+        assert fate(other.does(own)) == cookie
+        assert (browser.data != {}) is lives
+
+
+@pytest.mark.parametrize("body", ["", _UPLOAD])
+def test_what_was_under_way_when_everything_ended_takes_no_new_cookie_away(
+    body: str, server_app: Flask, clock: Clock
+) -> None:
+    """A slow upload that began before the log-in, clocks apart, another application on the host."""
+    _, other = _going(server_app, "signed in")
+    for wait in (0, 30, 31, 600):
+        clock.advance(wait)
+        assert fate(other.twin().does(read, body=body)) == KEPT
+
+
+def test_a_tombstone_is_forgotten_after_a_minute(server_app: Flask, clock: Clock) -> None:
+    _, other = _going(server_app, "renewed")
+    calls = watch(_store_of(server_app))
     clock.advance(LATER)
-    assert fate(other.does(read)) == DELETED
+    assert fate(other.does(write)) == SET
+    assert calls == ["load", "save"]
 
 
 # -- tombstones: a request that had loaded ---------------------------------------------------------------------------
@@ -823,6 +1048,130 @@ def test_a_log_out_that_comes_too_late_does_not_end_a_session_that_another_user_
 
     browser.does(view)
     assert bob.data == {"_user_id": "bob"}
+
+
+def confirm() -> None:
+    """A password was confirmed: rights rise."""
+    session.renew()
+    session["confirmed"] = True
+
+
+@pytest.mark.parametrize("before", [{**A, **ANN}, {**A, **USER}, A])
+def test_two_clicks_on_confirm_your_password_are_two_sessions_of_the_same_user(
+    before: dict[str, t.Any], server_app: Flask
+) -> None:
+    browser = started(server_app, **before)
+    first = browser.twin()
+
+    def view() -> None:
+        dict(session)
+        first.does(confirm)
+        confirm()
+
+    assert fate(browser.does(view)) == SET
+    assert browser.data == first.data == {**before, "confirmed": True}
+    assert browser.key != first.key
+
+
+@pytest.mark.parametrize(
+    "last", [purge, clear, remove_all, sign_out, sign_in_another, _both(clear, write), _both(renew, purge)]
+)
+def test_a_right_is_written_to_nobody_s_session_once_the_renewed_one_has_ended(
+    last: Action, server_app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = started(server_app, **A, **ANN)
+    first = browser.twin()
+
+    def view() -> None:
+        dict(session)
+        first.does(renew)
+        first.does(last)
+        confirm()
+
+    with _dropped(server_app) as dropped:
+        assert fate(browser.does(view)) == KEPT
+    assert [reason for _, reason in dropped] == ["renewed"]
+    assert browser.data == {}
+    assert "confirmed" not in first.data
+
+
+@pytest.mark.parametrize("first", [sign_in, log_in])
+def test_renew_does_not_go_on_beside_what_somebody_signed_in_to(first: Action, server_app: Flask) -> None:
+    """The thief who planted the key would be signed in, too."""
+    browser = started(server_app, a=1)
+    twin = browser.twin()
+    cookie, calls = _meanwhile(twin, lambda: browser.does(first), confirm)
+    assert (cookie, calls) == (KEPT, ["renew(replaces)"])
+    assert twin.data == {}
+    assert "confirmed" not in browser.data
+
+
+def test_what_renew_made_ends_if_the_other_session_ends_meanwhile(server_app: Flask) -> None:
+    browser, store = started(server_app, **A, **ANN), t.cast("t.Any", _store_of(server_app))
+    first, save, made = browser.twin(), store.save, t.cast("list[SessionKey]", [])
+
+    def save_while_the_other_signs_out(*args: t.Any, **kwargs: t.Any) -> SessionKey:
+        store.save = save
+        made.append(save(*args, **kwargs))
+        first.does(clear)
+        return made[0]
+
+    def view() -> None:
+        dict(session)
+        first.does(renew)
+        store.save = save_while_the_other_signs_out
+        confirm()
+
+    assert fate(browser.does(view)) == KEPT
+    assert (browser.data, first.data) == ({}, {})
+    assert store.info(made[0].handle) is None
+
+
+def test_a_session_beside_counts_for_the_limit(server_store: ServerSideStore, clock: Clock) -> None:
+    if not isinstance(server_store, OwnerIndex):
+        pytest.skip("this store knows no owners")
+    server_store.clock = clock
+    browser = started(make_app(server_store, SESSION_MAX_PER_OWNER=1), **ANN)
+    first = browser.twin()
+
+    def view() -> None:
+        dict(session)
+        first.does(confirm)
+        clock.advance(1)
+        confirm()
+
+    assert fate(browser.does(view)) == SET
+    assert browser.data == {**ANN, "confirmed": True}
+    assert first.data == {}
+
+
+@pytest.mark.parametrize("before", [{**A, **USER}, {**A, "user": {"name": "Ann"}}, {**A, "logged_in": True}])
+def test_a_log_out_without_a_cookie_is_not_undone_by_what_is_in_flight(
+    before: dict[str, t.Any], server_app: Flask
+) -> None:
+    """``session.pop("user")`` beside a profile edit, a token refresh, or any other write."""
+    key = next(key for key in before if key != "a")
+
+    def edit() -> None:
+        value = session[key]
+        session[key] = {**value, "token": 1} if isinstance(value, dict) else value
+        session["b"] = 2
+
+    for own in (edit, write_other, renew):
+        browser = started(server_app, **before)
+        with _dropped(server_app) as dropped:
+            cookie, _ = _meanwhile(browser, lambda: session.pop(key), own)
+        assert cookie == KEPT
+        assert [reason for _, reason in dropped] == ["ended"]
+        assert browser.data == A
+
+
+def test_parallel_edits_of_who_is_signed_in_merge(server_app: Flask) -> None:
+    """The same person, by the id: a token refresh beside another key."""
+    browser = started(server_app, **USER)
+    cookie, _ = _meanwhile(browser, refresh, write_other)
+    assert cookie == SET
+    assert browser.data == {**REFRESHED, "b": 2}
 
 
 @pytest.mark.parametrize("own", [purge, clear, remove_all])
@@ -1041,27 +1390,67 @@ def test_of_several_cookies_the_one_alive_is_used(forged_first: bool, server_app
     assert alive.data == TWO
 
 
-def test_of_two_cookies_alive_neither_is_used(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+_WAYS = {
+    "read": (read, KEPT, {}),
+    "write": (write, SET, TWO),
+    "log in": (sign_in, SET, ANN),
+    "log in by a login key": (log_in, SET, USER),
+    "log out if logged in": (lambda: session.pop("_user_id", None), KEPT, {}),
+    "clear": (clear, DELETED, {}),
+    "clear and write": (_both(clear, write), SET, TWO),
+    "purge": (purge, DELETED, {}),
+    "renew": (renew, KEPT, {}),
+}
+
+
+@pytest.mark.parametrize("way", _WAYS)
+@pytest.mark.parametrize("many", [2, 9])
+def test_living_cookies_are_all_ended_and_every_way_out_and_in_holds(
+    many: int, way: str, server_app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    view, cookie, left = _WAYS[way]
+    living = [started(server_app, number=number, **ANN) for number in range(many)]
+    browser = Browser(server_app, *(cookie for one in living for cookie in one.cookies))
+    assert fate(browser.does(view)) == cookie
+    assert any(f"{many} living sessions" in warning for warning in warnings_in(caplog))
+    assert [one.data for one in living] == [{}] * many
+    assert browser.data == left
+
+
+def test_living_cookies_that_hold_their_sessions_are_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    app = make_app(CookieStore())
     one, two = started(app, a=1), started(app, b=1)
-    browser = Browser(app, *one.cookies, *two.cookies)
-    for view in (read, write, sign_in, purge, clear):
-        caplog.clear()
-        assert fate(browser.does(view)) == KEPT
-        assert any("two living sessions" in warning for warning in warnings_in(caplog))
-    assert (one.data, two.data) == (A, {"b": 1})
+    for view, cookie in ((read, KEPT), (write, SET), (sign_in, SET), (purge, DELETED), (clear, DELETED)):
+        browser = Browser(app, *one.cookies, *two.cookies)
+        assert fate(browser.does(view)) == cookie
+        assert "a" not in browser.data or browser.data == TWO
 
 
-def test_of_two_dead_cookies_both_are_deleted(server_app: Flask, clock: Clock) -> None:
-    one, two = (started(make_app(_memory(clock)), a=1) for _ in range(2))
-    assert fate(Browser(server_app, *one.cookies, *two.cookies).does(read)) == DELETED
+@pytest.mark.parametrize("order", [1, -1])
+def test_both_halves_of_a_page_that_meet_two_cookies_are_served(order: int, server_app: Flask) -> None:
+    one, two = started(server_app, a=1), started(server_app, b=1)
+    halves = [Browser(server_app, *one.cookies, *two.cookies) for _ in range(2)]
+    first, second = halves[::order]
+    assert fate(first.does(write)) == SET
+    assert fate(second.does(read)) == KEPT  # or the cookie that the first half has set would go
+    assert (first.data, one.data, two.data) == (TWO, {}, {})
 
 
-def test_of_more_than_three_cookies_none_is_looked_at(server_app: Flask) -> None:
-    """Else three planted ones would hide the visitor's own behind them, and the first be taken for it."""
-    alive, planted = started(server_app, a=1), started(server_app, b=1)
-    assert Browser(server_app, *planted.cookies, "x", "y", *alive.cookies).data == {}
+@pytest.mark.parametrize("many", [2, 9])
+def test_dead_cookies_beside_the_visitor_s_own_hide_nothing(many: int, server_app: Flask, clock: Clock) -> None:
+    alive = started(server_app, a=1)
+    dead = [cookie for _ in range(many) for cookie in started(make_app(_memory(clock)), a=1).cookies]
+    assert fate(Browser(server_app, *dead).does(read)) == KEPT
+    browser = Browser(server_app, *dead, *alive.cookies)
+    assert browser.data == A
+    assert fate(browser.does(purge)) == DELETED
+    assert alive.data == {}
+
+
+def test_a_cookie_that_came_twice_counts_once(server_app: Flask) -> None:
+    alive = started(server_app, a=1)
     calls = watch(_store_of(server_app))
-    Browser(server_app, *alive.cookies * 5).does(read)
+    assert Browser(server_app, *alive.cookies * 5).data == A
     assert calls == ["load"]
 
 

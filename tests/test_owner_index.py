@@ -162,14 +162,14 @@ def test_ten_thousand_sessions_come_and_go_and_leave_nothing(
     left = keys(client, store)
     assert set(left) <= {key.handle for key in ended}  # of which Redis may have forgotten some by now
     seconds_left = [client.ttl(store.prefix + name) for name in left]
-    assert all(seconds <= 10 and seconds != -1 for seconds in seconds_left)  # -1: for ever
+    assert all(seconds <= 60 and seconds != -1 for seconds in seconds_left)  # -1: for ever
 
 
 def test_what_was_filed_again_meanwhile_stays(store: RedisStore, clock: Clock, client: redis.Redis) -> None:
     """A slow sign-in, whose entry was found to be old just before it was renewed."""
     handle = "0" * 64
     store.file("ann", handle)
-    clock.advance(11)
+    clock.advance(61)
     pruned, going = threading.Event(), threading.Event()
 
     class Slow(Counting):
@@ -219,7 +219,7 @@ def test_prefixes_share_a_database_and_nothing_else(
         key = saved(store)
         assert [entry.handle for entry in store.scan()] == [key.handle]
         saved(other, ttl=timedelta(milliseconds=1))
-        clock.advance(11)
+        clock.advance(61)
         assert store.prune() == 0
         assert len(handles(other)) == 1
         assert other.prune() == 1
@@ -237,7 +237,7 @@ def test_a_full_server_lets_sessions_be_found_and_leave(start_redis: t.Callable[
         assert set(handles(store)) == {key.handle for key in made}
         assert store.end(made[0].handle, owner="ann")
         store.drop(made[1].handle)
-        store.clock = Clock(store.now() + 11)
+        store.clock = Clock(store.now() + 61)
         assert store.prune() == 1
         assert handles(store) == [made[2].handle]
 
@@ -275,11 +275,11 @@ def test_an_owners_folder_is_named_by_its_digest_and_for_its_user_alone(
 
 def test_filing_again_renews_the_time(files: FileSystemStore, clock: Clock) -> None:
     files.file("ann", "0" * 64)
-    clock.advance(7)
+    clock.advance(40)
     files.file("ann", "0" * 64)
     (entry,) = files.entries("ann")
     assert entry.filed_ms == clock() * 1000
-    clock.advance(9)
+    clock.advance(59)
     assert files.prune() == 0
     clock.advance(1)
     assert files.prune() == 1
@@ -318,7 +318,7 @@ def test_sessions_come_and_go_and_leave_no_file(files: FileSystemStore, folder: 
         files.delete(key)
     for key in made[1::3]:
         files.end(key.handle)
-    clock.advance(71)
+    clock.advance(121)
     assert files.prune(7) == 7
     assert files.prune() == 400 - 7
     assert filed(folder) == []

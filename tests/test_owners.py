@@ -159,22 +159,65 @@ def test_a_session_that_became_anothers_is_theirs(app: Flask) -> None:
     assert browser.data == {KEY: "bob"}
 
 
-def test_an_owner_key_that_is_new_files_sessions_at_their_next_write(app: Flask, index: ServerSideStore) -> None:
-    browser = started(app, uid="ann")
-    other = make_app(index, SESSION_OWNER_KEY="uid")
-    moved = Browser(other, *browser.cookies)
-    moved.does(lambda: session.update(cart=1))
+@pytest.mark.parametrize("key", ["uid", "account", "user.sub"])
+def test_an_owner_key_that_is_new_files_sessions_at_their_next_write(
+    key: str, app: Flask, index: ServerSideStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Old and new processes side by side: nobody is logged out, no key changes and no write is dropped."""
+    old = started(app, **({"user": {"sub": "ann"}} if key == "user.sub" else {key: "ann"}))
+    other = make_app(index, SESSION_OWNER_KEY=key)
+    new, key_before = Browser(other, *old.cookies), old.key
+
+    def write_slowly() -> None:
+        session["slow"] = 1
+        new.does(lambda: session.update(cart=1))
+        with other.app_context():
+            assert [info.handle for info in sessions_of(other).find("ann")] == [handle_of(old)]
+
+    old.does(write_slowly)
+    assert new.key == old.key == key_before
+    assert (new.data["cart"], new.data["slow"]) == (1, 1)
+    new.does(lambda: session.update(cart=2))
     with other.app_context():
-        assert [info.handle for info in sessions_of(other).find("ann")] == [handle_of(moved)]
+        assert [info.handle for info in sessions_of(other).find("ann")] == [handle_of(new)]
+        assert sessions_of(other).revoke_all("ann") == 1
+    assert (old.data, new.data) == ({}, {})
+    assert warnings_in(caplog) == []
+
+
+def test_a_dotted_owner_key_is_looked_for_as_it_is_and_then_within(app: Flask, index: ServerSideStore) -> None:
+    other = make_app(index, SESSION_OWNER_KEY="user.sub", SESSION_MAX_PER_OWNER=2)
+    within = [started(other, user={"sub": "ann", "name": "Ann"}) for _ in range(2)]
+    started(other, user={"name": "nobody"})
+    as_it_is = started(other, **{"user.sub": "ann", "user": {"sub": "bob"}})
+    with other.app_context():
+        found = {info.handle for info in sessions_of(other).find("ann")}
+        assert found == {handle_of(within[1]), handle_of(as_it_is)}  # the limit holds, too
+        assert sessions_of(other).find("bob") == []
+        assert sessions_of(other).revoke(handle_of(as_it_is), owner="ann") is True
+    key = within[1].key
+    within[1].does(lambda: session.update(user={"sub": "ann", "name": "Anne"}))
+    assert within[1].key == key
+    within[1].does(lambda: session.update(user={"sub": "bob"}))
+    assert within[1].key != key
 
 
 # -- revoke --------------------------------------------------------------------------------------------------------
 
 
-def test_a_revoked_browser_is_signed_out_and_can_sign_in_again_at_once(app: Flask) -> None:
+def test_a_revoked_browser_is_signed_out_and_can_sign_in_again(
+    app: Flask, index: ServerSideStore, clock: Clock
+) -> None:
+    """After ten seconds: sooner, it may be a request that was under way, with a remember cookie or a form of before."""
+    index.clock = clock
     here, there = signed_in(app), signed_in(app)
     assert here.asks(lambda: sessions_of(app).revoke(handle_of(there), owner="ann")) is True
     assert there.data == {}
+    for body in ("", "password=secret"):
+        there.does(lambda: session.update({KEY: "ann"}), body=body)
+        assert there.data == {}
+    assert signed_in(app).data == {KEY: "ann"}  # without the cookie of before, at once
+    clock.advance(10)
     there.does(lambda: session.update({KEY: "ann"}))
     assert there.data == {KEY: "ann"}
     assert here.data == {KEY: "ann"}
@@ -459,8 +502,9 @@ def test_the_session_to_be_kept_is_kept_where_it_was_renewed_elsewhere(app: Flas
         browser.does(change)
         change()
 
-    assert fate(slow.does(change_late)) == KEPT
-    assert browser.data == {KEY: "ann"}
+    assert fate(slow.does(change_late)) == SET
+    assert (browser.data, slow.data) == ({KEY: "ann"}, {KEY: "ann"})
+    assert browser.key != slow.key
 
 
 def test_the_session_to_be_kept_is_kept_while_it_is_renewed(app: Flask, index: ServerSideStore) -> None:

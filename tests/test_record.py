@@ -22,6 +22,7 @@ from flask_sessionstore.record import (
     move_times,
     new_revision,
     owner_in,
+    owner_mark,
     pack,
     pack_tombstone,
     revision_of,
@@ -35,6 +36,7 @@ NOW_MS = 1_767_225_600_123  # 2026-01-01 00:00:00.123 UTC
 moments_ms = st.integers(0, 4_102_444_800_000)  # to the year 2100
 revisions = st.binary(min_size=8, max_size=8).filter(any)
 handles = st.binary(min_size=32, max_size=32).map(bytes.hex)
+marks = st.binary(min_size=4, max_size=4)
 
 
 @st.composite
@@ -60,12 +62,24 @@ def tombstones() -> st.SearchStrategy[Tombstone]:
     return st.one_of(
         st.builds(
             Tombstone,
-            kind=st.sampled_from(["ended", "emptied"]),
+            kind=st.sampled_from(["ended", "emptied", "replaced", "revoked"]),
             revision=revisions,
             expires_ms=moments_ms,
+            left_ms=moments_ms,
+            before=marks,
+            after=marks,
             successor=st.none(),
         ),
-        st.builds(Tombstone, kind=st.just("renewed"), revision=revisions, expires_ms=moments_ms, successor=handles),
+        st.builds(
+            Tombstone,
+            kind=st.sampled_from(["renewed", "signed in"]),
+            revision=revisions,
+            expires_ms=moments_ms,
+            left_ms=moments_ms,
+            before=marks,
+            after=marks,
+            successor=handles,
+        ),
     )
 
 
@@ -128,6 +142,8 @@ RECORD = Record(
     idle_ms=3_600_000,
     end_ms=NOW_MS + 86_400_000,
 )
+MARK = "975125e9"  # of SHA-1, which Redis can compute too
+LAYOUT_NAMES = ["record", "bare record", "ended", "emptied", "renewed", "signed in", "replaced", "revoked"]
 # In the order of record.py: format, kind, revision; three older ones; extended, expires, created; idle, end, deadline;
 # flags, lengths of the owner and the client, handle; what follows.
 LAYOUTS: list[tuple[Record | Tombstone, str]] = [
@@ -155,12 +171,20 @@ LAYOUTS: list[tuple[Record | Tombstone, str]] = [
     ),
     *(
         (
-            Tombstone(kind=kind, revision=b"AAAAAAAA", expires_ms=NOW_MS, successor=successor),
+            Tombstone(
+                kind=kind,
+                revision=b"AAAAAAAA",
+                left_ms=NOW_MS - 2,
+                expires_ms=NOW_MS,
+                successor=successor,
+                before=owner_mark("ünal"),
+                after=owner_mark(None),
+            ),
             f"""
             01 {code} 4141414141414141
             0000000000000000 0000000000000000 0000000000000000
-            0000000000000000 0000019b76daa87b 0000000000000000
-            0000000000000000 0000000000000000 0000000000000000
+            0000019b76daa879 0000019b76daa87b 0000000000000000
+            {MARK} 00000000 0000000000000000 0000000000000000
             00 0000 0000 0123456789abcdef
             {successor or ""}
             """,
@@ -169,6 +193,9 @@ LAYOUTS: list[tuple[Record | Tombstone, str]] = [
             ("ended", "01", None),
             ("emptied", "02", None),
             ("renewed", "03", "76543210fedcba98" * 4),
+            ("signed in", "04", "76543210fedcba98" * 4),
+            ("replaced", "05", None),
+            ("revoked", "06", None),
         )
     ),
 ]
@@ -185,7 +212,7 @@ def test_bytes_that_are_no_record_have_no_owner_worth_an_error(data: bytes) -> N
     assert not owner_in(data)
 
 
-@pytest.mark.parametrize(("what", "layout"), LAYOUTS, ids=["record", "bare record", "ended", "emptied", "renewed"])
+@pytest.mark.parametrize(("what", "layout"), LAYOUTS, ids=LAYOUT_NAMES)
 def test_the_layout_is_what_it_has_always_been(what: Record | Tombstone, layout: str) -> None:
     data = pack(what, HANDLE) if isinstance(what, Record) else pack_tombstone(what, HANDLE)
     assert data.hex() == bytes.fromhex(layout).hex()
@@ -317,8 +344,8 @@ def test_each_attempt_to_write_has_a_revision_of_its_own() -> None:
     assert Record().revision == bytes(8)
 
 
-def test_a_tombstone_stands_for_ten_seconds() -> None:
-    assert timedelta(seconds=10) == TOMBSTONE_TIME
+def test_a_tombstone_stands_for_a_minute() -> None:
+    assert timedelta(seconds=60) == TOMBSTONE_TIME
 
 
 def test_revision_and_times_have_the_places_that_engines_rely_on() -> None:

@@ -28,7 +28,7 @@ CREATED, RENEWED, ENDED = "session-created", "session-renewed", "session-ended"
 MERGED, DROPPED, CORRUPT, FAILED = "session-merged", "session-write-dropped", "session-corrupt", "store-failed"
 
 DAY = timedelta(days=1)
-LATER = 11.0  # longer than a tombstone stands
+LATER = 61.0  # longer than a tombstone stands
 KEY = "_user_id"
 ANN = {KEY: "ann"}
 #: In every session that a test starts, and in nothing that is sent.
@@ -79,9 +79,9 @@ HANDLE = r"[0-9a-f]{64}|None"
 ARGUMENTS = {
     CREATED: {"handle": HANDLE},
     RENEWED: {"handle": HANDLE, "previous": HANDLE, "reason": "signed in|signed out|cleared|renewed"},
-    ENDED: {"handle": HANDLE, "how": "purged|cleared|emptied|signed out|expired|revoked|displaced"},
+    ENDED: {"handle": HANDLE, "how": "purged|cleared|emptied|signed out|expired|revoked|displaced|ambiguous"},
     MERGED: {"handle": HANDLE, "attempts": r"\d+"},
-    DROPPED: {"handle": HANDLE, "reason": "ended|renewed|revoked|unknown|ambiguous"},
+    DROPPED: {"handle": HANDLE, "reason": "ended|emptied|renewed|signed in|replaced|revoked|unknown"},
     CORRUPT: {"handle": HANDLE, "newer": "True|False"},
 }
 
@@ -240,7 +240,10 @@ RENEWALS = {
     "signed out": Case(ANN, sign_out, "signed out"),
     "signed out with a farewell": Case(ANN, both(clear, write), "signed out"),
     "cleared": Case({}, both(clear, write), "cleared"),
-    "signed in again": Case(ANN, both(clear, sign_in), "cleared"),
+    "signed in again": Case(ANN, both(clear, sign_in), "signed in"),
+    "signed in by a login key": Case({}, lambda: session.update(user="ann"), "signed in"),
+    "another user by a login key": Case({"user": "bob"}, lambda: session.update(user="ann"), "signed in"),
+    "a login key that names nobody": Case({"user": {"n": 1}}, lambda: session.update(user={"n": 2}), "renewed"),
     "renewed": Case({}, renew, "renewed"),
     "renewed and written": Case(ANN, both(renew, write), "renewed"),
 }
@@ -514,12 +517,12 @@ def _expire(app: Flask, browser: Browser) -> Action:
     return lambda: store_of(app).drop(SessionKey(str(browser.key)).handle)
 
 
-@pytest.mark.parametrize("reason", ["ended", "renewed", "unknown"])
+@pytest.mark.parametrize("reason", ["ended", "renewed", "signed in", "unknown"])
 def test_what_was_written_to_a_session_that_went(reason: str, server_store: ServerSideStore, listen: Listen) -> None:
     app = make_app(server_store)
     heard, browser = listen(app), begun(app)
     handle = handle_of(browser)
-    other = {"ended": purge, "renewed": renew, "unknown": _expire(app, browser)}[reason]
+    other = {"ended": purge, "renewed": renew, "signed in": sign_in, "unknown": _expire(app, browser)}[reason]
     *_, last = heard.during(browser, _meanwhile(browser, other, own=write))
     assert last == (DROPPED, {"handle": handle, "reason": reason})
     assert browser.data == {}
@@ -539,11 +542,40 @@ def test_what_was_written_to_one_that_had_gone_before(
     ]
 
 
-def test_what_was_written_with_the_cookies_of_two_living_sessions(store: SessionStore, listen: Listen) -> None:
-    app = make_app(store)
+def test_the_cookies_of_two_living_sessions_end_both(server_store: ServerSideStore, listen: Listen) -> None:
+    app = make_app(server_store)
+    heard, two = listen(app), [begun(app, a=1), begun(app, a=2)]
+    handles = [handle_of(one) for one in two]
+    browser = Browser(app, *two[0].cookies, *two[1].cookies)
+    *ended, created = heard.during(browser, write)
+    assert ended == [(ENDED, {"handle": handle, "how": "ambiguous"}) for handle in handles]
+    assert created == (CREATED, {"handle": handle_of(browser)})
+
+
+def test_of_two_living_sessions_in_cookies_alone_none_ends(listen: Listen) -> None:
+    app = make_app(CookieStore())
     heard, cookies = listen(app), [*begun(app, a=1).cookies, *begun(app, a=2).cookies]
-    assert heard.during(Browser(app, *cookies), write) == [(DROPPED, {"handle": None, "reason": "ambiguous"})]
-    assert heard.during(Browser(app, *cookies), read) == []
+    assert heard.during(Browser(app, *cookies), write) == [(CREATED, {"handle": None})]
+
+
+@pytest.mark.parametrize(
+    ("reason", "data", "view"),
+    [
+        ("ended", ANN, clear),
+        ("emptied", {}, empty),
+        ("renewed", ANN, renew),
+        ("signed in", {}, sign_in),
+        ("replaced", ANN, lambda: session.update({KEY: "bob"})),
+    ],
+)
+def test_a_straggler_s_sign_in(
+    reason: str, data: dict[str, t.Any], view: Action, server_store: ServerSideStore, listen: Listen
+) -> None:
+    app = make_app(server_store)
+    heard, browser = listen(app), begun(app, **data)
+    handle, other = handle_of(browser), browser.twin()
+    browser.does(view)
+    assert heard.during(other, sign_in) == [(DROPPED, {"handle": handle, "reason": reason})]
 
 
 def _files_first(store: ServerSideStore) -> bool:

