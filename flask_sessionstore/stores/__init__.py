@@ -9,7 +9,7 @@ import typing as t
 from importlib.metadata import entry_points
 
 from ..errors import ConfigurationError, StoreFull
-from ..record import owner_in, revision_of
+from ..record import may_replace, owner_in, revision_of
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_expired, has_left
 from .pool import PerProcess
 
@@ -25,6 +25,7 @@ __all__ = [
     "from_url",
     "has_expired",
     "has_left",
+    "may_replace",
     "owner_in",
     "revision_of",
 ]

@@ -34,6 +34,7 @@ _LONGEST_PREFIX, _LONGEST_OWNER = 64, 255
 _LONGEST_TABLE = 48  # its indexes have fifteen more, and PostgreSQL takes 63
 
 _MYSQL = ("mysql", "mariadb")
+_LARGEST = 2**24 - 1  # what a MEDIUMBLOB takes
 # What databases say: SQLite by name, PostgreSQL by SQLSTATE, MySQL and MariaDB by number.
 _FULL = {"SQLITE_FULL", "53100", 1021, 1114}
 _TOO_LARGE = {"SQLITE_TOOBIG", 1153, 1406}
@@ -129,7 +130,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
     def read(self, handle: str) -> bytes | None:
         rows = self._run(self._read, {"name": handle, "space": self.prefix, "now": self._now_ms()})
-        return rows[0][0] if rows else None
+        return _as_bytes(rows[0][0]) if rows else None
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         row = self._row(handle, data, ttl)
@@ -160,7 +161,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         handle = ""
         while True:
             rows = self._run(self._page, {"space": self.prefix, "after": handle, "size": _PAGE})
-            yield from (Entry(*row) for row in rows)
+            yield from (Entry(handle, _as_bytes(data)) for handle, data in rows)
             if len(rows) < _PAGE:
                 return
             handle = rows[-1][0]
@@ -168,7 +169,8 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def entries(self, owner: str) -> list[Entry]:
         rows = self._run(self._owned, {"space": self.prefix, "whose": _as_column(owner)})
         # Compared once more, since to a database "ann" and "ann " may be the same.
-        return [Entry(*row) for row in rows if owner_in(row[1]) in (owner, None)]
+        entries = [Entry(handle, _as_bytes(data)) for handle, data in rows]
+        return [entry for entry in entries if owner_in(entry.data or b"") in (owner, None)]
 
     def after_fork(self) -> None:
         # Kept, for to forget connections is to close them, and they are the parent's.
@@ -188,7 +190,8 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         }
         here = (row.handle == sa.bindparam("name"), row.prefix == sa.bindparam("space"))
         expired, alive = row.expires_at <= sa.bindparam("now"), row.expires_at > sa.bindparam("now")
-        self._read = sa.select(row.data).where(*here, alive)
+        data = sa.type_coerce(row.data, sa.types.NullType())  # as it stands there: see _as_bytes
+        self._read = sa.select(data).where(*here, alive)
         swap = sa.update(self.table).where(*here, alive).values(new)
         self._swap = swap.where(row.revision == sa.bindparam("old"))
         self._swap_any = swap.where(sa.not_(_is_tombstone(row.data)))
@@ -199,7 +202,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         still_expired = row.expires_at + 0 <= sa.bindparam("now")
         names = row.handle.in_(sa.bindparam("names", expanding=True))
         self._sweep = sa.delete(self.table).where(names, ours, still_expired)
-        entry = sa.select(row.handle, row.data)
+        entry = sa.select(row.handle, data)
         self._owned = entry.where(ours, row.owner == sa.bindparam("whose"))
         # A concatenation, lest SQLite finds all that is ours by another index, and sorts it, for each page.
         among_ours = row.prefix.concat("") == sa.bindparam("space") if self.engine.dialect.name == "sqlite" else ours
@@ -219,6 +222,9 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
     def _row(self, handle: str, data: bytes, ttl: timedelta) -> dict[str, t.Any]:
         now = self._now_ms()
+        if len(data) > _LARGEST and self.engine.dialect.name in _MYSQL:
+            # Without its strict mode, it would cut off the rest and say nothing.
+            raise SessionTooLarge("the session is larger than MySQL's column", size=len(data), limit=_LARGEST)
         return {
             "name": handle,
             "space": self.prefix,
@@ -289,6 +295,11 @@ def _code(error: exc.DBAPIError) -> object:
         return first
     names = ("sqlite_errorname", "sqlstate", "pgcode")
     return next(filter(None, (getattr(error.orig, name, None) for name in names)), None)
+
+
+def _as_bytes(data: object) -> bytes:
+    """SQLite takes text and numbers, too, into a column for bytes: they were written by hand, and are no record."""
+    return bytes(data) if isinstance(data, (bytes, memoryview)) else b""
 
 
 def _is_tombstone(data: t.Any) -> t.Any:
