@@ -9,15 +9,15 @@ from pathlib import Path
 from flask import Flask
 
 from flask_sessionstore import SessionManager, StoreUnavailable, session
-from flask_sessionstore.stores import ServerSideStore, revision_of
+from flask_sessionstore.stores import ServerSideStore, may_replace
 
-TABLE = "CREATE TABLE IF NOT EXISTS sessions (handle PRIMARY KEY, revision, expires_at, data)"
+TABLE = "CREATE TABLE IF NOT EXISTS sessions (handle PRIMARY KEY, expires_at, data)"
 # Each of these is one statement, which SQLite does as a whole or not at all. A row comes back if it was done.
 READ = "SELECT data FROM sessions WHERE handle = :handle AND expires_at > :now"
-ADD = """INSERT INTO sessions VALUES (:handle, :revision, :now + :ttl, :data) ON CONFLICT (handle) DO UPDATE
-    SET revision = :revision, expires_at = :now + :ttl, data = :data WHERE expires_at <= :now RETURNING 1"""
-SWAP = """UPDATE sessions SET revision = :revision, expires_at = :now + :ttl, data = :data
-    WHERE handle = :handle AND expires_at > :now AND revision = coalesce(:replaces, revision) RETURNING 1"""
+ADD = """INSERT INTO sessions VALUES (:handle, :now + :ttl, :data) ON CONFLICT (handle) DO UPDATE
+    SET expires_at = :now + :ttl, data = :data WHERE expires_at <= :now RETURNING 1"""
+SWAP = """UPDATE sessions SET expires_at = :now + :ttl, data = :data
+    WHERE handle = :handle AND expires_at > :now AND may_replace(data, :replaces) RETURNING 1"""
 
 
 class SQLiteStore(ServerSideStore):
@@ -38,10 +38,11 @@ class SQLiteStore(ServerSideStore):
         self._run("DELETE FROM sessions WHERE handle = :handle", handle)
 
     def _run(self, statement: str, handle: str, data: bytes = b"", **values: object) -> list[tuple[bytes]]:
-        values |= {"handle": self.prefix + handle, "data": data, "revision": revision_of(data)}
+        values |= {"handle": self.prefix + handle, "data": data}
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # nobody else's to enter
             with closing(sqlite3.connect(self.path, isolation_level=None)) as db:  # one each, nothing shared
+                db.create_function("may_replace", 2, may_replace)
                 db.execute(TABLE)
                 return db.execute(statement, values | {"now": self.now()}).fetchall()
         except (OSError, sqlite3.Error) as error:

@@ -79,10 +79,12 @@ def _checked(key: object) -> str:
 
     :raises SessionInsertError: if it is none.
     """
-    text = issubclass(type(key), str)  # isinstance() believes a proxy that says so
-    if text and (str.isascii(t.cast("str", key)) or signins.is_unicode(t.cast("str", key))):
-        return str.__str__(t.cast("str", key))
-    what = "with a lone surrogate" if text else f"not {type(key).__name__}"
+    if type(key) is str and key.isascii():
+        return key
+    text = str.__str__(t.cast("str", key)) if issubclass(type(key), str) else None  # isinstance() believes a proxy
+    if text is not None and signins.is_unicode(text):
+        return text
+    what = f"not {type(key).__name__}" if text is None else "with a lone surrogate"
     raise SessionInsertError(f"session keys are text, {what}", path=None, type=type(key))
 
 

@@ -32,7 +32,6 @@ from flask.cli import ScriptInfo
 from flask.testing import FlaskClient
 
 from flask_sessionstore import StoreUnavailable
-from flask_sessionstore.record import revision_of
 from flask_sessionstore.stores.base import ServerSideStore
 from flask_sessionstore.testing import StoreContract
 
@@ -378,8 +377,8 @@ class TestCustomStore(StoreContract):
         return rows[0][0] if rows else None
 
     def poke(self, store: ServerSideStore, handle: str, data: bytes) -> None:
-        update = "UPDATE sessions SET data = ?, revision = ? WHERE handle = ?"
-        self._past_the_store(store, update, data, revision_of(data), f"session:{handle}")
+        update = "UPDATE sessions SET data = ? WHERE handle = ?"
+        self._past_the_store(store, update, data, f"session:{handle}")
 
     def reopen(self, store: ServerSideStore) -> t.Callable[[], ServerSideStore]:
         return functools.partial(open_custom_store, t.cast("t.Any", store).path)

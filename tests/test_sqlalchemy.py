@@ -27,9 +27,11 @@ from flask_sessionstore import (
     ConfigurationError,
     Record,
     SessionConflict,
+    SessionCorrupt,
     SessionGone,
     SessionKey,
     SessionManager,
+    SessionTooLarge,
     StoreUnavailable,
 )
 from flask_sessionstore.stores import ServerSideStore, StoreFull, pool
@@ -1193,3 +1195,44 @@ def test_visitors_keep_their_cookies(own_server: DatabaseServer, own_store: SQLA
         assert (response.status_code, response.headers.getlist("Set-Cookie")) == (503, [])
         own_server.start()
     assert get().text == "2"
+
+
+# -- rows that somebody has written by hand ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("planted", ["'text'", "''", "5", "1.5", "x''", "x'01'", "zeroblob(200)"])
+def test_what_is_no_bytes_is_damage_and_can_be_listed_and_ended(planted: str, tmp_path: Path) -> None:
+    """SQLite takes anything into any column: it is a warning and a new session, not a 500."""
+    store = SQLAlchemyStore.from_url(f"sqlite:///{tmp_path}/sessions.db")
+    store.create_schema()
+    key = store.save(Record(state={"a": b"\x01"}, owner="ann"), DAY)
+    sound = store.save(Record(state={"a": b"\x01"}, owner="ann"), DAY)
+    with store.engine.begin() as connection:
+        change = f"UPDATE {store.table.name} SET data = {planted} WHERE handle = :handle"
+        connection.execute(sa.text(change), {"handle": key.handle})
+    with pytest.raises(SessionCorrupt):
+        store.load(key)
+    assert {entry.handle for entry in store.scan()} == {key.handle, sound.handle}
+    assert {entry.handle for entry in store.entries("ann")} == {key.handle, sound.handle}
+    store.delete(key)
+    with pytest.raises(SessionGone):
+        store.load(key)
+    store.engine.dispose()
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "mariadb"])
+def test_a_record_larger_than_the_column_is_refused_before_it_is_sent(scheme: str) -> None:
+    """Without strict mode the server would store its first 16 MiB. (Nothing listens at this address.)"""
+    store = SQLAlchemyStore.from_url(f"{scheme}://127.0.0.1:9/none")
+    key = SessionKey.generate()
+    record = Record(state={"a": bytes(2**24)}, revisions=(b"revision",))
+    writes: list[t.Callable[[], object]] = [
+        lambda: store.save(record, DAY),
+        lambda: store.update(key, record, DAY, replaces=b"revision"),
+        lambda: store.renew(key, record, DAY, replaces=b"revision"),
+    ]
+    for write in writes:
+        with pytest.raises(SessionTooLarge) as caught:
+            write()
+        assert caught.value.limit == 2**24 - 1
+    store.engine.dispose()

@@ -137,7 +137,13 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         which: Document = {"_id": self.prefix + handle, "expires_ms": {"$gt": self._now_ms()}}
-        which |= {"tombstone": {"$ne": True}} if replaces is None else {"revision": replaces.hex()}
+        if replaces is None:
+            found = _call(lambda: self._collection.find_one(which, {"data": 1, "revision": 1}))
+            if found is None or is_tombstone(_data_of(found)):
+                return False
+            which["revision"] = found.get("revision")
+        else:
+            which["revision"] = replaces.hex()
         return self._set(which, self._fields(data, ttl))
 
     def drop(self, handle: str) -> None:
@@ -206,15 +212,13 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             "expires_ms": Int64(expires_ms),
             "expires": to_datetime(expires_ms),
         }
-        if is_tombstone(data):
-            fields["tombstone"] = True
         return fields if owner is None else {**fields, "owner": owner}
 
     def _set(self, which: Document, fields: Document) -> bool:
         """Write ``fields`` to the document that ``which`` describes; False if there is none. None is ever made."""
         change: Document = {"$set": fields}
-        if missing := {name: "" for name in ("owner", "tombstone") if name not in fields}:
-            change["$unset"] = missing
+        if "owner" not in fields:
+            change["$unset"] = {"owner": ""}
         return _call(lambda: self._collection.update_one(which, change)).matched_count == 1
 
     def _try_indexes(self) -> None:

@@ -43,6 +43,7 @@ _LONGEST_PREFIX, _LONGEST_OWNER = 64, 255
 _LONGEST_TABLE = 48  # its indexes have fifteen more, and PostgreSQL takes 63
 
 _MYSQL = ("mysql", "mariadb")
+_LARGEST = 2**24 - 1  # what a MEDIUMBLOB takes
 _FAILURES = (exc.SQLAlchemyError, NoneFree, Unacceptable)
 
 R = t.TypeVar("R")
@@ -149,7 +150,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def read(self, handle: str) -> bytes | None:
         values = {"name": handle, "space": self.prefix, "now": self._now_ms()}
         rows = self._run(_find_its_own, self._read, values)
-        return rows[0][0] if rows else None
+        return _as_bytes(rows[0][0]) if rows else None
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         row = self._row(handle, data, ttl)
@@ -186,7 +187,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         handle = ""
         while True:
             rows = self._run(_find, self._page, {"space": self.prefix, "after": handle, "size": _PAGE})
-            yield from (Entry(*row) for row in rows)
+            yield from (Entry(handle, _as_bytes(data)) for handle, data in rows)
             if len(rows) < _PAGE:
                 return
             handle = rows[-1][0]
@@ -194,7 +195,8 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def entries(self, owner: str) -> list[Entry]:
         rows = self._run(_find, self._owned, {"space": self.prefix, "whose": _as_column(owner)})
         # Compared once more, since to a database "ann" and "ann " may be the same.
-        return [Entry(*row) for row in rows if owner_in(row[1]) in (owner, None)]
+        entries = [Entry(handle, _as_bytes(data)) for handle, data in rows]
+        return [entry for entry in entries if owner_in(entry.data or b"") in (owner, None)]
 
     # -- how ------------------------------------------------------------------------------------------------------
 
@@ -212,7 +214,8 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         }
         here = (row.handle == sa.bindparam("name"), row.prefix == sa.bindparam("space"))
         expired, alive = row.expires_at <= sa.bindparam("now"), row.expires_at > sa.bindparam("now")
-        self._read = sa.select(row.data).where(*here, alive)
+        data = sa.type_coerce(row.data, sa.types.NullType())  # as it stands there: see _as_bytes
+        self._read = sa.select(data).where(*here, alive)
         swap = sa.update(self.table).where(*here, alive, *first).values(new)
         self._swap = swap.where(row.revision == sa.bindparam("old"))
         self._swap_any = swap.where(sa.not_(_is_tombstone(row.data)))
@@ -223,7 +226,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         still_expired = row.expires_at + 0 <= sa.bindparam("now")
         names = row.handle.in_(sa.bindparam("names", expanding=True))
         self._sweep = sa.delete(self.table).where(names, ours, still_expired, *first)
-        entry = sa.select(row.handle, row.data)
+        entry = sa.select(row.handle, data)
         self._owned = entry.where(ours, row.owner == sa.bindparam("whose"))
         # A concatenation, lest SQLite finds all that is ours by another index, and sorts it, for each page.
         among_ours = row.prefix.concat("") == sa.bindparam("space") if self.engine.dialect.name == "sqlite" else ours
@@ -253,6 +256,9 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
     def _row(self, handle: str, data: bytes, ttl: timedelta) -> dict[str, t.Any]:
         now = self._now_ms()
+        if len(data) > _LARGEST and self.engine.dialect.name in _MYSQL:
+            # Without its strict mode, it would cut off the rest and say nothing.
+            raise SessionTooLarge("the session is larger than MySQL's column", size=len(data), limit=_LARGEST)
         return {
             "name": handle,
             "space": self.prefix,
@@ -359,6 +365,11 @@ def _has(connection: Connection, thing: sa.Table | sa.Index, table: sa.Table) ->
     if isinstance(thing, sa.Table):
         return found.has_table(table.name, schema=table.schema)
     return thing.name in [index["name"] for index in found.get_indexes(table.name, schema=table.schema)]
+
+
+def _as_bytes(data: object) -> bytes:
+    """SQLite takes text and numbers, too, into a column for bytes: they were written by hand, and are no record."""
+    return bytes(data) if isinstance(data, (bytes, memoryview)) else b""
 
 
 def _is_tombstone(data: t.Any) -> t.Any:

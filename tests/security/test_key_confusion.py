@@ -74,7 +74,9 @@ def foreign_texts() -> dict[str, str]:
     ours = started(make_app(from_url("memory:"), SECRET_KEY=SECRET), **STATE).cookie
     assert ours is not None
     payload = ours.rpartition(".")[0]
-    other_name = started(make_app(from_url("cookie:"), SECRET_KEY=SECRET, SESSION_COOKIE_NAME="session2"), **STATE)
+    app = make_app(from_url("cookie:"), SECRET_KEY=SECRET, SESSION_COOKIE_NAME="session2")
+    other_name = Browser(app, name="session2")
+    other_name.does(lambda: session.update(STATE))
     return {
         "Flask's own session": flasks_own_session(),
         "Flask-Login's remember cookie": flask_logins_remember_cookie(),
