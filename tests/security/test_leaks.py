@@ -30,6 +30,7 @@ from flask_sessionstore import (
     SessionManager,
     SessionStore,
     StoreUnavailable,
+    codec,
     session,
     signals,
 )
@@ -357,3 +358,51 @@ def test_a_response_sends_the_key_in_its_cookie_alone(store: SessionStore, clock
     key = t.cast("str", browser.cookie).partition(".")[0]
     assert key not in "\n".join([*rest, response.text])
     assert identity(browser)
+
+
+# -- stores and their clients --------------------------------------------------------------------------------------
+
+URLS = [
+    "redis://somebody:{}@host.invalid/0",
+    "rediss://:{}@host.invalid/0",
+    "redis+sentinel://somebody:{}@host.invalid/main",
+    "redis+cluster://somebody:{}@host.invalid",
+    "postgresql://somebody:{}@host.invalid/shop",
+    "mysql://somebody:{}@host.invalid/shop",
+    "mongodb://somebody:{}@host.invalid/shop",
+    "memcached://host.invalid",
+    "file:sessions",
+    "memory:",
+    "cookie:",
+]
+
+
+def parts_of(thing: object, depth: int = 4) -> t.Iterator[object]:
+    """A store, and what it holds: clients, engines, pools, servers."""
+    yield thing
+    for part in vars(thing).values() if depth and hasattr(thing, "__dict__") else ():
+        if not isinstance(part, (dict, list, tuple, str, bytes)):
+            yield from parts_of(part, depth - 1)
+
+
+@each("url", URLS)
+def test_no_store_and_no_client_shows_its_password(url: str) -> None:
+    store = from_url(url.format(PASSWORD))
+    for part in parts_of(store):
+        assert PASSWORD not in f"{part!r}{part!s}"
+    pair = from_url("memory:"), store
+    assert PASSWORD not in f"{pair!r}{Flask('shop').config!r}"
+
+
+@each(("level", "shows_values"), [(logging.INFO, False), (logging.DEBUG, True)])
+def test_sqlalchemy_s_own_log_shows_rows_at_debug_and_never_a_key(
+    level: int, shows_values: bool, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Its documentation says so."""
+    caplog.set_level(level, "sqlalchemy")
+    store = from_url(f"sqlite:///{tmp_path}/sessions.db")
+    key = store.save(Record(state={"note": codec.encode(VALUE, "note")}), timedelta(1))
+    assert store.load(key)
+    assert "INSERT" in caplog.text
+    assert (VALUE in caplog.text) is shows_values
+    assert str(key) not in caplog.text
