@@ -8,7 +8,7 @@ from collections import OrderedDict
 from datetime import timedelta
 
 from ..errors import ConfigurationError, SessionTooLarge
-from ..record import owner_in, revision_of
+from ..record import is_tombstone, owner_in, revision_of
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired
 from .pool import PerProcess
 
@@ -58,7 +58,9 @@ class MemoryStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         with self._lock:
             current = self._current(handle)
-            if current is None or (replaces is not None and revision_of(current) != replaces):
+            if current is None:
+                return False
+            if is_tombstone(current) if replaces is None else revision_of(current) != replaces:
                 return False
             self._put(handle, data)
             return True
