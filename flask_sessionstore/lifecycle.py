@@ -37,7 +37,7 @@ from .key import Claim, SessionKey, Token
 from .policy import Policy, is_persistent
 from .record import TOMBSTONE_TIME, Record, largest_keys, new_revision, owner_mark
 from .sessions import Session
-from .stores.base import OwnerIndex, ServerSideStore, SessionStore
+from .stores.base import ANY, OwnerIndex, ServerSideStore, SessionStore
 from .verdicts import Did, Fate, Verdict, ends_successor, on_lost, on_met
 
 logger = logging.getLogger("flask_sessionstore")
@@ -443,6 +443,7 @@ class Lifecycle:
         """What this request did."""
         changes, has_body, gone = session._changes, self.presented.has_body(), self._met
         left_at = None if gone is None else gone.left_at
+        was_somebody = signins.is_somebody(self.rules, session._before)
         under_way = left_at is not None and self._born < (left_at + _UNDER_WAY).timestamp()
         return Did(
             keeps=bool(session._state),
@@ -450,7 +451,8 @@ class Lifecycle:
             signs_in=session._signs_in(),
             renews=changes.renewed or session._step() is signins.Step.RENEWS,
             clears=changes.cleared,
-            signs_out=session._signs_out(),
+            signs_out=session._signs_out() or (was_somebody and not signins.is_somebody(self.rules, session._state)),
+            was_somebody=was_somebody,
             was_owned=session._loaded_owner is not None,
             straggles=under_way and (not has_body or self._is_known_to_it(session._owner)),
             is_overdue=left_at is not None and not under_way and not has_body,
@@ -564,15 +566,18 @@ class Lifecycle:
     # -- ends: they never wait --------------------------------------------------------------------------------------
 
     def _end_newest(self, key: SessionKey, newest: Record) -> Record:
-        """End the session, whoever else writes to it, and return the revision that was ended."""
-        for _ in range(_MAX_LOSSES):
+        """End the session, whoever else writes to it, and return the revision that was ended.
+
+        :raises SessionGone: if another was faster, and it has ended, or goes on elsewhere.
+        """
+        for losses in range(2 * _MAX_LOSSES):
+            replaces = ANY if losses >= _MAX_LOSSES else newest.revision
             try:
-                self.store.delete(key, replaces=newest.revision, owner=newest.owner)
+                self.store.delete(key, replaces=replaces, owner=newest.owner)
                 return newest
             except SessionConflict as conflict:
                 newest = _record_of(conflict)
-        self.store.delete(key)
-        return newest
+        raise StoreUnavailable("the session changes faster than it can be ended; try again")
 
     def _ended(self, session: Session, how: str) -> Outcome:
         self._announce(signals.session_ended, self._key, how=how)
@@ -625,7 +630,7 @@ class Lifecycle:
         key = self.store.save(saved, self.policy.idle(saved))
         try:
             newest = self._replace(session, newest, saved, key, kind)
-        except (SessionGone, SessionCorrupt):
+        except (SessionConflict, SessionGone, SessionCorrupt):
             self.store.delete(key)
             raise
         self._all_the_same = Outcome(Cookie.SET, key, saved)
@@ -640,9 +645,16 @@ class Lifecycle:
         return self._moved(session, key, record, _LOSSES_BEFORE_SAVING)
 
     def _replace(self, session: Session, newest: Record, saved: Record, key: SessionKey, kind: str) -> Record:
-        """Leave a tombstone in the place of the newest revision, and return that."""
+        """Leave a tombstone in the place of the newest revision, and return that.
+
+        Of who signs in, or starts over, it may be one that was not read. What is only renewed must not take along who
+        was signed out in it.
+
+        :raises SessionConflict: if it was lost too often.
+        """
+        may_take_any, lost = session._changes.cleared or session._signs_in(), SessionConflict()
         for losses in range(2 * _MAX_LOSSES):
-            replaces = None if losses >= _MAX_LOSSES else newest.revision
+            replaces = None if may_take_any and losses >= _MAX_LOSSES else newest.revision
             try:
                 self.store.renew(
                     self._known_key(), saved, self.policy.idle(saved),
@@ -650,8 +662,8 @@ class Lifecycle:
                 )  # fmt: skip
                 return newest
             except SessionConflict as conflict:
-                newest = self._mergeable(session, _record_of(conflict))
-        raise StoreUnavailable("the session changes faster than it can be written; try again")
+                lost, newest = conflict, self._mergeable(session, _record_of(conflict))
+        raise lost
 
     def _kind_of_move(self, session: Session) -> str:
         """Which kind of tombstone is left under the old key."""

@@ -71,9 +71,10 @@ class Did(t.NamedTuple):
     #: Whether it asked for a new key without signing anybody in.
     renews: bool = False
     clears: bool = False
-    #: Whether the session's owner was removed, by clearing it or otherwise.
+    #: Whether the session's owner was removed, by clearing it or otherwise, or the last login key.
     signs_out: bool = False
-    #: Whether the session that it had loaded belonged to somebody.
+    #: Whether somebody was signed in in the session that it had loaded, and whether it was an owner.
+    was_somebody: bool = False
     was_owned: bool = False
     #: Of what it met: it is one that was under way when the session went, so it signs nobody in.
     straggles: bool = False
@@ -106,7 +107,8 @@ def on_met(fate: Fate | None, did: Did) -> Verdict:
 
 def on_lost(fate: Fate, did: Did) -> Verdict:
     """The session had been loaded, and went before it could be written to."""
-    if fate is Fate.EMPTIED:
+    # What is emptied was nobody's: who was signed in there before was signed out.
+    if fate is Fate.EMPTIED and not did.was_somebody:
         return Verdict.SAVE_OWN
     if did.signs_in:
         # The same browser signed in twice, or its session of nobody was renewed by another of its requests: what is in

@@ -14,6 +14,7 @@ may differ in which request was done first by the clock on the wall, which no in
   for others. These are done at once. They are: all on a name that no other request can know yet; a swap of a revision
   that is no longer there, for revisions never come back; all on a name with a tombstone, for tombstones stay as they
   are. (That is itself an invariant. Were it broken, then first by an operation that none of this leaves out.)
+* Where time passes in a run, tombstones end and requests begin: what moves the clock commutes with nothing.
 
 What the requests do between two operations touches nothing that they share.
 """
@@ -30,8 +31,8 @@ from types import MappingProxyType
 import greenlet  # type: ignore[import-untyped]
 
 from flask_sessionstore import codec
-from flask_sessionstore.errors import SessionError
-from flask_sessionstore.key import Claim, SessionKey, Token
+from flask_sessionstore.errors import SessionError, StoreFull
+from flask_sessionstore.key import Claim, Token
 from flask_sessionstore.lifecycle import KEEP, Lifecycle
 from flask_sessionstore.policy import Policy, Rules
 from flask_sessionstore.record import TOMBSTONE_TIME, Record, Tombstone, revision_of, unpack
@@ -41,11 +42,14 @@ from flask_sessionstore.testing import FaultyStore
 
 T = t.TypeVar("T")
 
-OWNER = "_user_id"
 LIFETIME = timedelta(days=31)
 STARTED = 1_767_225_600.0
 # By an hour later an extension is due: even a read writes then.
 LATER = STARTED + 3600
+#: Seconds: longer than tombstones stand, and longer than a request counts as one under way when its session went.
+PAUSE_TIME = TOMBSTONE_TIME.total_seconds() + 1
+UNDER_WAY = 10.0
+MORE_THAN_UNDER_WAY = 11.0
 # Waiting for others is no part of an order, so there is no giving up either. Sessions are permanent, for a
 # browser-session cookie would not be sent again with an extension.
 POLICY = Policy(rules=Rules(permanent=True), lifetime=LIFETIME, conflict_timeout=timedelta(days=1))
@@ -64,25 +68,45 @@ class Kind(t.NamedTuple):
     writes: str | None = None
     #: Whether it ends the session, whatever is in it.
     ends: bool = False
-    #: Whether it is a sign-in in the sense of the lifecycle: never dropped.
-    signs_in: bool = False
+    #: Whether it asks for a new key.
+    renews: bool = False
     #: Instead of a request: what somebody does to the store, knowing the session's handle.
     act: t.Callable[[FaultyStore, str], object] | None = None
+    #: Whether it has a body, as one has that a form sent.
+    body: bool = False
     #: Whether it comes from another browser, which has no session yet.
     elsewhere: bool = False
     #: Whether no cookie can be sent in answer: an event of a socket.
     event: bool = False
+    #: Whether its browser sends the cookie of another living session beside that of this one.
+    two_cookies: bool = False
+    #: Whether it comes at some moment after the others, by more than ten seconds.
+    later: bool = False
 
     def __str__(self) -> str:
         return self.name
 
 
-def _assign(key: str) -> t.Callable[[Session, str], t.Collection[str]]:
+def later(kind: Kind) -> Kind:
+    """As ``kind``; but what has happened before it comes is more than ten seconds ago then."""
+    return kind._replace(name=f"{kind} later", later=True)
+
+
+def with_two_cookies(kind: Kind) -> Kind:
+    """As ``kind``, from a browser that sends two cookies."""
+    return kind._replace(name=f"{kind} with two cookies", two_cookies=True)
+
+
+def _assign(key: str, make: t.Callable[[str], object] = str) -> t.Callable[[Session, str], t.Collection[str]]:
     def view(session: Session, value: str) -> t.Collection[str]:
-        session[key] = value
+        session[key] = make(value)
         return ()
 
     return view
+
+
+def _remove(key: str) -> t.Callable[[Session, str], t.Collection[str]]:
+    return lambda session, value: () if session.pop(key, None) is None else (key,)
 
 
 def _count(session: Session, value: str) -> t.Collection[str]:
@@ -114,12 +138,16 @@ def _purge(session: Session, value: str) -> t.Collection[str]:
 
 
 def _renew(session: Session, value: str) -> t.Collection[str]:
+    session["right"] = value
     session.renew()
     return ()
 
 
-def _log_out(session: Session, value: str) -> t.Collection[str]:
-    return () if session.pop(OWNER, None) is None else (OWNER,)
+def _edit_profile(session: Session, value: str) -> t.Collection[str]:
+    user = session.get(USER)
+    if user is not None:
+        session[USER] = {**user, "token": value}
+    return ()
 
 
 def _read(session: Session, value: str) -> t.Collection[str]:
@@ -131,6 +159,11 @@ def _nothing(session: Session, value: str) -> t.Collection[str]:
     return ()
 
 
+OWNER = "_user_id"
+#: A login key, which names no owner.
+USER = "user"
+ANN = "ann"
+
 WRITE = Kind("write", _assign("note"), writes="note")
 OTHER = Kind("write other key", _assign("other"), writes="other")
 COUNTER = Kind("counter", _count, writes="hits")
@@ -138,15 +171,24 @@ POP = Kind("pop to empty", _pop_all)
 CLEAR = Kind("clear", _clear, ends=True)
 CLEAR_AND_WRITE = Kind("clear and write", _clear_and_write, writes="farewell", ends=True)
 PURGE = Kind("purge", _purge, ends=True)
-RENEW = Kind("renew", _renew, signs_in=True)
-SIGN_IN = Kind("sign in", _assign(OWNER), writes=OWNER, signs_in=True)
-LOG_OUT = Kind("log out", _log_out)
-LOG_OUT_IN_EVENT = Kind("log out in an event", _log_out, event=True)
+#: A right, and a new key for it.
+RENEW = Kind("renew", _renew, writes="right", renews=True)
+#: Without a body: an OAuth callback; or a poll with a remember cookie.
+SIGN_IN = Kind("sign in", _assign(OWNER), writes=OWNER)
+LOG_IN = Kind("log in", _assign(OWNER), writes=OWNER, body=True)
+#: By a form, as the owner of the session: no sign-in, where she is signed in.
+LOG_IN_AS_ANN = Kind("log in as ann", _assign(OWNER, lambda value: ANN), writes=OWNER, body=True)
+#: By a login key that names no owner.
+LOG_IN_BY_KEY = Kind("log in by key", _assign(USER, lambda value: {"id": value}), writes=USER, body=True)
+LOG_OUT = Kind("log out", _remove(OWNER))
+LOG_OUT_BY_KEY = Kind("log out by key", _remove(USER))
+LOG_OUT_IN_EVENT = Kind("log out in an event", _remove(OWNER), event=True)
+EDIT_PROFILE = Kind("edit profile", _edit_profile)
 READ = Kind("read", _read)
 #: Somebody revokes the session by its handle.
 REVOKE = Kind("revoke", _nothing, ends=True, act=lambda store, handle: store.end(handle))
 #: The tombstones' time passes.
-PAUSE = Kind("pause", _nothing, act=lambda store, handle: t.cast("WatchedStore", store.store).pause())
+PAUSE = Kind("pause", _nothing, act=lambda store, handle: t.cast("WatchedStore", store.store).pause(PAUSE_TIME))
 
 KINDS = (
     WRITE,
@@ -158,30 +200,60 @@ KINDS = (
     PURGE,
     RENEW,
     SIGN_IN,
+    LOG_IN,
+    LOG_IN_AS_ANN,
+    LOG_IN_BY_KEY,
     LOG_OUT,
+    LOG_OUT_BY_KEY,
+    EDIT_PROFILE,
     READ,
     REVOKE,
 )
 
 #: The data that the session holds when the requests come in.
-STARTS: dict[str, dict[str, str]] = {
+STARTS: dict[str, dict[str, t.Any]] = {
     "anonymous": {"cart": "old"},
-    "signed in": {OWNER: "ann", "cart": "old"},
-    "signed in, no more": {OWNER: "ann"},
+    "signed in": {OWNER: ANN, "cart": "old"},
+    "signed in, no more": {OWNER: ANN},
+    "signed in by key": {USER: {"id": ANN}, "cart": "old"},
+    "signed in by what names nobody": {USER: {"nickname": "annie"}, "cart": "old"},
 }
+#: What the other session holds of a browser that has two.
+PLANTED = {OWNER: "mallory", "cart": "planted"}
+
+
+class Who(t.NamedTuple):
+    """Who is signed in."""
+
+    owner: str | None
+    #: By the login key: the id there, or that it names nobody.
+    user: str | None
+
+    @classmethod
+    def of(cls, data: t.Mapping[str, t.Any]) -> Who:
+        """Who is signed in, by a session's data."""
+        user = data.get(USER)
+        return cls(data.get(OWNER), None if user is None else user.get("id", "somebody"))
+
+    def signed_in_over(self, before: Who) -> bool:
+        """Whether that is a sign-in, where ``before`` was signed in before."""
+        return any(now is not None and now != then for now, then in zip(self, before, strict=True))
+
+
+NOBODY = Who(None, None)
 
 
 class Browser(t.NamedTuple):
     """What a browser presents with each of its requests."""
 
-    token: Token | None
-    event: bool = False
+    presented: tuple[Token, ...]
+    kind: Kind
 
     def claims(self) -> list[Claim]:
-        return [Claim(token.issued, token.lifetime) for token in self.tokens()]
+        return [Claim(token.issued, token.lifetime) for token in self.presented]
 
     def tokens(self) -> list[Token]:
-        return [] if self.token is None else [self.token]
+        return list(self.presented)
 
     def seed(self) -> None:
         return None
@@ -190,10 +262,10 @@ class Browser(t.NamedTuple):
         return None
 
     def no_cookie(self) -> str | None:
-        return "it is an event" if self.event else None
+        return "it is an event" if self.kind.event else None
 
     def has_body(self) -> bool:
-        return False
+        return self.kind.body
 
 
 class _Unhurried(Lifecycle):
@@ -201,6 +273,10 @@ class _Unhurried(Lifecycle):
 
     def wait(self, seconds: float) -> None:
         pass
+
+
+class Crash(BaseException):
+    """The process was killed."""
 
 
 class Request:
@@ -213,9 +289,15 @@ class Request:
         self.name = f"{kind}-{number}"
         #: How many operations it has begun.
         self.operations = 0
+        #: When it came in.
+        self.born = LATER
         self.outcome = KEEP
         self.removed: t.Collection[str] = ()
-        self.error: SessionError | None = None
+        #: Who was signed in when it first looked, and when its view was done.
+        self.found = self.who = NOBODY
+        #: What its session held then.
+        self.data: dict[str, t.Any] = {}
+        self.error: SessionError | Crash | None = None
 
     def __repr__(self) -> str:
         return self.name
@@ -230,20 +312,54 @@ class Request:
         """Whether it ended the session, or signed its owner out."""
         return self.kind.ends or OWNER in self.removed
 
-    def __call__(self, store: FaultyStore, token: Token) -> None:
+    @property
+    def signs_out(self) -> bool:
+        """Whether it ended the session, or took who was signed in out of it, owner or not."""
+        return self.ends or USER in self.removed
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether it signed somebody in."""
+        return self.who.signed_in_over(NOBODY if self.kind.ends else self.found)
+
+    @property
+    def moves(self) -> bool:
+        """Whether what it keeps, it keeps under a new key."""
+        return self.renews or self.kind.ends or self.signs_in or (OWNER in self.removed and not self.kind.event)
+
+    @property
+    def renews(self) -> bool:
+        """Whether it asks for a new key, and signs nobody in or out."""
+        # Of a login key that names nobody, nobody can tell whether another value is a sign-in.
+        return self.kind.renews or (self.kind.view is _edit_profile and self.who.user == "somebody")
+
+    @property
+    def writes(self) -> str | None:
+        """The key it wrote, if any."""
+        edits = self.kind.view is _edit_profile and self.found.user is not None
+        return USER if edits else self.kind.writes
+
+    def __call__(self, store: FaultyStore, tokens: tuple[Token, ...]) -> None:
+        if self.kind.later:
+            t.cast("WatchedStore", store.store).pause(MORE_THAN_UNDER_WAY)
+        self.born = store.now()
         try:
             if self.kind.act is not None:
-                self.kind.act(store, token.key.handle)
+                self.kind.act(store, tokens[0].key.handle)
             else:
-                browser = Browser(None if self.kind.elsewhere else token, self.kind.event)
-                self._serve(_Unhurried(store, self.policy, browser))
-        except SessionError as error:
+                tokens = () if self.kind.elsewhere else tokens if self.kind.two_cookies else tokens[:1]
+                self._serve(_Unhurried(store, self.policy, Browser(tokens, self.kind)))
+        except (SessionError, Crash) as error:
             self.error = error
 
     def _serve(self, lifecycle: Lifecycle) -> None:
         session = Session._of(lifecycle)
         try:
+            if self.kind.view is not _purge:  # which does not look
+                self.found = Who.of(session.copy())
             self.removed = self.kind.view(session, self.name)
+            self.data = {key: codec.decode(value) for key, value in session._state.items()}
+            self.who = Who.of(self.data)
             lifecycle.commit(session)
         finally:
             self.outcome = lifecycle.outcome
@@ -271,7 +387,21 @@ class Step(t.NamedTuple):
     @property
     def what(self) -> Record | Tombstone | None:
         """What those bytes say."""
-        return None if self.bytes is None else unpack(self.bytes, self.operation.handle)
+        return None if self.bytes is None else _unpacked(self.bytes, self.operation.handle)
+
+    @property
+    def data(self) -> dict[str, t.Any]:
+        """The data in the record that it found or put there; none if it is none."""
+        return data_of(self.what)
+
+
+#: The same bytes come up again and again.
+_unpacked = functools.lru_cache(maxsize=4096)(unpack)
+
+
+def data_of(what: Record | Tombstone | None) -> dict[str, t.Any]:
+    """The data of a record; none if it is none."""
+    return {key: codec.decode(value) for key, value in what.state.items()} if isinstance(what, Record) else {}
 
 
 class Fault(enum.Enum):
@@ -281,7 +411,14 @@ class Fault(enum.Enum):
     REPLY_LOST = "reply lost"
     #: The reply was lost, and the client sent the command again by itself.
     SENT_AGAIN = "sent again"
+    #: The process was killed before the operation.
+    CRASH = "crash"
+    #: From then on there is no room for anything, whoever asks.
+    FULL = "full"
 
+
+#: Those after which what was acknowledged can still be told from what was not.
+WIRE_FAULTS = tuple(fault for fault in Fault if fault is not Fault.FULL)
 
 #: What goes wrong, by the request's number and the operation's (its first is 1).
 Faults = t.Mapping[tuple[int, int], Fault]
@@ -296,6 +433,7 @@ class WatchedStore(MemoryStore):
         #: Whose turn it is; None before there are requests.
         self.turn: Request | None = None
         self._faults = faults
+        self.is_full = False
         self.time = STARTED
         self.clock = lambda: self.time
 
@@ -305,24 +443,29 @@ class WatchedStore(MemoryStore):
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         return self._do(
             Operation("add", handle),
-            lambda: super(WatchedStore, self).add(handle, data, ttl),
+            lambda: self._with_room() and super(WatchedStore, self).add(handle, data, ttl),
             lambda added: data if added else None,
         )
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         return self._do(
             Operation("swap", handle, replaces),
-            lambda: super(WatchedStore, self).swap(handle, data, ttl, replaces=replaces),
+            lambda: self._with_room() and super(WatchedStore, self).swap(handle, data, ttl, replaces=replaces),
             lambda swapped: data if swapped else None,
         )
 
     def drop(self, handle: str) -> None:
         return self._do(Operation("drop", handle), lambda: super(WatchedStore, self).drop(handle), lambda _: None)
 
-    def pause(self) -> None:
-        """Let the tombstones' time pass."""
+    def _with_room(self) -> bool:
+        if self.is_full:
+            raise StoreFull("there is no room")
+        return True
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass."""
         _stop(Operation("pause", ""))
-        self.time += TOMBSTONE_TIME.total_seconds() + 1
+        self.time += seconds
 
     def peek(self, handle: str) -> bytes | None:
         """What is there, unnoticed."""
@@ -334,9 +477,12 @@ class WatchedStore(MemoryStore):
             return do()
         _stop(operation)
         request.operations += 1
+        fault = self._faults.get((request.number, request.operations))
+        if fault is Fault.CRASH:
+            raise Crash
+        self.is_full = self.is_full or fault is Fault.FULL
         result = do()
         self.log.append(Step(request, operation, put(result)))
-        fault = self._faults.get((request.number, request.operations))
         if fault is Fault.SENT_AGAIN and operation.verb != "read":  # a read sent again is but a later one
             _stop(operation)
             result = do()
@@ -363,19 +509,24 @@ class Run:
     store_class: t.ClassVar[type[WatchedStore]] = WatchedStore
     policy = POLICY
 
-    def __init__(self, start: t.Mapping[str, str], kinds: t.Iterable[Kind], faults: Faults) -> None:
+    def __init__(self, start: t.Mapping[str, t.Any], kinds: t.Iterable[Kind], faults: Faults) -> None:
         self.start = start
         self.store = self.store_class(faults)
         self._faulty = FaultyStore(self.store)
         self._faults = faults
-        key, record = _begin(self.store, start)
-        self.handle = key.handle
+        tokens = [_begin(self.store, start)]
         self.requests = [Request(kind, number, self.policy) for number, kind in enumerate(kinds)]
+        if any(request.kind.two_cookies for request in self.requests):
+            tokens.append(_begin(self.store, PLANTED))
+        #: The session that all requests come with, and what is there when they come: that, and the other, if any.
+        self.handle = tokens[0].key.handle
+        self.begun = {
+            token.key.handle: _unpacked(self.store.peek(token.key.handle), token.key.handle) for token in tokens
+        }
         self.store.time = LATER
-        token = Token(key, int(STARTED), int(LIFETIME.total_seconds()), True, record.revision[:4])
-        self._has_pause = any(request.kind is PAUSE for request in self.requests)
+        self._time_passes = any(request.kind is PAUSE or request.kind.later for request in self.requests)
         self._greenlets = [
-            greenlet.greenlet(functools.partial(request, self._faulty, token)) for request in self.requests
+            greenlet.greenlet(functools.partial(request, self._faulty, tuple(tokens))) for request in self.requests
         ]
         #: The operation that each request waits for, by its number; not those that have finished.
         self.waiting: dict[int, Operation] = {}
@@ -403,13 +554,13 @@ class Run:
     def _is_settled(self, operation: Operation) -> bool:
         if operation.verb == "pause":
             return False
-        if operation.handle != self.handle and operation.handle not in self._named():
+        if operation.handle not in self.begun and operation.handle not in self._named():
             return True
         data = self.store.peek(operation.handle)
         if data is None:
             return False
-        if isinstance(unpack(data, operation.handle), Tombstone):
-            return not self._has_pause
+        if isinstance(_unpacked(data, operation.handle), Tombstone):
+            return not self._time_passes
         return operation.replaces not in (None, revision_of(data))
 
     def _named(self) -> set[str | None]:
@@ -419,19 +570,60 @@ class Run:
     # -- what came of it; to be asked when nobody waits any more -----------------------------------------------------
 
     @functools.cached_property
+    def began(self) -> Who:
+        """Who was signed in when the requests came in."""
+        return Who.of(self.start)
+
+    @functools.cached_property
     def acknowledged(self) -> list[Request]:
         """The requests that did not fail."""
         return [request for request in self.requests if request.error is None]
 
     @functools.cached_property
+    def graves(self) -> list[tuple[int, Step]]:
+        """Where tombstones were left; with their places in the log."""
+        steps = enumerate(self.store.log)
+        return [(n, step) for n, step in steps if step.operation.verb == "swap" and isinstance(step.what, Tombstone)]
+
+    @functools.cached_property
     def buried(self) -> dict[str, tuple[Request, Tombstone]]:
         """What ended, by handle: by whom, and what was left there."""
-        found = ((step, step.what) for step in self.store.log if step.operation.verb == "swap")
-        return {step.operation.handle: (step.request, what) for step, what in found if isinstance(what, Tombstone)}
+        return {step.operation.handle: (step.request, t.cast("Tombstone", step.what)) for _, step in self.graves}
+
+    @functools.cached_property
+    def burials(self) -> dict[Request, int]:
+        """The last place in the log where a request left a tombstone."""
+        return {step.request: place for place, step in self.graves}
+
+    def place_of_last(self, request: Request) -> int:
+        """The place in the log of the last that a request did."""
+        return max(place for place, step in enumerate(self.store.log) if step.request is request)
+
+    def records(self, until: int | None = None) -> t.Iterator[tuple[int, Step]]:
+        """Where records were written, not merely extended; with their places in the log.
+
+        :param until: in the log before this place.
+        """
+        seen = {record.revision for record in self.begun.values() if isinstance(record, Record)}
+        for place, step in enumerate(self.store.log[:until]):
+            if step.operation.verb == "read" or not isinstance(step.what, Record) or step.what.revision in seen:
+                continue
+            seen.add(step.what.revision)
+            yield place, step
+
+    def data_before(self, handle: str, place: int) -> dict[str, t.Any]:
+        """The data under a handle before this place in the log."""
+        for step in reversed(self.store.log[:place]):
+            if step.operation.handle == handle and isinstance(step.what, Record):
+                return step.data
+        return data_of(self.begun.get(handle))
 
     def ended_by(self, handle: str) -> Request | None:
-        """Who left a tombstone under ``handle``."""
-        return self.buried[handle][0] if handle in self.buried else None
+        """Who left a tombstone under ``handle``, or removed what was there, for want of room."""
+        if handle in self.buried:
+            return self.buried[handle][0]
+        dropped = (step.request for step in self.store.log if step.operation[:2] == ("drop", handle))
+        return next(dropped, None)
 
     @functools.cached_property
     def grave(self) -> Tombstone | None:
@@ -444,30 +636,72 @@ class Run:
         return {step.operation.handle: step.request for step in self.store.log if step.operation.verb == "add"}
 
     @functools.cached_property
+    def added(self) -> set[str]:
+        """The handles of all sessions that were made."""
+        return {step.operation.handle for step in self.store.log if step.operation.verb == "add" and step.bytes}
+
+    @functools.cached_property
+    def was_emptied(self) -> bool:
+        """Whether the session's last key was removed."""
+        return self.grave is not None and self.grave.kind == "emptied"
+
+    @functools.cached_property
+    def living(self) -> dict[str, Request | None]:
+        """Who made the sessions that are alive, by handle; None for what was there before."""
+        return {handle: self.makers.get(handle) for handle in self.alive}
+
+    @functools.cached_property
     def alive(self) -> dict[str, Record]:
         """The sessions that are alive, by handle. Not those of requests that failed: nobody was told their keys."""
-        handles = [self.handle, *(handle for handle, maker in self.makers.items() if maker.error is None)]
+        handles = [*self.begun, *(handle for handle, maker in self.makers.items() if maker.error is None)]
         found = {handle: data for handle in handles if (data := self.store.peek(handle)) is not None}
-        return {handle: what for handle, data in found.items() if isinstance(what := unpack(data, handle), Record)}
+        return {handle: what for handle, data in found.items() if isinstance(what := _unpacked(data, handle), Record)}
 
     def data(self, handle: str) -> dict[str, t.Any]:
         """The data of a session; none if it is not alive."""
-        state = self.alive[handle].state if handle in self.alive else {}
-        return {key: codec.decode(value) for key, value in state.items()}
+        return data_of(self.alive.get(handle))
 
     def last(self, handle: str) -> str:
         """Where the session under ``handle`` went on, last of all: there, if it ended or nobody knows the new key."""
-        while handle in self.buried:
-            request, tombstone = self.buried[handle]
-            heir = tombstone.successor or request.sent
+        while (request := self.ended_by(handle)) is not None:
+            heir = request.sent if handle not in self.buried else self.buried[handle][1].successor or request.sent
             if request.error is not None or heir is None or self.makers.get(heir) is not request:
+                break
+            if self.met_two(request):
                 break
             handle = heir
         return handle
 
+    def looks(self, request: Request) -> list[Record | Tombstone | None]:
+        """What a request found when it first looked, under the key of each cookie."""
+        first: dict[str, Record | Tombstone | None] = {}
+        for step in self.steps(request):
+            if step.operation.verb == "read" and step.operation.handle in self.begun:
+                first.setdefault(step.operation.handle, step.what)
+        return list(first.values())
+
+    def met_two(self, request: Request) -> bool:
+        """Whether a request came upon two living sessions."""
+        looks = self.looks(request)
+        return len(looks) > 1 and all(isinstance(what, Record) for what in looks)
+
     def met(self, request: Request) -> Record | Tombstone | None:
-        """What a request found when it loaded."""
-        return next((step.what for step in self.steps(request) if step.operation.verb == "read"), None)
+        """What a request started from: a living session; or else what is left of one; None also where it met two."""
+        looks = self.looks(request)
+        if self.met_two(request):
+            return None
+        return next((what for sort in (Record, Tombstone) for what in looks if isinstance(what, sort)), None)
+
+    def straggles(self, request: Request) -> bool:
+        """Whether it signs nobody in: it came upon an end that is recent, and has no body, or is who was there."""
+        met = self.met(request)
+        if not isinstance(met, Tombstone) or request.born >= met.left_ms / 1000 + UNDER_WAY:
+            return False
+        place, grave = next((place, step) for place, step in self.graves if step.what == met)
+        known = {self.data_before(grave.operation.handle, place).get(OWNER)}
+        if met.kind in ("renewed", "signed in", "replaced"):
+            known.add(grave.request.who.owner)
+        return not request.kind.body or request.who.owner in known - {None}
 
     def steps(self, request: Request) -> list[Step]:
         """What a request did to the store."""
@@ -475,7 +709,8 @@ class Run:
 
     def end(self) -> str:
         """What it came to, equal for runs that came to the same: who sent what, what is alive, what was left."""
-        names = {self.handle: "the session", **{handle: f"{maker}'s" for handle, maker in self.makers.items()}}
+        names = {handle: f"session {number}" for number, handle in enumerate(self.begun)}
+        names |= {handle: f"{maker}'s" for handle, maker in self.makers.items()}
         cookies = [(request.outcome.cookie.name, names.get(request.sent or "")) for request in self.requests]
         alive = [(names[handle], sorted(self.data(handle).items())) for handle in self.alive]
         left = [
@@ -486,7 +721,7 @@ class Run:
 
     def story(self) -> str:
         """What happened, one operation a line."""
-        names = {self.handle: "the session"}
+        names = dict(zip(self.begun, ("the session", "the other session"), strict=False))
         lines = [f"{' | '.join(map(repr, self.requests))}, from {dict(self.start)}"]
         for step in self.store.log:
             name = names.setdefault(step.operation.handle, f"new session {len(names)}")
@@ -501,20 +736,19 @@ class Run:
 
 def _describe(step: Step, names: t.Mapping[str, str]) -> str:
     what = step.what
-    if isinstance(what, Record):
-        return str({key: codec.decode(value) for key, value in what.state.items()})
     if isinstance(what, Tombstone):
         return what.kind if what.successor is None else f"{what.kind}, as {names.get(what.successor, 'unknown')}"
-    return "nothing"
+    return str(step.data) if what else "nothing"
 
 
-def _begin(store: MemoryStore, data: t.Mapping[str, str]) -> tuple[SessionKey, Record]:
+def _begin(store: MemoryStore, data: t.Mapping[str, t.Any]) -> Token:
+    """Store a session with this data; what a browser has of it."""
     record = Record(
         state={key: codec.encode(value, key) for key, value in data.items()},
         owner=data.get(OWNER),
         permanent=True,
     ).written(int(store.now() * 1000), LIFETIME)
-    return store.save(record, LIFETIME), record
+    return Token(store.save(record, LIFETIME), int(STARTED), int(LIFETIME.total_seconds()), True, record.revision[:4])
 
 
 # -- all orders ------------------------------------------------------------------------------------------------------
@@ -539,7 +773,7 @@ class _Branch:
 
 
 def every_run(
-    start: t.Mapping[str, str],
+    start: t.Mapping[str, t.Any],
     kinds: t.Collection[Kind],
     faults: Faults = MappingProxyType({}),
     *,

@@ -11,33 +11,53 @@ import pytest
 from interleaving import (
     CLEAR,
     CLEAR_AND_WRITE,
-    COUNTER,
+    EDIT_PROFILE,
     KINDS,
+    LOG_IN,
+    LOG_IN_AS_ANN,
+    LOG_IN_BY_KEY,
+    LOG_OUT,
+    LOG_OUT_BY_KEY,
     LOG_OUT_IN_EVENT,
+    NOBODY,
+    OTHER,
     OWNER,
     PAUSE,
     POP,
     PURGE,
+    READ,
     RENEW,
+    REVOKE,
     SIGN_IN,
     STARTS,
+    USER,
+    WIRE_FAULTS,
+    WRITE,
     Fault,
     Kind,
     Request,
     Run,
+    Who,
+    data_of,
     every_run,
     groups,
+    later,
+    with_two_cookies,
 )
 
+from flask_sessionstore import lifecycle
+from flask_sessionstore.errors import SessionConflict
 from flask_sessionstore.lifecycle import Cookie
-from flask_sessionstore.record import Record, Tombstone
+from flask_sessionstore.record import Record, Tombstone, is_tombstone
+from flask_sessionstore.stores import base
 
 Complaints = t.Iterator[str]
+Invariant = t.Callable[[Run], Complaints]
 
 # -- the invariants --------------------------------------------------------------------------------------------------
 #
 # "The session" is the one that all requests came with. A request is acknowledged if it did not fail; what failed may
-# have happened or not.
+# have happened or not. Who is signed in is an owner, or somebody by a login key.
 
 
 def nothing_failed(run: Run) -> Complaints:
@@ -47,47 +67,240 @@ def nothing_failed(run: Run) -> Complaints:
             yield f"{request} failed: {request.error!r}"
 
 
-def dead_stays_dead(run: Run) -> Complaints:
+# What ended.
+
+
+def the_dead_stay_dead(run: Run) -> Complaints:
     """Nothing is done any more under a name with a tombstone; only names that nobody was told are dropped."""
     dead = set()
     for step in run.store.log:
         verb, handle, _ = step.operation
         if verb != "read" and handle in dead and step.bytes is not None:
             yield f"{step.request} made a {verb} on what was dead"
-        if verb == "drop" and handle in (run.handle, *(request.sent for request in run.requests)):
+        known = (*run.begun, *(request.sent for request in run.requests))
+        if verb == "drop" and handle in known and not run.store.is_full:
             yield f"{step.request} dropped what others know"
-        if verb == "add" and handle == run.handle:
+        if verb == "add" and handle in run.begun:
             yield f"{step.request} made a new session under the old name"
         if verb == "swap" and isinstance(step.what, Tombstone):
             dead.add(handle)
 
 
 def tombstones_tell_the_truth(run: Run) -> Complaints:
-    """A tombstone says how it went: ended, emptied (and nobody's), or renewed (by its owner, to a key that exists)."""
-    owned = OWNER in run.start
-    for request, tombstone in run.buried.values():
-        if tombstone.kind == "emptied" and (owned or request.kind is not POP):
+    """A tombstone says how it went, and where the session goes on."""
+    for place, step in run.graves:
+        request, tombstone = step.request, t.cast("Tombstone", step.what)
+        before = Who.of(run.data_before(step.operation.handle, place))
+        if tombstone.kind == "emptied" and (before != NOBODY or request.kind.view is not POP.view):
             yield f"{request} emptied nothing, and says so"
-        if tombstone.kind == "ended" and not (request.ends or (owned and request.kind is SIGN_IN)):
+        if tombstone.kind == "ended" and not _may_end(run, request):
             yield f"{request} ended nothing, and says so"
-        if tombstone.kind == "renewed":
-            if owned and request.kind is not RENEW:
-                yield f"{request} calls a renewal what changed the owner"
-            if tombstone.successor is None or run.store.peek(tombstone.successor) is None:
-                yield f"{request} renewed the session to nothing"
+        if tombstone.kind == "renewed" and request.who.owner != before.owner:
+            yield f"{request} calls a renewal what changed the owner"
+        if tombstone.kind == "signed in" and not (before.owner is None and request.signs_in):
+            yield f"{request} calls a sign-in what is none"
+        if tombstone.kind == "replaced" and (before.owner is None or not request.signs_in):
+            yield f"{request} replaced no owner, and says so"
+        goes_on = tombstone.kind in ("renewed", "signed in")
+        if goes_on != (tombstone.successor is not None and tombstone.successor in run.added):
+            yield f"{request} left a wrong successor"
 
 
-def no_old_key_for_new_rights(run: Run) -> Complaints:
-    """Who renewed or signed in got a key that was never sent before, and the old one is dead."""
+def _may_end(run: Run, request: Request) -> bool:
+    return request.signs_out or run.met_two(request) or _ended_its_own(run, request)
+
+
+def _ended_its_own(run: Run, request: Request) -> bool:
+    """Whether all that it ended it had made: a renewal that came too late, or a sign-in."""
+    return all(run.makers.get(step.operation.handle) is request for _, step in run.graves if step.request is request)
+
+
+def an_ended_session_stays_ended(run: Run) -> Complaints:
+    """After an end the session is not alive, nor what it went on as by renewals; only what this very end has made is.
+
+    Who knows its handle ends also what somebody has signed in to.
+    """
     for request in run.acknowledged:
-        if request.kind.signs_in and request.sent is not None:
-            if request.sent == run.handle:
+        if not request.ends or request.kind.event:
+            continue
+        handle = _renewed_to(run, ("renewed", "signed in") if request.kind is REVOKE else ("renewed",))
+        maker = run.makers.get(handle)
+        if handle in run.alive and maker is not request:
+            yield f"{request} ended the session, and it goes on as {maker or 'before'}'s"
+
+
+def _renewed_to(run: Run, kinds: t.Collection[str]) -> str:
+    """Under which handle the session goes on, by tombstones of these kinds."""
+    handle = run.handle
+    while handle in run.buried and run.buried[handle][1].kind in kinds:
+        handle = run.buried[handle][1].successor or ""
+    return handle
+
+
+def what_renews_beside_a_renewal_does_not_outlive_an_end_before_it(run: Run) -> Complaints:
+    """An end that was done before the last look of who renews beside another ends that one's session, too."""
+    for maker in _living_makers(run):
+        if maker is None or not _renewed_beside(run, maker):
+            continue
+        for request in run.acknowledged:
+            if request.kind.view is CLEAR_AND_WRITE.view and run.began == NOBODY:
+                continue  # what it cleared was this browser's own, and nobody's: that counts as a renewal
+            if request.ends and run.burials.get(request, len(run.store.log)) < run.place_of_last(maker):
+                yield f"{maker} renewed what {request} had ended"
+
+
+def _renewed_beside(run: Run, maker: Request) -> bool:
+    return maker.renews and _loaded(run, maker) and run.ended_by(run.handle) is not maker
+
+
+def after_an_end_nobody_is_signed_in_as_before(run: Run) -> Complaints:
+    """After a log-out nothing alive is of who was signed in, but what is signed in by a log-in of its own."""
+    for handle, maker in run.living.items():
+        for request in run.acknowledged:
+            if request is maker or not request.signs_out or (maker is not None and maker.signs_in):
+                continue
+            if maker is not None and _renewed_beside(run, maker):
+                continue  # see the invariant above
+            if _shares(_gone_by(run, request), Who.of(run.data(handle))):
+                yield f"{request} was a log-out, and the session of {maker or 'before'} is signed in"
+
+
+def _gone_by(run: Run, request: Request) -> Who:
+    """Whom this log-out was for."""
+    was = run.began
+    if request.kind.ends or request.kind.event:
+        return was
+    return Who(
+        was.owner if OWNER in request.removed else None, was.user if {OWNER, USER} & set(request.removed) else None
+    )
+
+
+def _shares(one: Who, other: Who) -> bool:
+    return any(name is not None and name == other[number] for number, name in enumerate(one))
+
+
+def what_is_left_empty_has_no_session_and_no_cookie(run: Run) -> Complaints:
+    for request in run.acknowledged:
+        if request.kind.view in (CLEAR.view, PURGE.view) and (request.sent or request in _living_makers(run)):
+            yield f"{request} left the session empty, and there is one"
+
+
+def of_two_living_sessions_neither_lives_on(run: Run) -> Complaints:
+    """Who sends the cookies of two living sessions ends both, and whatever they were renewed to."""
+    for request in run.acknowledged:
+        for handle in run.begun if run.met_two(request) else ():
+            if handle in run.alive:
+                yield f"{request} sent two cookies, and one of the sessions is alive"
+            if handle in run.buried and run.buried[handle][1].kind == "renewed" and run.last(handle) in run.alive:
+                yield f"{request} sent two cookies, and one of the sessions goes on"
+
+
+def _living_makers(run: Run) -> list[Request | None]:
+    return list(run.living.values())
+
+
+# Whose it is.
+
+
+def what_is_written_goes_to_whom_it_was_written_for(run: Run) -> Complaints:
+    """A record belongs to whom its writer had in mind; a sign-in that starts anew takes along only what it wrote."""
+    for _, step in run.records():
+        request, data = step.request, step.data
+        if Who.of(data) != request.who and not (request.signs_in and _own(data, request) == data):
+            yield f"{request} wrote as {request.who} into the session of {Who.of(data)}"
+
+
+def what_others_wrote_comes_along_only_from_the_session_of_the_same(run: Run) -> Complaints:
+    """What others wrote is in a record only if it stood in one of whom the writer had found signed in."""
+    for place, step in run.records():
+        request, data = step.request, step.data
+        others = {key: value for key, value in data.items() if key not in (*_own(data, request), OWNER, USER, "hits")}
+        sources = [*run.begun.values(), *(earlier.what for _, earlier in run.records(until=place))]
+        for key, value in others.items():
+            came = (Who.of(source) for source in map(data_of, sources) if source.get(key) == value)
+            if not _loaded(run, request) or not any(who in (request.found, Who.of(data)) for who in came):
+                yield f"{request} took {key!r} along, which was not of the same"
+
+
+def _own(data: t.Mapping[str, t.Any], request: Request) -> dict[str, t.Any]:
+    """What of this data the request wrote by itself."""
+    return {
+        key: value
+        for key, value in data.items()
+        if key == request.writes and (key == "hits" or value == request.data.get(key))
+    }
+
+
+def _loaded(run: Run, request: Request) -> bool:
+    return isinstance(run.met(request), Record)
+
+
+def no_data_outlives_its_session(run: Run) -> Complaints:
+    """A session holds nothing but what its maker wrote and may carry; after an end the old one holds nothing."""
+    for handle, maker in run.living.items():
+        data = run.data(handle)
+        own = {} if maker is None else _own(data, maker)
+        carried = {key: value for key, value in data.items() if key not in own}
+        if carried and not (_may_carry(run, maker) if maker is not None else not _is_over(run)):
+            yield f"{carried} lives on in the session of {maker or 'before'}"
+
+
+def _is_over(run: Run) -> bool:
+    """Whether somebody ended or emptied the session, and knows."""
+    return run.was_emptied or any(request.ends and not request.kind.event for request in run.acknowledged)
+
+
+def _may_carry(run: Run, maker: Request) -> bool:
+    if run.began.owner is None and maker.signs_in and run.grave is not None:
+        # It signed in where another had renewed or signed in: what was in the session of nobody is this browser's own.
+        return run.grave.kind in ("renewed", "signed in")
+    if _renewed_beside(run, maker):
+        return run.grave is not None and run.grave.kind == "renewed"
+    if run.ended_by(run.handle) is not maker or maker.kind.ends:
+        return False
+    # It took the place of the living session. If that was not by another owner or none, no end may have followed.
+    return not maker.renews or not _is_over(run)
+
+
+def only_sign_ins_revive(run: Run) -> Complaints:
+    """Whoever makes a new session signs in, or replaced the old one, or found that it had ended or was emptied."""
+    for maker in _living_makers(run):
+        if maker is None or maker.signs_in or maker.kind.elsewhere or run.was_emptied or _starts_anew(run, maker):
+            continue
+        if run.met_two(maker):
+            continue
+        if maker not in (by for by, _ in run.buried.values()) and not _renewed_beside(run, maker):
+            yield f"{maker} started a new session"
+
+
+def _starts_anew(run: Run, request: Request) -> bool:
+    """Whether it came upon an end; or, long after it, upon a renewal, whose reply was lost."""
+    met = run.met(request)
+    if not isinstance(met, Tombstone):
+        return False
+    is_overdue = not request.kind.body and request.born >= met.left_ms / 1000 + 10
+    return met.kind in ("ended", "emptied", "revoked") or is_overdue
+
+
+# What is sent.
+
+
+def new_rights_come_with_a_new_key(run: Run) -> Complaints:
+    """Who renewed or signed in got a key that was never sent before, and the old one is dead, or nobody's."""
+    for request in run.acknowledged:
+        if request.moves and request.sent is not None:
+            if request.sent in run.begun:
                 yield f"{request} got the old key"
-            if run.handle in run.alive:
+            if run.handle in run.alive and not _signed_out_in_place(run):
                 yield f"{request} left the old key alive"
 
 
-def no_cookie_for_a_dead_key(run: Run) -> Complaints:
+def _signed_out_in_place(run: Run) -> bool:
+    """Whether who was signed in was signed out under the same key: to others, that is as if it had ended."""
+    return any(step.operation.handle == run.handle and Who.of(step.data) != run.began for _, step in run.records())
+
+
+def a_cookie_is_sent_only_on_proof(run: Run) -> Complaints:
     """A key was alive at the last operation on it of the request that sent it."""
     for request in run.requests:
         if request.sent is not None:
@@ -96,104 +309,28 @@ def no_cookie_for_a_dead_key(run: Run) -> Complaints:
                 yield f"{request} sent a key that it had not found alive"
 
 
-def no_cookie_deleted_in_vain(run: Run) -> Complaints:
+def the_browser_never_loses_a_living_session(run: Run) -> Complaints:
     """Only who ended the session deletes its cookie: another may have been set since for what came after it."""
     for request in run.acknowledged:
         deleted = request.outcome.cookie is Cookie.DELETE
-        if deleted and run.handle in run.alive:
+        if deleted and run.handle in run.alive and not request.kind.two_cookies:
             yield f"{request} deleted the cookie of a session that is alive"
-        if deleted and request.kind is not PURGE and run.ended_by(run.handle) is not request:
+        ended = request in (by for by, _ in run.buried.values()) or request.kind.view is PURGE.view or run.store.is_full
+        ended = ended or run.met_two(request)
+        if deleted and not ended:
             yield f"{request} deleted the cookie of a session that another had ended"
         if request.kind is PURGE and not deleted:
             yield f"{request} left the cookie"
 
 
-def no_session_without_a_cookie(run: Run) -> Complaints:
+def nothing_unreachable_is_left_alive(run: Run) -> Complaints:
     """Who made a session that is alive told the browser."""
-    for handle in run.alive:
-        maker = run.makers.get(handle)
+    for handle, maker in run.living.items():
         if maker is not None and maker.sent != handle:
             yield f"{maker} made a session that nobody knows"
 
 
-def ended_stays_ended(run: Run) -> Complaints:
-    """After an end the session is not alive, nor what it went on as; but what this very end has made itself is."""
-    for request in run.acknowledged:
-        if not request.ends:
-            continue
-        handle = run.handle
-        while handle in run.buried:
-            handle = run.buried[handle][1].successor or ""
-        maker = run.makers.get(handle)
-        if handle in run.alive and maker is not request:
-            yield f"{request} ended the session, and it goes on as {maker}'s" if maker else f"{request} ended nothing"
-
-
-def no_data_outlives_its_session(run: Run) -> Complaints:
-    """A session holds nothing but what its maker wrote and may carry; after an end the old one holds nothing."""
-    for handle in run.alive:
-        maker = run.makers.get(handle)
-        carried = _carried(run.data(handle), maker)
-        if carried and not (_may_carry(run, maker) if maker is not None else not _is_over(run)):
-            yield f"{carried} lives on in the session of {maker or 'before'}"
-
-
-def _is_over(run: Run) -> bool:
-    """Whether somebody ended or emptied the session, and knows."""
-    return _was_emptied(run) or any(request.ends for request in run.acknowledged)
-
-
-def _carried(data: t.Mapping[str, t.Any], maker: Request | None) -> dict[str, t.Any]:
-    own = () if maker is None else (maker.name, 1)
-    return {key: value for key, value in data.items() if value not in own}
-
-
-def _may_carry(run: Run, maker: Request) -> bool:
-    if OWNER not in run.start:
-        # It signed in where another had done so: what was in the anonymous session is this browser's own.
-        return maker.kind.signs_in and run.grave is not None and run.grave.kind == "renewed"
-    if run.ended_by(run.handle) is not maker or maker.kind.ends:
-        return False
-    # It took the place of the living session. If that was not by another owner or none, no end may have followed.
-    return maker.kind is not RENEW or not _is_over(run)
-
-
-def no_owner_after_the_end(run: Run) -> Complaints:
-    """After an end nothing alive is the old owner's."""
-    owner = run.start.get(OWNER)
-    if owner is not None and any(request.ends for request in run.acknowledged):
-        for handle, record in run.alive.items():
-            if owner in (record.owner, run.data(handle).get(OWNER)):
-                yield f"{owner} is still signed in, in the session of {run.makers.get(handle, 'before')}"
-
-
-def nothing_there_after_a_clear(run: Run) -> Complaints:
-    """What was left empty has no session and no cookie."""
-    for request in run.acknowledged:
-        if request.kind in (CLEAR, PURGE) and (request.sent or request in _living_makers(run)):
-            yield f"{request} left the session empty, and there is one"
-
-
-def _living_makers(run: Run) -> list[Request | None]:
-    return [run.makers.get(handle) for handle in run.alive]
-
-
-def only_sign_ins_revive(run: Run) -> Complaints:
-    """Whoever makes a new session signs in, or replaced the old one, or found that it had ended or was emptied."""
-    for maker in _living_makers(run):
-        if maker is None or maker.kind.signs_in or _was_emptied(run) or _met_an_end(run, maker):
-            continue
-        if run.ended_by(run.handle) is not maker:
-            yield f"{maker} started a new session"
-
-
-def _was_emptied(run: Run) -> bool:
-    return run.grave is not None and run.grave.kind == "emptied"
-
-
-def _met_an_end(run: Run, request: Request) -> bool:
-    met = run.met(request)
-    return isinstance(met, Tombstone) and met.kind == "ended"
+# What is lost.
 
 
 def only_the_dead_lose_writes(run: Run) -> Complaints:
@@ -201,16 +338,45 @@ def only_the_dead_lose_writes(run: Run) -> Complaints:
     for request in run.acknowledged:
         if request.outcome.cookie is not Cookie.KEEP:
             continue
-        if run.grave is None and (request.kind.writes or request.removed):
+        wrote = request.writes or request.removed
+        if wrote and run.grave is None and not _signed_out_in_place(run):
             yield f"{request} was dropped, but nothing had ended"
-        if request.kind.writes and (_was_emptied(run) or _met_an_end(run, request)):
+        can_start_anew = _starts_anew(run, request) or (run.was_emptied and request.found == NOBODY)
+        if request.writes and can_start_anew and not _is_dropped(run, request):
             yield f"{request} was dropped, but could start anew"
+
+
+def _is_dropped(run: Run, request: Request) -> bool:
+    """Whether it is a sign-in that is no other than one sent before an end."""
+    return request.signs_in and run.straggles(request)
+
+
+def a_sign_in_is_never_dropped_but_a_stragglers(run: Run) -> Complaints:
+    """Who signed in has a session of theirs, under the key that was sent, unless an end found it."""
+    for request in run.acknowledged:
+        if not request.signs_in or request.kind.ends:
+            continue
+        if _is_dropped(run, request):
+            if request.sent is not None or request in _living_makers(run):
+                yield f"{request} straggles, and signed in"
+        elif request.sent is None:
+            yield f"{request} got no cookie"
+        elif request.sent in run.alive:
+            if not _shares(request.who, Who.of(run.data(request.sent))):
+                yield f"{request} got the session of {Who.of(run.data(request.sent))}"
+        elif (by := run.ended_by(request.sent)) is None or not (by.ends or run.met_two(by)):
+            yield f"{request} got a session that is gone"
+
+
+def _took_any(run: Run) -> bool:
+    """Whether somebody who had lost too often signed in over a revision that was not read."""
+    return any(step.request.signs_in and step.operation.replaces is None for _, step in run.graves)
 
 
 def no_acknowledged_write_is_lost(run: Run) -> Complaints:
     """What was written for a cookie is in the session that the cookie leads to, unless somebody removed it."""
-    for request in run.acknowledged:
-        key = request.kind.writes
+    for request in () if _took_any(run) else run.acknowledged:
+        key = request.writes
         if key is None or request.sent is None:
             continue
         handle = run.last(request.sent)
@@ -219,7 +385,7 @@ def no_acknowledged_write_is_lost(run: Run) -> Complaints:
                 yield f"what {request} wrote is gone"
         elif not _removed(run, handle, key, request):
             value = run.data(handle).get(key)
-            if key != "hits" and value not in _writers(run, request.kind):
+            if key != "hits" and value not in _written(run, key):
                 yield f"instead of what {request} wrote, there is {value!r}"
 
 
@@ -227,12 +393,12 @@ def _explains(run: Run, handle: str, key: str) -> bool:
     """Whether the end of ``handle`` explains that ``key`` is gone."""
     request = run.ended_by(handle)
     if request is None:
-        return False
-    if request.kind.ends or key in request.removed:
+        return run.store.is_full  # then it may have been removed
+    if request.kind.ends or run.met_two(request) or any(key in other.removed for other in run.requests):
         return True
     # A log-out ends what the session went on as, but of the session itself it removes no more than it saw. Who failed
     # has left the data under a key that nobody was told.
-    return (request.ends and handle != run.handle) or request.error is not None
+    return (request.signs_out and handle != run.handle) or request.error is not None
 
 
 def _removed(run: Run, handle: str, key: str, written_by: Request) -> bool:
@@ -240,37 +406,49 @@ def _removed(run: Run, handle: str, key: str, written_by: Request) -> bool:
     if any(key in request.removed for request in run.requests):
         return True
     maker = run.makers.get(handle)
-    return maker is not None and maker.kind is CLEAR_AND_WRITE and maker is not written_by
+    return maker is not None and maker.kind.view is CLEAR_AND_WRITE.view and maker is not written_by
 
 
-def _writers(run: Run, kind: Kind) -> list[str]:
-    return [request.name for request in run.requests if request.kind is kind]
+def _written(run: Run, key: str) -> list[object]:
+    """What was written under a key."""
+    return [request.data[key] for request in run.requests if request.writes == key and key in request.data]
 
 
 def no_acknowledged_removal_is_undone(run: Run) -> Complaints:
     """What was removed is not in the session that the cookie leads to."""
-    for request in run.acknowledged:
+    for request in () if _took_any(run) else run.acknowledged:
         handle = run.last(request.sent or run.handle)
+        if request.kind.two_cookies and request.sent is None:
+            continue  # it may have ended the other session
         if request.outcome.cookie is not Cookie.KEEP and handle in run.alive:
-            back = [key for key in request.removed if run.data(handle).get(key, run) == run.start.get(key)]
-            if back:
+            back = {key for key in request.removed if run.data(handle).get(key, run) == run.start.get(key)}
+            if back - {other.writes for other in run.requests if other.signs_in}:
                 yield f"{request} removed {back}"
 
 
 def the_cart_survives_a_sign_in(run: Run) -> Complaints:
     """Where nothing ended, whoever signs in or renews keeps what it found in an anonymous session."""
-    if OWNER in run.start or any(request.ends or request.removed for request in run.requests):
+    if run.began != NOBODY or any(request.signs_out or request.removed for request in run.requests):
         return
     for request in run.acknowledged:
-        found = isinstance(run.met(request), Record)
-        if found and request.kind.signs_in and "cart" not in run.data(str(request.sent)):
+        moved = (request.signs_in or request.renews) and _loaded(run, request)
+        if moved and request.sent is not None and "cart" not in run.data(request.sent):
             yield f"{request} lost the cart"
+
+
+def two_renewals_at_once_are_two_sessions(run: Run) -> Complaints:
+    """Where nothing but renewals happened, and writes, each who renewed a session that was alive has one."""
+    if any(request.signs_in or request.removed or request.kind.ends for request in run.requests):
+        return
+    for request in run.acknowledged:
+        if request.renews and _loaded(run, request) and request.sent not in run.alive:
+            yield f"{request} was dropped"
 
 
 def counters_are_exact(run: Run) -> Complaints:
     """Where nobody removed it, a counter is as many as were acknowledged; those that failed count, or do not."""
-    counted = [request for request in run.acknowledged if request.kind is COUNTER and request.sent]
-    failed = sum(request.kind is COUNTER for request in run.requests if request.error is not None)
+    counted = [request for request in run.acknowledged if request.writes == "hits" and request.sent]
+    failed = sum(request.writes == "hits" for request in run.requests if request.error is not None)
     for handle in run.alive:
         number = sum(run.last(str(request.sent)) == handle for request in counted)
         hits = run.data(handle).get("hits", 0)
@@ -278,42 +456,37 @@ def counters_are_exact(run: Run) -> Complaints:
             yield f"{number} were counted, and {hits} is kept"
 
 
-def no_sign_in_is_dropped(run: Run) -> Complaints:
-    """Who signed in has a session of theirs, under the key that was sent, unless an end found it."""
-    for request in run.acknowledged:
-        if request.kind is not SIGN_IN:
-            continue
-        if request.sent is None:
-            yield f"{request} got no cookie"
-        elif request.sent in run.alive:
-            if run.alive[request.sent].owner != request.name:
-                yield f"{request} got the session of {run.alive[request.sent].owner}"
-        elif (ended_by := run.ended_by(request.sent)) is None or not ended_by.ends:
-            yield f"{request} got a session that is gone"
-
-
-INVARIANTS = (
-    dead_stays_dead,
+#: What holds in any case.
+ALWAYS = (
+    the_dead_stay_dead,
     tombstones_tell_the_truth,
-    no_old_key_for_new_rights,
-    no_cookie_for_a_dead_key,
-    no_cookie_deleted_in_vain,
-    no_session_without_a_cookie,
-    ended_stays_ended,
-    no_data_outlives_its_session,
-    no_owner_after_the_end,
-    nothing_there_after_a_clear,
+    what_is_left_empty_has_no_session_and_no_cookie,
+    what_is_written_goes_to_whom_it_was_written_for,
+    what_others_wrote_comes_along_only_from_the_session_of_the_same,
+    new_rights_come_with_a_new_key,
+    a_cookie_is_sent_only_on_proof,
+    the_browser_never_loses_a_living_session,
+    nothing_unreachable_is_left_alive,
     only_sign_ins_revive,
-    only_the_dead_lose_writes,
+    a_sign_in_is_never_dropped_but_a_stragglers,
     no_acknowledged_write_is_lost,
     no_acknowledged_removal_is_undone,
-    the_cart_survives_a_sign_in,
     counters_are_exact,
-    no_sign_in_is_dropped,
+)
+
+INVARIANTS = (
+    *ALWAYS,
+    an_ended_session_stays_ended,
+    what_renews_beside_a_renewal_does_not_outlive_an_end_before_it,
+    after_an_end_nobody_is_signed_in_as_before,
+    no_data_outlives_its_session,
+    only_the_dead_lose_writes,
+    the_cart_survives_a_sign_in,
+    two_renewals_at_once_are_two_sessions,
 )
 
 
-def check(run: Run, *invariants: t.Callable[[Run], Complaints]) -> None:
+def check(run: Run, *invariants: Invariant) -> None:
     """Fail, and say what happened, if an invariant does not hold."""
     complaints = [f"{holds.__name__}: {complaint}" for holds in invariants for complaint in holds(run)]
     assert not complaints, "\n".join(["", *complaints, run.story()])
@@ -323,6 +496,8 @@ def check(run: Run, *invariants: t.Callable[[Run], Complaints]) -> None:
 
 starts = pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
 kinds = pytest.mark.parametrize("kind", KINDS, ids=str)
+#: Those that a browser sends.
+REQUESTS = [kind for kind in KINDS if kind.act is None]
 
 
 @pytest.fixture(autouse=True)
@@ -331,37 +506,158 @@ def no_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("flask_sessionstore"), "disabled", True)
 
 
+def search(start: t.Mapping[str, t.Any], groups: t.Iterable[tuple[Kind, ...]], *invariants: Invariant) -> None:
+    for group in groups:
+        for run in every_run(start, group):
+            check(run, *invariants)
+
+
 @starts
 @kinds
-def test_two_requests(start: dict[str, str], kind: Kind) -> None:
-    for group in groups(kind, 2):
-        for run in every_run(start, group):
-            check(run, nothing_failed, *INVARIANTS)
+def test_two_requests(start: dict[str, t.Any], kind: Kind) -> None:
+    search(start, groups(kind, 2), nothing_failed, *INVARIANTS)
 
 
 @pytest.mark.search3
 @starts
 @kinds
-def test_three_requests(start: dict[str, str], kind: Kind) -> None:
-    for group in groups(kind, 3):
-        for run in every_run(start, group):
-            check(run, nothing_failed, *INVARIANTS)
+def test_three_requests(start: dict[str, t.Any], kind: Kind) -> None:
+    search(start, groups(kind, 3), nothing_failed, *INVARIANTS)
+
+
+#: The first of two takes these parts in the default run, all in the long one.
+SOME = (WRITE, CLEAR, RENEW, LOG_IN_AS_ANN, LOG_OUT, EDIT_PROFILE)
+OTHERS = tuple(kind for kind in KINDS if kind not in SOME)
 
 
 @starts
-def test_what_is_left_out_would_come_to_the_same(start: dict[str, str]) -> None:
-    for group in itertools.chain.from_iterable(groups(kind, 2) for kind in KINDS):
+@pytest.mark.parametrize("kind", [*SOME, *(pytest.param(kind, marks=pytest.mark.search3) for kind in OTHERS)], ids=str)
+def test_a_request_that_comes_more_than_ten_seconds_later(start: dict[str, t.Any], kind: Kind) -> None:
+    """It is overdue, and no straggler, where it comes upon what the other has left."""
+    search(start, ((kind, later(other)) for other in REQUESTS), nothing_failed, *INVARIANTS)
+
+
+@starts
+@pytest.mark.parametrize("kind", [*SOME, *(pytest.param(kind, marks=pytest.mark.search3) for kind in OTHERS)], ids=str)
+def test_two_requests_longer_than_tombstones_stand(start: dict[str, t.Any], kind: Kind) -> None:
+    """They cannot know then where a session went on, or whether it ever was."""
+    search(start, ((*group, PAUSE) for group in groups(kind, 2)), nothing_failed, *ALWAYS)
+
+
+@starts
+def test_an_event_that_signs_out_beside_a_request(start: dict[str, t.Any]) -> None:
+    search(start, ((kind, LOG_OUT_IN_EVENT) for kind in (*KINDS, LOG_OUT_IN_EVENT)), nothing_failed, *INVARIANTS)
+
+
+TWO_COOKIES = tuple(
+    map(with_two_cookies, (WRITE, POP, CLEAR, CLEAR_AND_WRITE, PURGE, RENEW, SIGN_IN, LOG_IN, LOG_OUT, READ))
+)
+
+
+@starts
+@pytest.mark.parametrize(
+    "kind",
+    [*TWO_COOKIES[:3], *(pytest.param(kind, marks=pytest.mark.search3) for kind in TWO_COOKIES[3:])],
+    ids=str,
+)
+def test_a_browser_with_the_cookies_of_two_living_sessions(start: dict[str, t.Any], kind: Kind) -> None:
+    """Beside what the browser sends with one of them, and beside another part of the same page."""
+    others = ((kind, other) for other in (*KINDS, *TWO_COOKIES))
+    search(start, others, nothing_failed, *ALWAYS, of_two_living_sessions_neither_lives_on)
+
+
+#: After a loss or two what waits for none is done as after ten, or a hundred.
+LOSES_OFTEN = [(0, 1), (1, 1)]
+
+
+@pytest.fixture
+def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After how many losses what goes on under a new key is saved first, and an end takes any revision."""
+    before_saving, before_any = request.param
+    monkeypatch.setattr(lifecycle, "_LOSSES_BEFORE_SAVING", before_saving)
+    monkeypatch.setattr(lifecycle, "_MAX_LOSSES", before_any)
+    monkeypatch.setattr(base, "_MAX_LOSSES", 2)
+
+
+@pytest.mark.parametrize("patience", LOSES_OFTEN, indirect=True, ids=str)
+@starts
+@pytest.mark.usefixtures("patience")
+def test_two_requests_that_have_lost_often(start: dict[str, t.Any]) -> None:
+    search(start, itertools.chain.from_iterable(groups(kind, 2) for kind in SOME), nothing_failed, *INVARIANTS)
+
+
+def nothing_failed_but_renewals(run: Run) -> Complaints:
+    """Who only renews gives up in the end, for it must not take a revision that it has not read."""
+    for request in run.requests:
+        if not (isinstance(request.error, SessionConflict) and request.renews):
+            if request.error is not None:
+                yield f"{request} failed: {request.error!r}"
+
+
+#: What is done at any rate, beside one that writes.
+AT_ANY_RATE = (
+    CLEAR,
+    CLEAR_AND_WRITE,
+    PURGE,
+    RENEW,
+    LOG_IN,
+    LOG_IN_BY_KEY,
+    LOG_OUT,
+    LOG_OUT_BY_KEY,
+    EDIT_PROFILE,
+    REVOKE,
+)
+
+
+@pytest.mark.parametrize("patience", LOSES_OFTEN, indirect=True, ids=str)
+@starts
+@pytest.mark.parametrize(
+    "kind",
+    [
+        CLEAR,
+        LOG_IN,
+        LOG_OUT,
+        *(
+            pytest.param(kind, marks=pytest.mark.search3)
+            for kind in (WRITE, *AT_ANY_RATE)
+            if kind not in (CLEAR, LOG_IN, LOG_OUT)
+        ),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("patience")
+def test_what_has_lost_often_beside_a_writer(start: dict[str, t.Any], kind: Kind) -> None:
+    others = ((WRITE, kind, other) for other in AT_ANY_RATE)
+    search(start, others, nothing_failed_but_renewals, *INVARIANTS)
+
+
+@starts
+def test_what_is_left_out_would_come_to_the_same(start: dict[str, t.Any]) -> None:
+    for group in itertools.chain.from_iterable(groups(kind, 2) for kind in SOME):
         ends = {run.end() for run in every_run(start, group)}
         assert ends == {run.end() for run in every_run(start, group, prune=False)}, group
+
+
+#: What does not hold on a full store, where an end removes what it cannot leave a tombstone for: nobody can tell then
+#: what has ended from what never was.
+WITH_ROOM = {
+    after_an_end_nobody_is_signed_in_as_before,
+    no_data_outlives_its_session,
+    only_the_dead_lose_writes,
+    only_sign_ins_revive,
+    two_renewals_at_once_are_two_sessions,
+}
 
 
 @pytest.mark.search3
 @starts
 @kinds
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.value)
-def test_two_requests_and_one_fault(start: dict[str, str], kind: Kind, fault: Fault) -> None:
+def test_two_requests_and_one_fault(start: dict[str, t.Any], kind: Kind, fault: Fault) -> None:
     """A fault at any one operation of either request. What the client sends again by itself, nobody notices."""
     invariants = (nothing_failed, *INVARIANTS) if fault is Fault.SENT_AGAIN else INVARIANTS
+    if fault is Fault.FULL:
+        invariants = tuple(holds for holds in INVARIANTS if holds not in WITH_ROOM)
     for group in groups(kind, 2):
         for request in range(2):
             for operation in itertools.count(1):
@@ -380,60 +676,63 @@ def test_many_requests_and_many_faults(seed: int) -> None:
     for _ in range(500):
         group = chance.choices(KINDS, k=chance.choice((3, 4)))
         places = itertools.product(range(len(group)), range(1, 13))
-        faults = {place: chance.choice(list(Fault)) for place in places if chance.random() < 0.12}
+        faults = {place: chance.choice(WIRE_FAULTS) for place in places if chance.random() < 0.12}
         run = Run(chance.choice(list(STARTS.values())), group, faults)
         while run.waiting:
             run.step(chance.choice(list(run.waiting)))
         check(run, *INVARIANTS)
 
 
-#: What holds even if a request takes longer than tombstones stand: it then cannot know where a session went on.
-PATIENT = (
-    dead_stays_dead,
-    no_old_key_for_new_rights,
-    no_cookie_for_a_dead_key,
-    no_cookie_deleted_in_vain,
-    no_session_without_a_cookie,
-    nothing_there_after_a_clear,
-    only_sign_ins_revive,
-    no_acknowledged_write_is_lost,
-    no_acknowledged_removal_is_undone,
-    counters_are_exact,
-    no_sign_in_is_dropped,
-)
+# -- what the search has found ---------------------------------------------------------------------------------------
+
+BY_KEY = STARTS["signed in by key"]
+OWNED = STARTS["signed in"]
 
 
-@starts
-@kinds
-def test_two_requests_longer_than_tombstones_stand(start: dict[str, str], kind: Kind) -> None:
-    for group in groups(kind, 2):
-        for run in every_run(start, (*group, PAUSE)):
-            check(run, nothing_failed, *PATIENT)
+def test_a_log_out_by_a_login_key_ends_what_the_session_was_renewed_to_meanwhile() -> None:
+    for run in every_run(BY_KEY, (RENEW, LOG_OUT_BY_KEY)):
+        check(run, after_an_end_nobody_is_signed_in_as_before)
 
 
-#: What holds where a sign-out leaves the session under its key.
-SIGNED_OUT_IN_PLACE = (
-    dead_stays_dead,
-    no_cookie_for_a_dead_key,
-    no_cookie_deleted_in_vain,
-    no_session_without_a_cookie,
-    no_owner_after_the_end,
-    nothing_there_after_a_clear,
-    no_acknowledged_removal_is_undone,
-    only_sign_ins_revive,
-    counters_are_exact,
-    no_sign_in_is_dropped,
-)
+def test_what_was_loaded_of_somebody_does_not_come_back_when_the_session_was_emptied_after_the_log_out() -> None:
+    for other in (RENEW, EDIT_PROFILE):
+        for run in every_run(BY_KEY, (LOG_OUT_BY_KEY, POP, other)):
+            check(run, what_is_written_goes_to_whom_it_was_written_for, after_an_end_nobody_is_signed_in_as_before)
 
 
-@starts
-@kinds
-def test_an_event_that_signs_out_beside_a_request(start: dict[str, str], kind: Kind) -> None:
-    for run in every_run(start, (kind, LOG_OUT_IN_EVENT)):
-        check(run, nothing_failed, *SIGNED_OUT_IN_PLACE)
+@pytest.mark.parametrize("patience", [(1, 1)], indirect=True, ids=str)
+@pytest.mark.usefixtures("patience")
+def test_a_log_out_that_has_lost_often_keeps_nothing_of_what_another_has_ended() -> None:
+    for end in (CLEAR, PURGE, REVOKE, LOG_OUT, RENEW, LOG_IN):
+        for run in every_run(OWNED, (WRITE, LOG_OUT, end)):
+            check(run, no_data_outlives_its_session, no_acknowledged_write_is_lost)
 
 
-@starts
-def test_two_events_that_sign_out(start: dict[str, str]) -> None:
-    for run in every_run(start, (LOG_OUT_IN_EVENT, LOG_OUT_IN_EVENT)):
-        check(run, nothing_failed, *SIGNED_OUT_IN_PLACE)
+@pytest.mark.parametrize("patience", [(1, 1)], indirect=True, ids=str)
+@pytest.mark.usefixtures("patience")
+def test_an_end_that_has_lost_often_leaves_alone_the_cookie_of_what_another_has_ended() -> None:
+    for end in (CLEAR, PURGE, REVOKE, LOG_IN):
+        for run in every_run(OWNED, (WRITE, CLEAR, end)):
+            check(run, the_browser_never_loses_a_living_session)
+
+
+@pytest.mark.parametrize("patience", [(0, 1)], indirect=True, ids=str)
+@pytest.mark.usefixtures("patience")
+def test_a_renewal_that_has_lost_often_does_not_take_along_who_was_signed_out_meanwhile() -> None:
+    for run in every_run(BY_KEY, (WRITE, RENEW, LOG_OUT_BY_KEY)):
+        check(run, after_an_end_nobody_is_signed_in_as_before, no_acknowledged_removal_is_undone)
+
+
+@pytest.mark.parametrize("patience", [(0, 1)], indirect=True, ids=str)
+@pytest.mark.usefixtures("patience")
+def test_a_renewal_that_gives_up_leaves_nothing_alive() -> None:
+    for run in every_run(OWNED, (WRITE, OTHER, RENEW)):
+        if run.requests[2].error is not None:
+            assert [entry.handle for entry in run.store.scan() if not is_tombstone(entry.data or b"")] == [run.handle]
+
+
+@pytest.mark.parametrize("patience", [(0, 1)], indirect=True, ids=str)
+@pytest.mark.usefixtures("patience")
+def test_what_takes_any_revision_never_takes_a_tombstone() -> None:
+    for run in every_run(OWNED, (WRITE, CLEAR, LOG_IN)):
+        check(run, the_dead_stay_dead, an_ended_session_stays_ended)

@@ -59,6 +59,8 @@ __all__ = [
 _MAX_SUCCESSORS = 8
 # Losing this often in a row against other writers means something else is wrong.
 _MAX_LOSSES = 100
+#: For ``replaces`` of :meth:`SessionStore.delete`: any revision, but no tombstone.
+ANY = b""
 
 
 class SessionStore(ABC):
@@ -126,7 +128,7 @@ class SessionStore(ABC):
         Without ``replaces`` whatever is there ends, the successors of a renewed session too (but not what somebody
         signed in to), and nothing there is no error.
 
-        :param replaces: end exactly this revision; follows no successor.
+        :param replaces: end exactly this revision, or :data:`ANY`; follows no successor.
         :param emptied: it went because its last key was removed.
         :param owner: whom that revision belonged to, for the tombstone.
         :raises SessionConflict, SessionGone: with ``replaces``, as :meth:`update` does.
@@ -257,7 +259,7 @@ class ServerSideStore(SessionStore):
             self._end(key.handle, kind=kind, follows=("renewed",))
             return
         tombstone = self._tombstone(kind, owner)
-        if not self._bury(key.handle, tombstone, replaces):
+        if not self._bury(key.handle, tombstone, replaces or None):
             self._confirm(key, tombstone)
 
     def renew(
