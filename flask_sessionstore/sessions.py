@@ -476,8 +476,8 @@ class Session(SessionMixin):
             owner = signins.owner_set_in(rules, found if data is None else {**found, key: data})
             signs_in = owner != self._owner
         if not signs_in:  # who is taken out and put back in has not signed in
-            loaded = self._compared_with().get(key)
-            signs_in = all(signins.compare(known, data) is signins.Step.SIGNS_IN for known in (before, loaded))
+            both = {before, self._compared_with().get(key)}
+            signs_in = min(signins.compare(known, data) for known in both) is signins.Step.SIGNS_IN
         self._minded, self._step_known = True, None
         if signs_in:
             self._drop_at_login(rules.login_drops, written)

@@ -22,6 +22,8 @@ _MAX_OWNER = 255
 _NAMES = ("sub", "id", "user_id", "uid", "username", "oid", "email")
 _ISSUERS = ("iss", "tid")
 _TRUE = codec.encode(True, "")
+# How a mapping begins that says who issued it, and not whom it names.
+_ISSUED = ("mapping", None)
 
 
 class Step(enum.IntEnum):
@@ -42,16 +44,16 @@ def compare(before: bytes | None, after: bytes | None) -> Step:
     if now is None:
         return Step.NOTHING
     then = _read(before)
-    if now == then:
-        return Step.NOTHING
+    if now == then:  # who has issued it tells nobody from another
+        return Step.RENEWS if now[:2] == _ISSUED else Step.NOTHING
     return Step.RENEWS if then is not None and now[0] == "other" else Step.SIGNS_IN
 
 
 def steps(rules: Rules, before: State, after: State) -> dict[str, Step]:
     """What the change from one state to another comes to, by each key that is there and says who is signed in."""
     found = {key: compare(before.get(key), after[key]) for key in rules.watched if key in after}
-    owner, head = owner_in(rules, after), owner_head(rules, after)
-    if owner is not None and head is not None:
+    head = owner_head(rules, after)
+    if head in found and (owner := owner_in(rules, after)) is not None:
         if owner != owner_in(rules, before):
             found[head] = Step.SIGNS_IN
         elif found[head] is Step.RENEWS:  # the value does not tell whom it names, but the setting does
@@ -91,7 +93,7 @@ def is_affirmed(before: bytes | None, after: bytes | None) -> bool:
 def is_nameless(data: bytes | None) -> bool:
     """Whether this is a value other than True that names nobody, so that nobody can tell what a change of it means."""
     read = _read(data)
-    return read is not None and read[0] == "other" and data != _TRUE
+    return read is not None and (read[0] == "other" or read[:2] == _ISSUED) and data != _TRUE
 
 
 # -- owners ---------------------------------------------------------------------------------------------------------
@@ -178,6 +180,7 @@ def _read(data: bytes | None) -> tuple[object, ...] | None:
         return None
     if isinstance(value, dict):
         name = next((text for key in _NAMES if (text := _as_text(value.get(key)))), None)
-        if name is not None:  # who has issued it tells nobody from another
-            return ("mapping", name, *(_as_text(value.get(key)) for key in _ISSUERS))
+        issuers = tuple(_as_text(value.get(key)) for key in _ISSUERS)
+        if name is not None or any(issuers):
+            return ("mapping", name, *issuers)
     return ("other", data)

@@ -281,8 +281,9 @@ def test_check_finds_log_ins_without_an_owner() -> None:
     assert NO_OWNER in finding
 
 
-def test_check_finds_values_that_name_nobody() -> None:
-    app = with_sessions({"user": {"name": VALUE}}, {"user": [VALUE]}, {"logged_in": True}, **BY_USER)
+@each("value", [{"name": VALUE}, {"iss": VALUE, "name": VALUE}, [VALUE]])
+def test_check_finds_values_that_name_nobody(value: object) -> None:
+    app = with_sessions({"user": value}, {"logged_in": True}, **BY_USER)
     (finding,) = findings(app)
     assert finding.startswith("session['user'] ")
     assert NAMELESS in finding

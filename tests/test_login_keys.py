@@ -121,6 +121,7 @@ VALUES: list[tuple[object, object, list[str]]] = [
     (NAMELESS, NAMELESS, NOTHING),
     (NAMELESS, {**NAMELESS, "city": "Rome"}, RENEWED),
     ({"iss": "x", "name": "Ann"}, {"iss": "x", "name": "Bob"}, RENEWED),  # who issued it does not say whom it names
+    ({"iss": "x", "name": "Ann"}, {"iss": "y", "name": "Ann"}, SIGNED_IN),
     (["ann", "admin"], ["bob"], RENEWED),
     ("ann", True, RENEWED),
     (ANN, ["ann"], RENEWED),
