@@ -508,6 +508,8 @@ class Run:
 
     store_class: t.ClassVar[type[WatchedStore]] = WatchedStore
     policy = POLICY
+    #: Operations of which it matters when they were done by the clock on the wall, before another's or after it.
+    by_the_clock: t.ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, start: t.Mapping[str, t.Any], kinds: t.Iterable[Kind], faults: Faults) -> None:
         self.start = start
@@ -552,7 +554,7 @@ class Run:
         return next((number for number, operation in self.waiting.items() if self._is_settled(operation)), None)
 
     def _is_settled(self, operation: Operation) -> bool:
-        if operation.verb == "pause":
+        if operation.verb == "pause" or operation.verb in self.by_the_clock:
             return False
         if operation.handle not in self.begun and operation.handle not in self._named():
             return True
@@ -562,6 +564,12 @@ class Run:
         if isinstance(_unpacked(data, operation.handle), Tombstone):
             return not self._time_passes
         return operation.replaces not in (None, revision_of(data))
+
+    def commute(self, one: Operation, other: Operation) -> bool:
+        """Whether it makes no difference which of two operations is done first."""
+        if "pause" in (one.verb, other.verb) or {one.verb, other.verb} & set(self.by_the_clock):
+            return False
+        return one.handle != other.handle or one.verb == other.verb == "read"
 
     def _named(self) -> set[str | None]:
         """The handles that a tombstone names: what others can come to know."""
@@ -754,6 +762,12 @@ def _begin(store: MemoryStore, data: t.Mapping[str, t.Any]) -> Token:
 # -- all orders ------------------------------------------------------------------------------------------------------
 
 
+class ClockedRun(Run):
+    """One in which it matters when sessions were made."""
+
+    by_the_clock = ("add",)
+
+
 class _Branch:
     """A point in a run where it matters who goes on."""
 
@@ -809,15 +823,9 @@ def _follow(run: Run, path: list[_Branch], prune: bool) -> bool:
             return False
         if prune:
             operation = run.waiting[branch.chosen]
-            asleep = {number for number in branch.asleep if _commute(run.waiting[number], operation)}
+            asleep = {number for number in branch.asleep if run.commute(run.waiting[number], operation)}
         run.step(branch.chosen)
     return True
-
-
-def _commute(one: Operation, other: Operation) -> bool:
-    if "pause" in (one.verb, other.verb):
-        return False
-    return one.handle != other.handle or one.verb == other.verb == "read"
 
 
 def groups(first: Kind, size: int) -> t.Iterator[tuple[Kind, ...]]:

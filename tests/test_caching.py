@@ -1044,7 +1044,7 @@ def test_two_requests_longer_than_tombstones_stand(
             check_tiers(run, nothing_failed, *ALWAYS)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.search3) for seed in range(2, 8))])
 def test_many_requests_and_caches_that_fail(tiers: t.Callable[..., None], seed: int) -> None:
     """Three or four requests on two processes, in some order; the caches fail now and then, the store too."""
     chance = random.Random(seed)

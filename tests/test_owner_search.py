@@ -22,6 +22,7 @@ from interleaving import (
     RENEW,
     WIRE_FAULTS,
     WRITE,
+    Fault,
     Faults,
     Kind,
     Operation,
