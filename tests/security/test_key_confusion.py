@@ -74,7 +74,9 @@ def foreign_texts() -> dict[str, str]:
     ours = started(make_app(from_url("memory:"), SECRET_KEY=SECRET), **STATE).cookie
     assert ours is not None
     payload = ours.rpartition(".")[0]
-    other_name = started(make_app(from_url("cookie:"), SECRET_KEY=SECRET, SESSION_COOKIE_NAME="session2"), **STATE)
+    other_app = make_app(from_url("cookie:"), SECRET_KEY=SECRET, SESSION_COOKIE_NAME="session2")
+    other_name = Browser(other_app, name="session2")
+    other_name.does(lambda: session.update(STATE))
     return {
         "Flask's own session": flasks_own_session(),
         "Flask-Login's remember cookie": flask_logins_remember_cookie(),
@@ -100,7 +102,7 @@ def foreign_texts() -> dict[str, str]:
         "our purpose, no name, encrypted": encrypted_in_our_way(context(PRIVATE_PURPOSE, ""), PRIVATELY),
         "our purpose, no name beside our key": encrypted_in_our_way(PRIVATELY, context(PRIVATE_PURPOSE, "")),
         "another cookie, encrypted": PRIVATE.tokens((SECRET,), "session2", "/").dumps(TOKEN),
-        "another cookie": t.cast("str", other_name.cookie),
+        "another cookie": str(other_name.cookie),
         "no signature": payload,
         "a bare key": key,
     }
