@@ -252,8 +252,8 @@ class Lifecycle:
             self._fate = Fate.AMBIGUOUS
             logger.warning("the browser sent cookies of %s living sessions: they end, and none is used", len(alive))
             for key, *_ in alive:
-                self.store.delete(key)
-                if _handle(key):  # else it lives in the cookie alone
+                if isinstance(self.store, ServerSideStore):  # else it lives in the cookie alone
+                    self.store.end_found(key.handle, kind="revoked")
                     self._announce(signals.session_ended, key, how="ambiguous")
         elif alive:
             self._key, self._base, self._fate, self._met = alive[0]
@@ -454,7 +454,9 @@ class Lifecycle:
             signs_out=session._signs_out() or (was_somebody and not signins.is_somebody(self.rules, session._state)),
             was_somebody=was_somebody,
             was_owned=session._loaded_owner is not None,
-            straggles=under_way and (not has_body or self._is_known_to_it(session._owner)),
+            # Of a session that was revoked, or ended since there were several, the same user's form is a real log-in.
+            straggles=under_way
+            and (not has_body or (self._fate is not Fate.REVOKED and self._is_known_to_it(session._owner))),
             is_overdue=left_at is not None and not under_way and not has_body,
         )
 

@@ -102,7 +102,7 @@ def foreign_texts() -> dict[str, str]:
         "our purpose, no name, encrypted": encrypted_in_our_way(context(PRIVATE_PURPOSE, ""), PRIVATELY),
         "our purpose, no name beside our key": encrypted_in_our_way(PRIVATELY, context(PRIVATE_PURPOSE, "")),
         "another cookie, encrypted": PRIVATE.tokens((SECRET,), "session2", "/").dumps(TOKEN),
-        "another cookie": t.cast("str", other_name.cookie),
+        "another cookie": str(other_name.cookie),
         "no signature": payload,
         "a bare key": key,
     }
