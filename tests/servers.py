@@ -69,6 +69,7 @@ OTHERS: _Programs = {
     "mariadb": (lambda: _in_folders("mariadbd", "/usr/sbin"), "apt-get install mariadb-server, on Debian"),
     "twemproxy": (lambda: _in_folders("nutcracker", "/usr/sbin"), "apt-get install nutcracker, on Debian"),
     "chromium": (lambda: _in_folders("chromium", "/usr/bin"), "apt-get install chromium, on Debian"),
+    "pgbouncer": (lambda: _in_folders("pgbouncer", "/usr/sbin"), "apt-get install pgbouncer, on Debian"),
     "memcached": (
         lambda: _in_folders("memcached", "/usr/bin", os.environ.get("PATH", "")),
         "apt-get install memcached, on Debian",

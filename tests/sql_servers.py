@@ -1,4 +1,4 @@
-"""Real database servers for the tests: PostgreSQL out of a wheel, MariaDB where Debian's is installed."""
+"""Real database servers for the tests: PostgreSQL out of a wheel, Debian's MariaDB and PgBouncer where they are."""
 
 from __future__ import annotations
 
@@ -104,6 +104,36 @@ class PostgreSQL(DatabaseServer):
         }  # fmt: skip
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [self.program, "-D", f"{self.folder}/data", "-p", str(port), "-k", str(self.folder), *words]
+
+
+class PgBouncer(Server):
+    """PgBouncer in transaction mode: a connection of the server's serves whoever has a transaction.
+
+    :param server: the one behind it.
+    :param pool_size: how many connections it has to that.
+    """
+
+    account, ready = PostgreSQL.account, "process up"
+
+    def __init__(self, server: PostgreSQL, pool_size: int) -> None:
+        super().__init__(program("pgbouncer"))
+        self.server, self.pool_size = server, pool_size
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy's URL, without a driver."""
+        return self.server.url.replace(f":{self.server.port}/", f":{self.port}/")
+
+    def command(self, port: int) -> list[str | Path]:
+        settings = {
+            "listen_addr": "127.0.0.1", "listen_port": port, "unix_socket_dir": "", "auth_type": "scram-sha-256",
+            "auth_file": self.folder / "users", "pool_mode": "transaction", "default_pool_size": self.pool_size,
+        }  # fmt: skip
+        lines = ["[databases]", f"* = host=127.0.0.1 port={self.server.port}", "[pgbouncer]"]
+        lines += [f"{name} = {value}" for name, value in settings.items()]
+        (self.folder / "users").write_text(f'"sessions" "{PASSWORD}"\n')
+        (self.folder / "pgbouncer.ini").write_text("\n".join(lines) + "\n")
+        return [self.program, self.folder / "pgbouncer.ini"]
 
 
 # MariaDB's files would be 100 MB large from the start.

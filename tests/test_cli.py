@@ -17,7 +17,7 @@ import typing as t
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import click
 import pytest
@@ -27,6 +27,7 @@ from click.testing import Result
 from conftest import STORES, Clock, StartServer, stores
 from flask import Flask, request
 from http_support import Browser, make_app, started, warnings_in
+from sql_servers import DatabaseServer
 
 from flask_sessionstore import (
     ConfigurationError,
@@ -622,14 +623,18 @@ def test_check_finds_a_folder_that_is_not_ours_alone(folder: FileSystemStore) ->
     assert finding.startswith("The store cannot be used: ")
 
 
-def test_check_finds_a_missing_table_which_create_schema_creates(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/shop.db"
-    (finding,) = findings(url)
-    assert "has no table flask_sessions: " in finding
+def test_check_finds_a_missing_table_which_create_schema_creates(
+    shared_database: t.Callable[[str], DatabaseServer], tmp_path: Path
+) -> None:
+    url, table = shared_database("postgresql").url, f"t{uuid4().hex[:8]}"
+    options = {"SESSION_STORE_OPTIONS": {"table": table}}
+    (finding,) = findings(url, **options)
+    assert f"has no table {table}: " in finding
     for _ in range(2):
-        assert output(shop(url), "create-schema") == "The schema is there.\n"
-    assert not findings(url)
-    assert output(shop(("memory:", url)), "create-schema") == "The schema is there.\n"
+        assert output(shop(url, **options), "create-schema") == "The schema is there.\n"
+    assert not findings(url, **options)
+    pair = ("memory:", f"sqlite:///{tmp_path}/shop.db")
+    assert output(shop(pair), "create-schema") == "The schema is there.\n"
 
 
 def test_check_finds_a_redis_that_evicts(start_redis: StartServer) -> None:

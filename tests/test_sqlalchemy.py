@@ -32,7 +32,7 @@ from flask_sessionstore import (
     SessionManager,
     StoreUnavailable,
 )
-from flask_sessionstore.stores import ServerSideStore, StoreFull, sqlalchemy_engine
+from flask_sessionstore.stores import ServerSideStore, StoreFull, pool
 from flask_sessionstore.stores import sqlalchemy as module
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore, TableMissing
 from flask_sessionstore.testing import StoreContract, later
@@ -204,16 +204,15 @@ def test_mariadb_is_asked_once_an_operation(shared_database: StartDatabase) -> N
     store.create_schema()
     key = store.save(Record(state={"a": b"1"}), DAY)
 
-    def asked() -> int:
-        with store.engine.connect() as connection:
+    with store.engine.connect() as connection:
+
+        def asked() -> int:
             return int(connection.exec_driver_sql("SHOW GLOBAL STATUS LIKE 'Questions'").one()[1])
 
-    asked()  # over a connection that is there now
-
-    before = asked()
-    for _ in range(10):
-        store.load(key)
-    assert asked() - before == 10 + 1
+        before = asked()
+        for _ in range(10):
+            store.load(key)
+        assert asked() - before == 10 + 1
     store.engine.dispose()
 
 
@@ -310,7 +309,7 @@ def test_threads_that_end_leave_no_connections(shared_database: StartDatabase) -
             in_threads(1, lambda: store.load(key))
         assert connections(server, name) == 1
         in_threads(20, lambda: [store.update_ttl(key) for _ in range(3)])
-        assert connections(server, name) <= 15
+        assert connections(server, name) <= 20
 
     use(open_store(f"{server.url}?application_name={name}", f"{uuid4()}:"))
     gc.collect()
@@ -319,9 +318,75 @@ def test_threads_that_end_leave_no_connections(shared_database: StartDatabase) -
         assert time.monotonic() < deadline
 
 
-def test_more_threads_than_connections_are_served(store: SQLAlchemyStore) -> None:
+def test_more_threads_than_connections_are_served(url: str) -> None:
+    store = open_store(url, f"{uuid4()}:", max_connections=3)
     key = store.save(Record(state={"a": b"1"}), DAY)
+    made = []
+    sa.event.listen(store.engine, "connect", lambda *_args: made.append(1))
     in_threads(40, lambda: [store.load(key) for _ in range(5)])
+    assert len(made) <= 2
+    store.engine.dispose()
+
+
+def test_who_finds_no_free_connection_is_told_which_setting_says_how_many(
+    store: SQLAlchemyStore, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = open_store(url, store.prefix, max_connections=1)
+    monkeypatch.setattr("flask_sessionstore.stores.pool.time.sleep", lambda seconds: None)
+    with pytest.raises(StoreUnavailable, match="max_connections"):
+        t.cast("t.Any", one)._connections.lend(lambda connection: one.load(SessionKey.generate()))
+    assert one.load(SessionKey.generate()) is None
+    one.engine.dispose()
+
+
+def test_there_is_at_least_one_connection() -> None:
+    with pytest.raises(ConfigurationError, match="max_connections"):
+        SQLAlchemyStore.from_url("sqlite://", max_connections=0)
+
+
+@contextlib.contextmanager
+def counted_connections(store: SQLAlchemyStore) -> t.Iterator[list[int]]:
+    """One for each that is made meanwhile."""
+    made: list[int] = []
+
+    def note(*_args: object) -> None:
+        made.append(1)
+
+    sa.event.listen(store.engine, "connect", note)
+    yield made
+    sa.event.remove(store.engine, "connect", note)
+
+
+def test_what_a_healthy_server_refuses_costs_no_connection(store: SQLAlchemyStore) -> None:
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    data = t.cast("bytes", store.read(key.handle))
+    with counted_connections(store) as made:
+        assert not store.add(key.handle, data, DAY)
+        assert store.load(key) is not None
+    assert made == []
+
+
+class Cut(BaseException):
+    """What ends a greenlet."""
+
+
+@pytest.mark.parametrize("kind", ["URL", "Engine"])
+def test_a_connection_whose_exchange_was_cut_short_is_closed(
+    store: SQLAlchemyStore, engine: sa.Engine, kind: str
+) -> None:
+    store = store if kind == "URL" else SQLAlchemyStore(engine, prefix=store.prefix)
+    key = store.save(Record(state={"a": b"1"}), DAY)
+
+    def cut(*_args: object) -> None:
+        raise Cut
+
+    sa.event.listen(store.engine, "after_cursor_execute", cut)
+    with counted_connections(store) as made:
+        with pytest.raises(Cut):
+            store.load(key)
+        sa.event.remove(store.engine, "after_cursor_execute", cut)
+        assert store.load(key) is not None
+    assert made == [1]
 
 
 def at_once(store: SQLAlchemyStore, number: int, call: t.Callable[[], object]) -> None:
@@ -337,7 +402,7 @@ def at_once(store: SQLAlchemyStore, number: int, call: t.Callable[[], object]) -
 
 
 def test_a_connection_is_not_kept_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlalchemy_engine, "_RECYCLE", 0)
+    monkeypatch.setattr(pool, "_STALE_TIME", 0)
     store = open_store(f"sqlite:///{tmp_path}/sessions.db", "session:")
     store.create_schema()
     made = []
@@ -434,7 +499,7 @@ def test_the_applications_connections_come_back_as_they_were(store: SQLAlchemySt
 def test_several_applications_share_a_database(url: str) -> None:
     """By their prefixes in one table, or by tables of their own."""
     name = f"t{uuid4().hex[:8]}"
-    options = [{"prefix": "one:"}, {"prefix": "two:"}, {"prefix": "one:", "table": name}]
+    options: list[dict[str, t.Any]] = [{"prefix": "one:"}, {"prefix": "two:"}, {"prefix": "one:", "table": name}]
     stores = [SQLAlchemyStore.from_url(url, **option) for option in options]
     keys = []
     for store in stores:
@@ -453,6 +518,30 @@ def test_several_applications_share_a_database(url: str) -> None:
 # -- the table -----------------------------------------------------------------------------------------------------
 
 
+def test_sqlite_makes_its_table_and_nobody_else_reads_its_files(tmp_path: Path) -> None:
+    """When it is first missed, by whatever comes first: and once more, if somebody removes it."""
+    path = tmp_path / "sessions.db"
+    for name in operations(open_store("sqlite://", "session:")):
+        store = open_store(f"sqlite:///{path}", "session:")
+        operations(store)[name]()
+        assert indexes(store) == 2
+        assert {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == dict.fromkeys(
+            ("sessions.db", "sessions.db-wal", "sessions.db-shm"), 0o600
+        )
+        store.table.drop(store.engine)
+        store.engine.dispose()
+
+
+def test_a_sqlite_file_that_is_there_keeps_its_rights(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    path.touch()
+    path.chmod(0o640)
+    store = open_store(f"sqlite:///{path}", "session:")
+    assert store.load(store.save(Record(state={"a": b"1"}), DAY)) is not None
+    assert path.stat().st_mode & 0o777 == 0o640
+    store.engine.dispose()
+
+
 @pytest.fixture
 def tableless(url: str) -> t.Iterator[SQLAlchemyStore]:
     """A store whose table was not created yet."""
@@ -461,14 +550,27 @@ def tableless(url: str) -> t.Iterator[SQLAlchemyStore]:
     store.engine.dispose()
 
 
+@pytest.mark.parametrize("database", DATABASES)
 def test_a_missing_table_is_named_with_the_remedy(tableless: SQLAlchemyStore) -> None:
     for call in operations(tableless).values():
         with pytest.raises(TableMissing, match="flask sessions create-schema") as caught:
             call()
         assert tableless.table.name in str(caught.value)
+        assert isinstance(caught.value, ConfigurationError)
     tableless.create_schema()
     for call in operations(tableless).values():
         call()
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_a_missing_table_is_an_error_of_the_operators(
+    tableless: SQLAlchemyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No 503, which would say that it may pass."""
+    app = make_app(tableless, TESTING=False)
+    action = {"tests.action": lambda: session.setdefault("n", "1")}
+    assert app.test_client().get("/", environ_overrides=action).status_code == 500
+    assert "flask sessions create-schema" in caplog.text
 
 
 def operations(store: SQLAlchemyStore) -> dict[str, t.Callable[[], object]]:
@@ -532,7 +634,7 @@ def test_migrations_find_the_table_as_it_should_be(tableless: SQLAlchemyStore) -
 def test_a_table_in_a_schema_of_its_own(shared_database: StartDatabase) -> None:
     url = shared_database("postgresql").url
     store = SQLAlchemyStore.from_url(url, schema="web")
-    with pytest.raises(StoreUnavailable, match="web"):
+    with pytest.raises(TableMissing, match="web"):
         store.load(SessionKey.generate())
     with store.engine.connect() as connection:
         connection.exec_driver_sql("CREATE SCHEMA web")
@@ -807,7 +909,10 @@ def test_who_is_not_let_in_is_told_so_and_shows_no_password(
 
 def test_no_error_shows_what_is_in_a_session(engine: sa.Engine) -> None:
     """An Engine's own errors would quote the parameters."""
-    store = SQLAlchemyStore(engine, table="nowhere")
+    table = f"t{uuid4().hex[:8]}"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE TABLE {table} (handle CHAR(64))")  # and no other column
+    store = SQLAlchemyStore(engine, table=table)
     record = Record(state={"a": bytes(range(65, 90))})
     with pytest.raises(StoreUnavailable) as caught:
         store.save(record, DAY)

@@ -7,7 +7,6 @@ the number of rows that it changed.
 
 from __future__ import annotations
 
-import contextlib
 import time
 import typing as t
 import weakref
@@ -16,16 +15,26 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.engine import Engine
-from sqlalchemy.pool import SingletonThreadPool, StaticPool
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 
 from ..errors import ConfigurationError, SessionError, SessionTooLarge, StoreFull, StoreUnavailable
-from ..record import owner_in, revision_of, to_ms
+from ..record import of_another, owner_in, revision_of, to_ms
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
-from .sqlalchemy_engine import Connections, make_engine
+from .pool import MAX_CONNECTIONS, NoneFree
+from .sqlalchemy_connections import Borrowed, Connections, kept
+from .sqlalchemy_engine import LOCK_TIMEOUT_SET, POOL_TIMEOUT, going_on, make_engine
+from .sqlalchemy_errors import (
+    FULL,
+    LOCKED,
+    TOO_LARGE,
+    Trials,
+    Unacceptable,
+    code_of,
+    has_no_table,
+    was_refused,
+)
 
-# What failed within this many seconds failed at once, not by a time-out: worth a second try.
-_AT_ONCE = 0.5
 # Rows removed by one statement of a sweep: few enough to hold no lock for long.
 _BATCH = 500
 # Rows read by one statement of a scan: their data may be large.
@@ -34,16 +43,17 @@ _LONGEST_PREFIX, _LONGEST_OWNER = 64, 255
 _LONGEST_TABLE = 48  # its indexes have fifteen more, and PostgreSQL takes 63
 
 _MYSQL = ("mysql", "mariadb")
-# What databases say: SQLite by name, PostgreSQL by SQLSTATE, MySQL and MariaDB by number.
-_FULL = {"SQLITE_FULL", "53100", 1021, 1114}
-_TOO_LARGE = {"SQLITE_TOOBIG", 1153, 1406}
-_LOCKED = {"SQLITE_BUSY", "SQLITE_LOCKED", "55P03", 1205}
-_NO_TABLE = {"42P01", 1146}
-_DEADLOCK = {"40P01", "40001", 1213, 1020}
+_FAILURES = (exc.SQLAlchemyError, NoneFree, Unacceptable)
+
+R = t.TypeVar("R")
+_Conditions = tuple[sa.ColumnElement[bool], ...]
 
 
-class TableMissing(StoreUnavailable):
-    """The table for the sessions is not there: :meth:`SQLAlchemyStore.create_schema` was not called yet."""
+class TableMissing(ConfigurationError):
+    """The table for the sessions is not there: :meth:`SQLAlchemyStore.create_schema` was not called yet.
+
+    SQLite's is made when it is first missed.
+    """
 
 
 class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
@@ -79,25 +89,32 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         self.table = _make_table(table, schema)
         #: What holds the table, for tools such as Alembic.
         self.metadata = self.table.metadata
-        self._engine: Engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._connections = Connections(self._engine)
-        self._parents: list[object] = []
+        self._connections: Connections = Borrowed(engine.execution_options(isolation_level="AUTOCOMMIT"))
         self._prepare()
 
     @classmethod
-    def from_url(cls, url: str, **options: t.Any) -> t.Self:
+    def from_url(
+        cls, url: str, *, max_connections: int = MAX_CONNECTIONS, prepared: bool = False, **options: t.Any
+    ) -> t.Self:
         """Any URL of SQLAlchemy's: ``postgresql://``, ``mysql://`` and ``mariadb://``, ``sqlite:///file``.
 
         Where the URL names no driver, psycopg or PyMySQL is used. The driver's own arguments may follow
         (``?connect_timeout=3``).
 
+        :param max_connections: how many there may be at once in one process.
+        :param prepared: True: psycopg prepares statements at the server. Not through PgBouncer in transaction mode.
         :raises ConfigurationError: if the URL cannot work, or its driver is not installed.
         """
-        engine = make_engine(url)
+        if max_connections < 1:
+            raise ConfigurationError("max_connections is at least 1", key="SESSION_STORE_OPTIONS")
+        engine = make_engine(url, prepared=prepared)
         store = cls(engine, **options)
-        store._engine = engine  # commits by itself without being told each time
-        # One is left to the pool, for a database in memory has no more.
-        store._connections = Connections(engine, keep=t.cast("t.Any", engine.pool).size() - 1)
+        if isinstance(engine.pool, QueuePool):  # in memory, and with its connection all would be lost
+            store._connections = Borrowed(engine, lambda error: True)
+        else:
+            store._connections = kept(engine, most=max_connections, patience=POOL_TIMEOUT)
+        if engine.dialect.name == "postgresql":
+            store._prepare(LOCK_TIMEOUT_SET)
         weakref.finalize(store, engine.dispose)
         return store
 
@@ -111,46 +128,44 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         things: list[sa.Table | sa.Index] = [self.table, *self.table.indexes]
         for thing in things:
             try:
-                with self._connections.one() as connection:
-                    thing.create(connection, checkfirst=True)
-            except exc.SQLAlchemyError as error:
-                if not (_was_refused(error) and self._has(thing)):  # else somebody was faster
+                self._connections.lend(_create, thing)
+            except _FAILURES as error:
+                if not (was_refused(error) and self._has(thing)):  # else somebody was faster
                     raise self._translated(error) from error
 
     def _has(self, thing: sa.Table | sa.Index) -> bool:
-        with contextlib.suppress(exc.SQLAlchemyError), self._connections.one() as connection:
-            found, table = sa.inspect(connection), self.table
-            if isinstance(thing, sa.Table):
-                return found.has_table(table.name, schema=table.schema)
-            return thing.name in [index["name"] for index in found.get_indexes(table.name, schema=table.schema)]
-        return False
+        try:
+            return self._connections.lend(_has, thing, self.table)
+        except _FAILURES:
+            return False
 
     # -- the four primitives ---------------------------------------------------------------------------------------
 
     def read(self, handle: str) -> bytes | None:
-        rows = self._run(self._read, {"name": handle, "space": self.prefix, "now": self._now_ms()})
+        values = {"name": handle, "space": self.prefix, "now": self._now_ms()}
+        rows = self._run(_find_its_own, self._read, values)
         return rows[0][0] if rows else None
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         row = self._row(handle, data, ttl)
-        return any(self._run(statement, row) for statement in self._add_steps)
+        return any(self._run(_change, statement, row) for statement in self._add_steps)
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         row = self._row(handle, data, ttl)
         if replaces is None:
-            return bool(self._run(self._swap_any, row))
-        return bool(self._run(self._swap, {**row, "old": replaces}))
+            return bool(self._run(_change, self._swap_any, row))
+        return bool(self._run(_change, self._swap, {**row, "old": replaces}))
 
     def drop(self, handle: str) -> None:
-        self._run(self._drop, {"name": handle, "space": self.prefix})
+        self._run(_change, self._drop, {"name": handle, "space": self.prefix})
 
     def delete_expired(self, limit: int | None = None) -> int:
         removed = 0
         while limit is None or removed < limit:
             size = _BATCH if limit is None else min(_BATCH, limit - removed)
             row = {"space": self.prefix, "now": self._now_ms(), "size": size}
-            names = [name for (name,) in self._run(self._expired, row)]
-            gone = self._run(self._sweep, {**row, "names": names}) if names else 0
+            names = [name for (name,) in self._run(_find, self._expired, row)]
+            gone = self._run(_change, self._sweep, {**row, "names": names}) if names else 0
             removed += gone
             if len(names) < size or not gone:  # if all of them went meanwhile, somebody else is sweeping
                 break
@@ -159,26 +174,24 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def scan(self) -> t.Iterator[Entry]:
         handle = ""
         while True:
-            rows = self._run(self._page, {"space": self.prefix, "after": handle, "size": _PAGE})
+            rows = self._run(_find, self._page, {"space": self.prefix, "after": handle, "size": _PAGE})
             yield from (Entry(*row) for row in rows)
             if len(rows) < _PAGE:
                 return
             handle = rows[-1][0]
 
     def entries(self, owner: str) -> list[Entry]:
-        rows = self._run(self._owned, {"space": self.prefix, "whose": _as_column(owner)})
+        rows = self._run(_find, self._owned, {"space": self.prefix, "whose": _as_column(owner)})
         # Compared once more, since to a database "ann" and "ann " may be the same.
         return [Entry(*row) for row in rows if owner_in(row[1]) in (owner, None)]
 
-    def after_fork(self) -> None:
-        # Kept, for to forget connections is to close them, and they are the parent's.
-        self._parents += [self.engine.pool, self._connections.after_fork()]
-        self.engine.dispose(close=False)
-
     # -- how ------------------------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
-        """Make the statements, once. (Their parameters must not have the names of columns.)"""
+    def _prepare(self, *first: sa.ColumnElement[bool]) -> None:
+        """Make the statements, once. (Their parameters must not have the names of columns.)
+
+        :param first: what is evaluated by those that lock rows, before they do.
+        """
         row = self.table.c
         new = {
             "revision": sa.bindparam("new", type_=row.revision.type),
@@ -189,15 +202,15 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         here = (row.handle == sa.bindparam("name"), row.prefix == sa.bindparam("space"))
         expired, alive = row.expires_at <= sa.bindparam("now"), row.expires_at > sa.bindparam("now")
         self._read = sa.select(row.data).where(*here, alive)
-        self._swap_any = sa.update(self.table).where(*here, alive).values(new)
+        self._swap_any = sa.update(self.table).where(*here, alive, *first).values(new)
         self._swap = self._swap_any.where(row.revision == sa.bindparam("old"))
-        self._drop = sa.delete(self.table).where(*here)
+        self._drop = sa.delete(self.table).where(*here, *first)
         ours = row.prefix == sa.bindparam("space")
         self._expired = sa.select(row.handle).where(ours, expired).order_by(row.expires_at).limit(sa.bindparam("size"))
         # A sum, lest a planner goes by the index of the ends once more, through all that have expired.
         still_expired = row.expires_at + 0 <= sa.bindparam("now")
         names = row.handle.in_(sa.bindparam("names", expanding=True))
-        self._sweep = sa.delete(self.table).where(names, ours, still_expired)
+        self._sweep = sa.delete(self.table).where(names, ours, still_expired, *first)
         entry = sa.select(row.handle, row.data)
         self._owned = entry.where(ours, row.owner == sa.bindparam("whose"))
         # A concatenation, lest SQLite finds all that is ours by another index, and sorts it, for each page.
@@ -205,16 +218,26 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         further = entry.where(row.handle > sa.bindparam("after"), among_ours)
         self._page = further.order_by(row.handle).limit(sa.bindparam("size"))
 
+        self._add_steps = self._make_add_steps(new, here, expired, first)
+
+    def _make_add_steps(
+        self, new: dict[str, t.Any], here: _Conditions, expired: sa.ColumnElement[bool], first: _Conditions
+    ) -> tuple[t.Any, ...]:
+        """The statements that take a name, of which the next is for when the one before did not."""
+        row = self.table.c
         values = {"handle": sa.bindparam("name"), "prefix": sa.bindparam("space"), **new}
-        key = [row.handle, row.prefix]
-        self._add_steps: tuple[t.Any, ...]
         dialect: t.Any = {"sqlite": sqlite, "postgresql": postgresql}.get(self.engine.dialect.name, sa)
-        adding = dialect.insert(self.table).values(values).execution_options(preserve_rowcount=True)
+        adding = dialect.insert(self.table).execution_options(preserve_rowcount=True)
+        if first:
+            # Its conflict's own conditions would be too late: the row that is in the way is locked before.
+            typed = [sa.type_coerce(value, row[name].type).label(name) for name, value in values.items()]
+            adding = adding.from_select(list(values), sa.select(*typed).where(*first))
+        else:
+            adding = adding.values(values)
         if dialect is sa:
             # A free name, or that of an expired row, or one that a sweep has freed in between.
-            self._add_steps = (adding, sa.update(self.table).where(*here, expired).values(new), adding)
-        else:
-            self._add_steps = (adding.on_conflict_do_update(index_elements=key, set_=new, where=expired),)
+            return (adding, sa.update(self.table).where(*here, expired).values(new), adding)
+        return (adding.on_conflict_do_update(index_elements=[row.handle, row.prefix], set_=new, where=expired),)
 
     def _row(self, handle: str, data: bytes, ttl: timedelta) -> dict[str, t.Any]:
         now = self._now_ms()
@@ -228,66 +251,102 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             "now": now,
         }
 
-    def _run(self, statement: t.Any, values: dict[str, t.Any], *, again: bool = True) -> t.Any:
-        """Run a statement; the rows that it finds, or the number of those that it changed."""
-        started = time.monotonic()
-        try:
-            with self._connections.one() as connection:
-                result = connection.execute(statement, values)
-                return result.all() if result.returns_rows else result.rowcount
-        except exc.IntegrityError:
-            return 0  # the name is taken
-        except exc.SQLAlchemyError as error:
-            # A server closes what is idle, and a restarted one knows no connections. Sending twice is safe: every
-            # write carries a revision by which a store recognises its own.
-            if not (again and _may_pass(error) and time.monotonic() - started < _AT_ONCE):
-                raise self._translated(error) from error
-        return self._run(statement, values, again=False)
+    def _run(self, exchange: t.Callable[..., R], *args: t.Any) -> R:
+        """What an exchange with the database comes to."""
+        started, trials = time.monotonic(), None
+        while True:
+            try:
+                return self._connections.lend(exchange, *args)
+            except _FAILURES as error:
+                trials = trials or Trials(started)
+                if not self._is_mended(error, trials):
+                    if isinstance(error, Unacceptable) and error.rows is not None:
+                        return t.cast("R", error.rows)  # so it is what stands there
+                    raise self._translated(error) from error
 
-    def _translated(self, error: exc.SQLAlchemyError) -> SessionError:
+    def _is_mended(self, error: Exception, trials: Trials) -> bool:
+        """Whether it makes sense to ask once more, after what was done about the failure here."""
+        if trials.want_another_connection(error):
+            self._connections.clear()  # the others are likely to be as bad
+            return True
+        if has_no_table(error) and self.engine.dialect.name == "sqlite" and trials.once("the table"):
+            self.create_schema()
+            return True
+        return trials.want_another_moment(error)
+
+    def _translated(self, error: Exception) -> SessionError:
         """The one place where SQLAlchemy's exceptions are translated."""
         database = f"the session database ({self.engine.dialect.name})"
         if isinstance(error, exc.StatementError):
             error.hide_parameters = True  # the cause is logged, and what is in a session is not
+        if isinstance(error, NoneFree):
+            return StoreUnavailable(f"{database}: all connections were in use for too long; see max_connections")
         if isinstance(error, exc.TimeoutError):
             return StoreUnavailable(
                 f"{database}: no connection of the Engine's pool came free in time; see its pool_size and max_overflow"
             )
         if not isinstance(error, exc.DBAPIError):
             return StoreUnavailable(f"{database} cannot be used")
-        code = _code(error)
-        if code in _FULL:
-            return StoreFull(f"{database} has no room left")
-        if code in _TOO_LARGE:
-            return SessionTooLarge(f"the session is larger than {database} takes")
-        if code in _NO_TABLE or "no such table" in str(error.orig):
+        if has_no_table(error):
             return TableMissing(
                 f"{database} has no table {self.table.fullname}: run 'flask sessions create-schema' once, or bring it"
-                " in by a migration"
+                " in by a migration",
+                key="SESSION_STORE",
             )
-        if code in _LOCKED:
+        return self._refused(error, database)
+
+    def _refused(self, error: exc.DBAPIError, database: str) -> SessionError:
+        code = code_of(error)
+        if code in FULL:
+            return StoreFull(f"{database} has no room left")
+        if code in TOO_LARGE:
+            return SessionTooLarge(f"the session is larger than {database} takes")
+        if code in LOCKED:
             return StoreUnavailable(f"{database} is locked by another connection")
         if error.statement is None:
             return StoreUnavailable(f"{database} cannot be reached, or does not let us in")
         return StoreUnavailable(f"{database} {'did not answer' if error.connection_invalidated else 'refused'}")
 
 
-def _was_refused(error: exc.SQLAlchemyError) -> bool:
-    """Whether the database answered, and did not want to."""
-    return isinstance(error, exc.DBAPIError) and error.statement is not None and not error.connection_invalidated
+# -- exchanges -----------------------------------------------------------------------------------------------------
 
 
-def _may_pass(error: exc.SQLAlchemyError) -> bool:
-    return isinstance(error, exc.DBAPIError) and (error.connection_invalidated or _code(error) in _DEADLOCK)
+def _find(connection: Connection, statement: t.Any, values: dict[str, t.Any]) -> t.Sequence[t.Any]:
+    """The rows that a statement finds."""
+    return connection.execute(statement, values).all()
 
 
-def _code(error: exc.DBAPIError) -> object:
-    """The code that the database gave an error."""
-    first = next(iter(getattr(error.orig, "args", ())), None)
-    if isinstance(first, int):
-        return first
-    names = ("sqlite_errorname", "sqlstate", "pgcode")
-    return next(filter(None, (getattr(error.orig, name, None) for name in names)), None)
+def _find_its_own(connection: Connection, statement: t.Any, values: dict[str, t.Any]) -> t.Sequence[t.Any]:
+    """As :func:`_find`, where the first row is the record of a name."""
+    rows = _find(connection, statement, values)
+    if rows and of_another(values["name"])(rows[0][0]):
+        raise Unacceptable(rows)
+    return rows
+
+
+def _change(connection: Connection, statement: t.Any, values: dict[str, t.Any]) -> int:
+    """The number of rows that a statement changes."""
+    try:
+        result = connection.execute(statement, values)
+    except exc.IntegrityError:
+        return 0  # the name is taken
+    if result.returns_rows:
+        raise Unacceptable
+    return result.rowcount
+
+
+def _create(connection: Connection, thing: sa.Table | sa.Index) -> None:
+    """Make the table, or one of its indexes, if it is not there."""
+    with going_on(connection):
+        thing.create(connection, checkfirst=True)
+
+
+def _has(connection: Connection, thing: sa.Table | sa.Index, table: sa.Table) -> bool:
+    """Whether the table, or one of its indexes, is there."""
+    found = sa.inspect(connection)
+    if isinstance(thing, sa.Table):
+        return found.has_table(table.name, schema=table.schema)
+    return thing.name in [index["name"] for index in found.get_indexes(table.name, schema=table.schema)]
 
 
 def _make_table(name: str, schema: str | None) -> sa.Table:

@@ -1,32 +1,29 @@
-"""The engine that a URL means, made for sessions alone: it commits by itself, and never waits for long.
-
-And the connections of any engine, handed out one at a time.
-"""
+"""The engine that a URL means, made for sessions alone: it commits by itself, and never waits for long."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-import selectors
-import threading
+import os
+import select
 import time
 import typing as t
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.engine.default import DefaultDialect
-from sqlalchemy.pool import QueuePool, SingletonThreadPool
+from sqlalchemy.pool import NullPool, QueuePool, SingletonThreadPool
 
 from ..errors import ConfigurationError
 
 #: Seconds to wait for a connection, for an answer, and for a place in the pool, with an engine made from a URL.
 #: (Drivers of PostgreSQL take two for the least.)
-CONNECT_TIMEOUT, TIMEOUT, POOL_TIMEOUT = 1, 2, 1
-# For a lock: sooner than an answer is given up, so that nothing goes on waiting at the server.
+CONNECT_TIMEOUT, TIMEOUT, POOL_TIMEOUT = 1, 2, 2
+# For a row's lock: sooner than an answer is given up, so that nothing goes on waiting at the server.
 _LOCK_TIMEOUT = TIMEOUT - 1
-# Seconds until a connection is made anew: where something on the way forgets what is idle, it dies without a word.
-_RECYCLE = 300
+# To tell PostgreSQL that an answer was given up: for what waits there for something else.
+_CANCEL_TIMEOUT = 0.25
 
 # The drivers that this store is tested with. A URL may name another.
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
@@ -50,13 +47,20 @@ _SPARING = {
     name: True for name in inspect.signature(DefaultDialect.__init__).parameters if name == "skip_autocommit_rollback"
 }
 
-# The cheapest that is good for any number of open files. (There are none of these on Windows, nor its limit.)
-_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+#: A condition for PostgreSQL's statements that lock rows: it is evaluated before the first is locked. It holds for that
+#: statement alone, since a pooler such as PgBouncer gives the connection to others afterwards.
+LOCK_TIMEOUT_SET = sa.func.set_config("lock_timeout", sa.literal_column(f"'{_LOCK_TIMEOUT * 1000}'"), sa.true()).is_not(
+    None
+)
+
+# How psycopg names what it waits for, or may do.
+_READ, _WRITE = 1, 2
 
 
-def make_engine(text: str) -> Engine:
-    """The engine for a URL. It connects to nothing yet.
+def make_engine(text: str, *, prepared: bool = False) -> Engine:
+    """The engine for a URL. It connects to nothing yet, and has no pool, but for SQLite in memory: one connection.
 
+    :param prepared: whether psycopg may prepare statements at the server.
     :raises ConfigurationError: if the URL cannot work, or its driver is not installed.
     """
     url = _parse(text)
@@ -84,11 +88,11 @@ def make_engine(text: str) -> Engine:
         why = f": {error}" if isinstance(error, (exc.NoSuchModuleError, TypeError)) else ""
         raise ConfigurationError(f"SESSION_STORE: SQLAlchemy refuses the URL{why}", key="SESSION_STORE") from None
     if driver == "pysqlite":
+        if isinstance(engine.pool, NullPool):  # else there is no file
+            sa.event.listen(engine, "do_connect", _make_sqlite_file)
         sa.event.listen(engine, "connect", _set_up_sqlite)
-    elif engine.dialect.name == "postgresql":
-        sa.event.listen(engine, "connect", _set_up_postgresql)
-    if driver == "psycopg":
-        _with_deadline(engine)
+    elif driver == "psycopg":
+        _with_deadline(engine, {} if prepared else {"prepare_threshold": None})
     return engine
 
 
@@ -114,8 +118,9 @@ def _pool_for(url: URL) -> dict[str, t.Any]:
     if issubclass(t.cast("t.Any", url.get_dialect()).get_pool_class(url), SingletonThreadPool):
         # A database in memory is its connection. Whoever uses it has it to himself.
         arguments = {"check_same_thread": False}
-        return {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "connect_args": arguments}
-    return {"pool_timeout": POOL_TIMEOUT, "pool_use_lifo": True, "pool_recycle": _RECYCLE}
+        one = {"pool_size": 1, "max_overflow": 0, "pool_timeout": POOL_TIMEOUT}
+        return {"poolclass": QueuePool, **one, "connect_args": arguments}
+    return {"poolclass": NullPool}
 
 
 def _check_arguments(engine: Engine) -> None:
@@ -138,115 +143,92 @@ def _set_up_sqlite(connection: t.Any, _record: object) -> None:
         raise
 
 
-def _set_up_postgresql(connection: t.Any, _record: object) -> None:
-    """Outside a transaction, whose end would undo it."""
-    before, connection.autocommit = connection.autocommit, True
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET lock_timeout = {_LOCK_TIMEOUT * 1000}")
-    connection.autocommit = before
+def _make_sqlite_file(_dialect: object, _record: object, args: t.Any, kwargs: t.Any) -> None:
+    """Nobody else is to read it. SQLite gives the files that it puts beside it the same rights."""
+    if not kwargs.get("uri"):
+        with contextlib.suppress(OSError):  # it is there, and must not be opened: to close it would undo SQLite's locks
+            os.close(os.open(args[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
-class _CannotConnect(exc.SQLAlchemyError):
-    """A driver failed in a way of its own: where something else than a database answers, for one."""
-
-
-class Connections:
-    """An engine's connections, each handed out for one statement.
-
-    To take one out of the pool and to give it back costs as much as a short statement does, so that some are kept out
-    of it. They belong to no thread: a thread that ends leaves none behind.
-
-    :param keep: how many to keep out of the pool.
-    """
-
-    def __init__(self, engine: Engine, *, keep: int = 0) -> None:
-        self._engine, self._keep = engine, keep
-        self._kept: list[tuple[Connection, float]] = []  # and when they came out of the pool; the last used is last
-        self._lock = threading.Lock()
-        if keep:
-            sa.event.listen(engine, "engine_disposed", self._close_kept)
-
-    @contextlib.contextmanager
-    def one(self) -> t.Iterator[Connection]:
-        """A connection for one statement."""
-        connection, since = self._take()
-        try:
-            yield connection
-        except BaseException:
-            connection.close()
-            for other in self._emptied():  # if they are as bad, the pool knows it
-                other.close()
-            raise
-        self._give_back(connection, since)
-
-    def after_fork(self) -> object:
-        """In a child process: forget those that were kept. They are returned, for they must not be collected either."""
-        self._lock = threading.Lock()
-        return self._emptied()
-
-    def _take(self) -> tuple[Connection, float]:
-        now = time.monotonic()
-        with contextlib.suppress(IndexError):
-            while True:
-                connection, since = self._kept.pop()
-                if now - since < _RECYCLE:
-                    return connection, since
-                connection.close()
-        try:
-            return self._engine.connect(), now
-        except exc.SQLAlchemyError:
-            raise
-        except Exception as error:
-            raise _CannotConnect(f"{self._engine.dialect.driver} failed to connect") from error
-
-    def _give_back(self, connection: Connection, since: float) -> None:
-        with self._lock:  # were more than these kept, somebody could wait for the pool in vain
-            if len(self._kept) < self._keep:
-                self._kept.append((connection, since))
-                return
-        connection.close()
-
-    def _emptied(self) -> list[Connection]:
-        """Those that were kept, which no longer are."""
-        with self._lock:
-            kept, self._kept = self._kept, []
-        return [connection for connection, _ in kept]
-
-    def _close_kept(self, _engine: object) -> None:
-        for connection in self._emptied():
-            connection.invalidate()
-            connection.close()
-
-
-def _with_deadline(engine: Engine) -> None:
+def _with_deadline(engine: Engine, settings: dict[str, t.Any]) -> None:
     """Let psycopg give up a server that hangs; by itself it waits for ever."""
     import psycopg
 
     class Connection(psycopg.Connection[t.Any]):
+        is_to_be_cancelled = True
+
         def wait(self, gen: t.Any, *args: t.Any, **kwargs: t.Any) -> t.Any:
             try:
                 return _carry_on(gen, self.pgconn.socket, time.monotonic() + TIMEOUT)
             except TimeoutError as error:
+                if self.is_to_be_cancelled:
+                    _cancel(self)
                 self.close()  # a reply may be under way, which the next statement would take for its own
                 raise psycopg.OperationalError("no answer in time") from error
 
+        def __del__(self, *_args: object) -> None:
+            """Nothing to warn of: what SQLAlchemy forgets is closed, if this process opened it."""
+
     def connect(_dialect: object, _record: object, args: t.Any, kwargs: t.Any) -> t.Any:
-        return Connection.connect(*args, **kwargs)
+        return Connection.connect(*args, **{**settings, **kwargs})
 
     sa.event.listen(engine, "do_connect", connect)
 
 
+@contextlib.contextmanager
+def going_on(connection: sa.Connection) -> t.Iterator[None]:
+    """What takes too long inside this is given up here, and goes on at the server: to make an index takes its time."""
+    driver: t.Any = connection.connection.dbapi_connection
+    if not hasattr(driver, "is_to_be_cancelled"):
+        yield
+        return
+    driver.is_to_be_cancelled = False
+    yield
+    driver.is_to_be_cancelled = True  # else the connection is closed
+
+
+def _cancel(connection: t.Any) -> None:
+    """Tell the server that nobody waits for its answer any more, as far as it can be told."""
+    from psycopg import capabilities
+
+    if capabilities.has_cancel_safe():  # else it could take as long as it likes
+        with contextlib.suppress(Exception):
+            connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
+
+
 def _carry_on(steps: t.Generator[int, int, t.Any], socket: int, deadline: float) -> t.Any:
-    """An exchange with the server, which asks to wait (to read: 1, to write: 2) and is told what is possible."""
+    """An exchange with the server, which asks to wait and is told what is possible."""
     try:
         wanted = next(steps)
-        with _Selector() as selector:
-            selector.register(socket, wanted)
-            while True:
-                ready = selector.select(max(deadline - time.monotonic(), 0))
-                if not ready:
-                    raise TimeoutError
-                wanted = steps.send(ready[0][1])
-                selector.modify(socket, wanted)
+        while True:
+            wanted = steps.send(_until_ready(socket, wanted, max(deadline - time.monotonic(), 0)))
     except StopIteration as stop:
         return stop.value
+
+
+def _until_ready(socket: int, wanted: int, seconds: float) -> int:
+    """What is possible of what is wanted, as soon as something is.
+
+    gevent replaces both functions of the module, at any time; eventlet takes the better one away.
+    """
+    ready = _poll(socket, wanted, seconds) if hasattr(select, "poll") else _select(socket, wanted, seconds)
+    if not ready:
+        raise TimeoutError
+    return ready
+
+
+def _poll(socket: int, wanted: int, seconds: float) -> int:
+    waiting = select.poll()
+    waiting.register(socket, (select.POLLIN if wanted & _READ else 0) | (select.POLLOUT if wanted & _WRITE else 0))
+    ready = 0
+    for _, events in waiting.poll(seconds * 1000):
+        # What else may come, an error or the end, is found out by reading or writing.
+        ready |= _READ if events & ~select.POLLOUT else 0
+        ready |= _WRITE if events & ~select.POLLIN else 0
+    return ready & wanted
+
+
+def _select(socket: int, wanted: int, seconds: float) -> int:
+    reading, writing = [socket] * bool(wanted & _READ), [socket] * bool(wanted & _WRITE)
+    readable, writable, _ = select.select(reading, writing, [], seconds)
+    return (_READ if readable else 0) | (_WRITE if writable else 0)

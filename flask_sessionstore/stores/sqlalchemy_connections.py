@@ -1,0 +1,126 @@
+"""An engine's connections, each lent to one exchange: those of an engine of ours, and those of an application's."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+import weakref
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.engine import Connection, Engine
+
+from .pool import PerProcess, Pool
+from .sqlalchemy_errors import is_read_only, is_sound
+
+R = t.TypeVar("R")
+
+
+class Connections(t.Protocol):
+    """Where connections come from."""
+
+    def lend(self, exchange: t.Callable[..., R], *args: t.Any) -> R:
+        """What ``exchange(connection, *args)`` returns."""
+
+    def clear(self) -> None:
+        """Close those that nobody uses now, for they are likely to be no good."""
+
+
+class CannotConnect(exc.SQLAlchemyError):
+    """A driver failed in a way of its own: where something else than a database answers, for one."""
+
+
+def kept(engine: Engine, *, most: int, patience: float) -> Pool[Connection]:
+    """Connections of an engine without a pool, kept in one of ours: to take one out of SQLAlchemy's, and to give it
+    back, costs as much as a short statement does.
+
+    :param most: how many there may be at once in one process.
+    :param patience: for how many seconds to wait for one.
+    """
+    pool = Pool(_FirstAlone(engine, patience), _close_detached, most=most, patience=patience, is_sound=is_sound)
+    found = weakref.ref(pool)  # an engine that held its pool would never be collected
+
+    def clear(_engine: object) -> None:
+        if (pool := found()) is not None:
+            pool.clear()
+
+    sa.event.listen(engine, "engine_disposed", clear)
+    return pool
+
+
+class _FirstAlone:
+    """Opens connections, the first one while nobody else does.
+
+    When it first connects, an engine asks the server some questions, and holds a lock over them. To wait for that lock
+    would be to stand still for ever where it was made before gevent replaced what a thread is.
+    """
+
+    def __init__(self, engine: Engine, patience: float) -> None:
+        self._engine = engine
+        self._turn = Pool(object, id, most=1, patience=patience, is_sound=lambda error: True)
+        self._is_over = False
+
+    def __call__(self) -> Connection:
+        first = None if self._is_over else self._turn.lend(self._connect_first)
+        connection = _connect(self._engine) if first is None else first
+        connection.detach()  # else SQLAlchemy closes it when it is forgotten: in a child process, where it is not ours
+        return connection
+
+    def _connect_first(self, _turn: object) -> Connection | None:
+        if self._is_over:
+            return None
+        connection = _connect(self._engine)
+        self._is_over = True
+        return connection
+
+
+class Borrowed:
+    """Connections out of an engine's own pool.
+
+    A child process lets its parent's be: they are neither used nor closed.
+
+    :param sound: whether a connection is still good after an exchange that raised this error.
+    """
+
+    def __init__(self, engine: Engine, sound: t.Callable[[BaseException], bool] = is_sound) -> None:
+        self._engine, self._is_sound = engine, sound
+        self._first_process = os.getpid()
+        self._parents: list[object] = []
+        self._process = PerProcess(self._begin)
+
+    def lend(self, exchange: t.Callable[..., R], *args: t.Any) -> R:
+        self._process.get()
+        with _connect(self._engine) as connection:
+            try:
+                return exchange(connection, *args)
+            except BaseException as error:
+                if not (connection.invalidated or self._is_sound(error)):
+                    connection.invalidate()
+                if is_read_only(error):
+                    self._engine.dispose()
+                raise
+
+    def clear(self) -> None:
+        """Nothing: the engine's own pool knows which are lost."""
+
+    def _begin(self) -> int:
+        pid = os.getpid()
+        if pid != self._first_process:
+            self._parents.append(self._engine.pool)  # what is forgotten is closed
+            self._engine.dispose(close=False)
+        return pid
+
+
+def _connect(engine: Engine) -> Connection:
+    try:
+        return engine.connect()
+    except exc.SQLAlchemyError:
+        raise
+    except Exception as error:
+        raise CannotConnect(f"{engine.dialect.driver} failed to connect") from error
+
+
+def _close_detached(connection: Connection) -> None:
+    """At once: SQLAlchemy would end a transaction first, and wait for the answer."""
+    if not connection.invalidated:
+        t.cast("t.Any", connection.connection.dbapi_connection).close()
