@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import itertools
 import typing as t
+from datetime import timedelta
 
 from flask import Flask
 
@@ -13,7 +16,7 @@ from .errors import ConfigurationError, SessionCorrupt, SessionError
 from .interface import StoreSessionInterface, _attributes
 from .key import SessionKey
 from .policy import Rules
-from .record import Record, unpack
+from .record import Record, Tombstone, new_revision, pack_tombstone, to_ms, unpack
 from .stores.base import Scans, ServerSideStore, SessionStore
 
 #: Shorter ones can be found by trying.
@@ -34,6 +37,8 @@ _WELL_KNOWN = (
 _FEW_CHARACTERS = 8
 # So many sessions are looked at for what the application does.
 _SAMPLE = 1000
+# Under which name stands a note of the application that asked last, and for how long.
+_NOTE, _NOTE_TIME = hashlib.sha256(b"flask_sessionstore: who keeps sessions here").hexdigest(), timedelta(days=30)
 
 
 class _Cookie(t.NamedTuple):
@@ -75,13 +80,16 @@ def settings_of(app: Flask, interface: StoreSessionInterface) -> dict[str, t.Any
 
 
 def findings_of(app: Flask, interface: StoreSessionInterface) -> list[str]:
-    """What is risky, and what to do about it, a sentence each. Changes nothing, but asks the store."""
+    """What is risky, and what to do about it, a sentence each. Asks the store, and leaves a note of who asked there, if
+    it has sessions.
+    """
     rules = interface._policy_of(app).rules
     return [
         *_secrets(app),
         *_cookies(_cookie(app, interface)),
         *_store(interface.store),
         *_logins(interface.store, rules),
+        *_neighbours(app, interface.store),
     ]
 
 
@@ -189,6 +197,40 @@ def _sample(store: SessionStore) -> t.Iterator[Record]:
                     yield found
     except SessionError:
         return  # said above
+
+
+def _neighbours(app: Flask, store: SessionStore) -> t.Iterator[str]:
+    """Whether an application with another secret asked last about sessions of the same prefix."""
+    try:
+        if not isinstance(store, ServerSideStore) or next(_sample(store), None) is None:
+            return  # where nobody keeps sessions, nothing is to be made, perhaps as another user
+        data = store.read(_NOTE)
+        found = None if data is None else unpack(data, _NOTE)
+        marks = [_mark_of(secret) for secret in config.secrets(app)]
+        _leave_note(store, marks[0])
+    except (SessionError, IndexError):
+        return  # said above
+    if isinstance(found, Tombstone) and found.before not in marks:
+        yield (
+            f'An application with another SECRET_KEY keeps sessions under the prefix "{store.prefix}", too (or this one'
+            " had another): what finds or ends the sessions of an owner reaches those of the other's who has the same"
+            " name. Give each a SESSION_KEY_PREFIX of its own."
+        )
+
+
+def _leave_note(store: ServerSideStore, mark: bytes) -> None:
+    """A tombstone of a name that no session has: no command shows it, and it goes by itself."""
+    now_ms = int(store.now() * 1000)
+    ends_ms = now_ms + to_ms(_NOTE_TIME)
+    note = Tombstone(kind="ended", revision=new_revision(), left_ms=now_ms, expires_ms=ends_ms, before=mark)
+    data = pack_tombstone(note, _NOTE)
+    if not store.swap(_NOTE, data, _NOTE_TIME, replaces=None):
+        store.add(_NOTE, data, _NOTE_TIME)
+
+
+def _mark_of(secret: str | bytes) -> bytes:
+    """Four bytes by which a secret is known again, and cannot be found out."""
+    return hmac.digest(secret.encode() if isinstance(secret, str) else secret, _NOTE.encode(), "sha256")[:4]
 
 
 def _store(store: SessionStore) -> list[str]:

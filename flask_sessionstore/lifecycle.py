@@ -42,6 +42,8 @@ from .verdicts import Did, Fate, Verdict, ends_successor, on_lost, on_met
 
 logger = logging.getLogger("flask_sessionstore")
 
+# Milliseconds after which a write files its session anew, as a mere extension does.
+_FILED_FOR = 60_000
 _FIRST_PAUSE = 0.001  # seconds between two attempts against other writers: what a write takes, and then more
 _DOUBLINGS = 4
 _GIVE_WAY = 0.004  # seconds that a write stands back for one that has had many losses
@@ -372,6 +374,7 @@ class Lifecycle:
             if not isinstance(error, SessionGone):
                 logger.warning("session %s was not extended: %s", _short(key), error)
             return KEEP
+        self._file_anew(sent, record)
         if self._base is not None:
             self._base = record
         # A browser-session cookie has no end that would move; but a cookie that is the session itself is another now.
@@ -755,6 +758,7 @@ class Lifecycle:
             key = self._update(key, record, ttl, newest)
         else:
             key, record = self.store.update_ttl(key, self.policy.idle(newest))
+            self._file_anew(key, record)
         return self._stored(session, key, record)
 
     def _update(self, key: SessionKey, record: Record, ttl: timedelta, newest: Record) -> SessionKey:
@@ -762,7 +766,10 @@ class Lifecycle:
         send no cookie.
         """
         if record.owner == newest.owner or not isinstance(self.store, OwnerIndex):
-            return self.store.update(key, record, ttl, replaces=newest.revision)
+            key = self.store.update(key, record, ttl, replaces=newest.revision)
+            if record.extended_ms - newest.extended_ms >= _FILED_FOR:
+                self._file_anew(key, record)
+            return key
         if record.owner is not None:
             self.store.file(record.owner, key.handle)
         key = self.store.update(key, record, ttl, replaces=newest.revision)
@@ -770,6 +777,12 @@ class Lifecycle:
             with contextlib.suppress(StoreUnavailable):  # what is left of it in the list is pruned later
                 self.store.unfile(newest.owner, key.handle)
         return key
+
+    def _file_anew(self, key: SessionKey, record: Record) -> None:
+        """A session was extended: if its entry in the owner's list was lost, it comes back."""
+        if record.owner is not None and isinstance(self.store, OwnerIndex):
+            with contextlib.suppress(StoreUnavailable):  # the next extension files it
+                self.store.file(record.owner, key.handle)
 
     # -- signing in -------------------------------------------------------------------------------------------------
 

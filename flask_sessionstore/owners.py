@@ -11,13 +11,14 @@ import contextlib
 import time
 import typing as t
 from datetime import timedelta
+from itertools import islice
 
 import msgspec
 
 from .errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable, UnsupportedByStore
 from .key import SessionKey
 from .record import Record, Tombstone, new_revision, unpack
-from .stores.base import Entry, OwnerIndex, ServerSideStore, SessionStore
+from .stores.base import Entry, OwnerIndex, ServerSideStore, SessionStore, has_left, list_name
 
 # Reading again until nothing new appears: who signs in faster than this is no human being.
 _MAX_ROUNDS = 100
@@ -25,6 +26,8 @@ _MAX_ROUNDS = 100
 _MAX_TRIES = 20
 # Seconds to go on ending sessions after one could not be ended: it may be that one alone.
 _PATIENCE = 2
+# So many are ended at once: few round trips, and none that others wait for long.
+_BATCH = 500
 
 
 class _Store(ServerSideStore, OwnerIndex):
@@ -63,6 +66,8 @@ def end_all(
     store: SessionStore, owner: str, *, keep: str | None = None, ended: t.Callable[[str], object] = lambda handle: None
 ) -> int:
     """End the sessions of ``owner``, those that are just being made included, and return how many ended.
+
+    The one last extended goes first: what is cut off in the middle has ended a thief's, who is there now.
 
     :param keep: the handle of one that goes on.
     :param ended: told the handle of each that ended.
@@ -116,8 +121,10 @@ def keep_to(
             tries -= 1  # where another machine's clock is ahead, to be written anew may never help
             record = _write_anew(index, key, record, ttl)
             continue
-        for handle, other in reversed(excess):
-            if _end_exactly(index, handle, other):
+        for batch in _batches(dict(reversed(excess))):
+            done = index.end_each({handle: other.revision for handle, other in batch.items()}, owner)
+            _unfile(index, done, owner)
+            for handle in done:
                 ended(handle)
     return record
 
@@ -125,7 +132,7 @@ def keep_to(
 def _opened(entry: Entry) -> Record | Tombstone | None:
     """What is under the handle of an entry; None if it is nothing, or unreadable."""
     try:
-        return None if entry.data is None else unpack(entry.data, entry.handle)
+        return None if entry.data is None else unpack(entry.data, entry.handle, head=True)
     except SessionCorrupt:
         return None
 
@@ -161,29 +168,78 @@ def _loaded(index: _Store, key: SessionKey) -> Record:
     return record
 
 
-def _end_each(index: _Store, entries: t.Iterable[Entry], owner: str) -> t.Iterator[str]:
+def _end_each(index: _Store, entries: t.Sequence[Entry], owner: str) -> t.Iterator[str]:
     """End all that are filed, one that fails or not, and yield the handles of those that ended."""
-    failure: StoreUnavailable | None = None
-    began = time.monotonic()
+    living, others = _sorted_out(index, entries, owner)
+    filed = {entry.handle: entry for entry in entries}
+    trials, ended = _Trials(index, owner), list[str]()
+    yield from trials.end(others)
+    for batch in _batches(living):
+        if trials.are_over:
+            break
+        done = dict.fromkeys(index.end_each({handle: record.revision for handle, record in batch.items()}, owner))
+        ended += done
+        yield from done
+        # What was written meanwhile, or cannot be ended at once.
+        yield from trials.end([filed[handle] for handle in batch if handle not in done])
+    _unfile(index, ended, owner)
+    if trials.failure is not None:
+        raise trials.failure
+
+
+def _sorted_out(index: _Store, entries: t.Iterable[Entry], owner: str) -> tuple[dict[str, Record], list[Entry]]:
+    """The living sessions of ``owner``, the one last extended first; and what else there may be to end, or to bar."""
+    now, name = index.now(), list_name(owner)
+    living, others = dict[str, Record](), list[Entry]()
     for entry in entries:
-        try:
-            handle = _end_filed(index, entry, owner)
-        except StoreUnavailable as error:
-            failure = failure or error
-            if time.monotonic() - began > _PATIENCE:
-                break
-        else:
-            if handle is not None:
-                yield handle
-    if failure is not None:
-        raise failure
+        found = _opened(entry)
+        if isinstance(found, Record) and found.owner == owner:
+            if found.expires_ms > int(now * 1000):
+                living[entry.handle] = found
+        elif found is None and not (entry.data is None and has_left(entry, name, now)):
+            others.append(entry)
+    return dict(sorted(living.items(), key=_stamp, reverse=True)), others
+
+
+def _batches(records: dict[str, Record]) -> t.Iterator[dict[str, Record]]:
+    items = iter(records.items())
+    while batch := dict(islice(items, _BATCH)):
+        yield batch
+
+
+def _unfile(index: _Store, ended: t.Sequence[str], owner: str) -> None:
+    if ended:
+        with contextlib.suppress(StoreUnavailable):  # they have ended; what is left in the list is pruned later
+            index.unfile(owner, *ended)
+
+
+class _Trials:
+    """Ends what is filed one by one, and goes on for a while after one could not be ended."""
+
+    def __init__(self, index: _Store, owner: str) -> None:
+        self._index, self._owner = index, owner
+        self._began = time.monotonic()
+        self.failure: StoreUnavailable | None = None
+        self.are_over = False
+
+    def end(self, entries: t.Iterable[Entry]) -> t.Iterator[str]:
+        """Yield the handles of those that ended."""
+        for entry in entries:
+            if self.are_over:
+                return
+            try:
+                handle = _end_filed(self._index, entry, self._owner)
+            except StoreUnavailable as error:
+                self.failure = self.failure or error
+                self.are_over = time.monotonic() - self._began > _PATIENCE
+            else:
+                if handle is not None:
+                    yield handle
 
 
 def _end_filed(index: _Store, entry: Entry, owner: str) -> str | None:
     """End what is filed, or bar it if it is still to come; None if there was nothing to end."""
     found = _opened(entry)
-    if isinstance(found, Tombstone):
-        return None  # were it renewed, its successor would be filed too
     if entry.data is None and index.bar(entry.handle):
         return None
     # Where nobody can read whose it is, it is whose it was filed as.
@@ -198,12 +254,3 @@ def _write_anew(index: _Store, key: SessionKey, record: Record, ttl: timedelta) 
     except SessionConflict:
         return record  # somebody else has written it, which is as good
     return again
-
-
-def _end_exactly(index: _Store, handle: str, record: Record) -> bool:
-    """End this very revision; False if it was written, or ended, meanwhile."""
-    if not index.end_exactly(handle, record):
-        return False
-    with contextlib.suppress(StoreUnavailable):  # it has ended; what is left of it in the list is pruned later
-        index.unfile(t.cast("str", record.owner), handle)
-    return True

@@ -61,6 +61,8 @@ _HEADER = struct.Struct(">BB32sQQQQQQBHH8s")
 _REVISIONS = struct.Struct("8s8s8s8s")
 #: The bytes before the owner: all that an engine needs to compare and to move.
 HEADER_SIZE = _HEADER.size
+#: The most that a record has before its state: an owner of 255 characters, and a client of 100.
+HEAD_SIZE = HEADER_SIZE + 4 * 255 + 100
 _TIMES = struct.Struct(">QQ")
 _KINDS = (None, "ended", "emptied", "renewed", "signed in", "replaced", "revoked")
 #: The kinds of tombstones that name a successor.
@@ -262,11 +264,12 @@ def pack_tombstone(tombstone: Tombstone, handle: str) -> bytes:
     return header + bytes.fromhex(tombstone.successor or "")
 
 
-def unpack(data: bytes, handle: str | None, decrypt: Cipher | None = None) -> Record | Tombstone:
+def unpack(data: bytes, handle: str | None, decrypt: Cipher | None = None, *, head: bool = False) -> Record | Tombstone:
     """What the bytes say.
 
     :param handle: what they were found under; None for those of a cookie.
     :param decrypt: opens the state of a sealed record, which is left out without it.
+    :param head: these are the first :data:`HEAD_SIZE` bytes at least; the state is left out.
     :raises SessionCorrupt: if they are no record, or that of another handle; ``newer`` is True if a later version may
         have written them.
     """
@@ -275,12 +278,12 @@ def unpack(data: bytes, handle: str | None, decrypt: Cipher | None = None) -> Re
         what = "a record of a later format" if newer else "no session record"
         raise SessionCorrupt(f"the store holds {what} under this handle", newer=newer)
     try:
-        return _unpack(data, handle, decrypt)
+        return _unpack(data, handle, decrypt, head)
     except (msgspec.MsgspecError, ValueError, IndexError, OverflowError, struct.error, RecursionError) as error:
         raise SessionCorrupt("the store holds a damaged session record", newer=False) from error
 
 
-def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None) -> Record | Tombstone:
+def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None, head: bool) -> Record | Tombstone:
     header = _HEADER.unpack_from(data)
     _, kind, history, extended, expires, created, idle, end, deadline, flags, owned, client, name = header
     if name != (_NAMELESS if handle is None else a2b_hex(handle[:_NAME_DIGITS])):
@@ -314,7 +317,7 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None) -> Record |
     if sealed and decrypt is not None:
         sealed, state = False, memoryview(decrypt(data[:rest], data[rest:]))
     return Record(
-        state={} if sealed else _decode_state(state),
+        state={} if sealed or head else _decode_state(state),
         sealed=sealed,
         revisions=revisions,
         owner=data[_HEADER.size : names].decode() if flags & _OWNED else None,

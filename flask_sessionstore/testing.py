@@ -34,8 +34,9 @@ from .record import (
     pack,
     pack_tombstone,
     revision_of,
+    unpack,
 )
-from .stores.base import Entry, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_left, lend
+from .stores.base import Entry, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_left, lend, list_name
 
 __all__ = ["FaultyStore", "SessionStoreContract", "StoreContract", "later"]
 
@@ -577,8 +578,33 @@ class StoreContract(SessionStoreContract):
         entries = index.entries(owner)
         assert {entry.handle: entry.data for entry in entries} == {key.handle: store.read(key.handle) for key in mine}
         assert len(entries) == 3
-        assert not any(has_left(entry, owner, store.now()) for entry in entries)
+        assert not any(has_left(entry, list_name(owner), store.now()) for entry in entries)
         assert index.entries("nobody") == []
+
+    def test_a_list_tells_of_sessions_by_their_heads(self, store: ServerSideStore) -> None:
+        """However large they are."""
+        index = _index_of(store)
+        record = Record(state={"a": b"\xc6\x00\x01\x00\x00" + bytes(0x10000)}, owner="ö" * 255, client="c" * 100)
+        key = store.save(record, _DAY)
+        (entry,) = index.entries("ö" * 255)
+        found = unpack(t.cast("bytes", entry.data), entry.handle, head=True)
+        loaded = _alive(store, key)
+        assert found == msgspec.structs.replace(loaded, state={})
+
+    def test_many_sessions_of_an_owner_end_at_once(self, store: ServerSideStore) -> None:
+        """Those revisions alone that were asked for."""
+        index = _index_of(store)
+        keys = [store.save(Record(state={"n": bytes([n])}, owner="ann"), _DAY) for n in range(7)]
+        revisions = {key.handle: _alive(store, key).revision for key in keys}
+        first = _alive(store, keys[0])
+        store.update(keys[0], later(first, {"n": b"9"}), _DAY, replaces=first.revision)
+        store.delete(keys[1])
+        assert store.end_each(revisions, "ann") == [key.handle for key in keys[2:]]
+        assert _alive(store, keys[0]).state == {"n": b"9"}
+        assert [_fate(store, key) for key in keys[1:]] == ["ended", *["revoked"] * 5]
+        assert store.end_each(revisions, "ann") == []
+        index.unfile("ann", *(key.handle for key in keys[1:]))
+        assert _living(store, "ann") == [keys[0].handle]
 
     def test_an_entry_stays_as_long_as_its_session(self, store: ServerSideStore) -> None:
         """However often that is extended or written."""
@@ -614,8 +640,8 @@ class StoreContract(SessionStoreContract):
                 store.delete(key)
             elif end == "end":
                 assert store.end(key.handle, owner="ann")
-        # Who extends one may have a clock that is behind.
-        self.pass_time(store, TOMBSTONE_TIME.total_seconds() + (61 if end == "expiry" else 1))
+        stands = TOMBSTONE_TIME.total_seconds()  # who extends one may have a clock that is behind
+        self.pass_time(store, (60 if end == "expiry" else 0) + stands + 1)
         assert _living(store, "ann") == []
         index.prune(5)
         index.prune()
@@ -702,8 +728,8 @@ class FaultyStore(ServerSideStore):
     def file(self, owner: str, handle: str) -> None:
         self._pass_on("file", lambda: self._index.file(owner, handle))
 
-    def unfile(self, owner: str, handle: str) -> None:
-        self._pass_on("unfile", lambda: self._index.unfile(owner, handle))
+    def unfile(self, owner: str, *handles: str) -> None:
+        self._pass_on("unfile", lambda: self._index.unfile(owner, *handles))
 
     def entries(self, owner: str) -> list[Entry]:
         return self._pass_on("entries", lambda: self._index.entries(owner))
@@ -755,7 +781,7 @@ def _index_of(store: ServerSideStore) -> OwnerIndex:
 def _living(store: ServerSideStore, owner: str) -> list[str]:
     """The handles of an owner's living sessions."""
     entries = t.cast("OwnerIndex", store).entries(owner)
-    return [entry.handle for entry in entries if not has_left(entry, owner, store.now())]
+    return [entry.handle for entry in entries if not has_left(entry, list_name(owner), store.now())]
 
 
 def _gone(store: SessionStore, key: SessionKey) -> SessionGone:

@@ -22,7 +22,7 @@ from flask_sessionstore.record import (
     unpack,
 )
 from flask_sessionstore.sealing import seal, unseal
-from flask_sessionstore.stores import Entry, has_expired, has_left
+from flask_sessionstore.stores import Entry, has_expired, has_left, list_name
 from flask_sessionstore.stores.cookie import CookieStore, _StateKey
 from flask_sessionstore.stores.memory import MemoryStore
 
@@ -65,7 +65,7 @@ def _check_bytes(data: bytes) -> bool:
     """Whether the bytes are a record or a tombstone, by the functions that read them."""
     owner, expires_ms, revision = owner_in(data), expires_ms_of(data), revision_of(data)
     has_expired(data, requests.NOW)
-    has_left(Entry(requests.KEY.handle, data), "ann", requests.NOW)
+    has_left(Entry(requests.KEY.handle, data), list_name("ann"), requests.NOW)
     try:
         found = unpack(data, requests.KEY.handle)
     except SessionCorrupt:

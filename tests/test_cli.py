@@ -40,7 +40,7 @@ from flask_sessionstore import (
 )
 from flask_sessionstore.codec import encode
 from flask_sessionstore.record import TOMBSTONE_TIME, Record, pack
-from flask_sessionstore.stores import Entry, ServerSideStore, from_url, surroundings
+from flask_sessionstore.stores import Entry, Scans, ServerSideStore, SessionStore, from_url, surroundings
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
@@ -532,6 +532,32 @@ def test_check_is_content_with_safe_settings(folder: FileSystemStore) -> None:
     assert result.output.endswith("\nNo findings.\n")
     assert result.exit_code == 0
     assert not folder.path.exists(), "it only looks"
+
+
+def test_check_finds_another_application_under_the_same_prefix(store: SessionStore) -> None:
+    if not isinstance(store, Scans):
+        pytest.skip("this store does not show its sessions")
+    started(shop(store), user="ann")
+    another = {"SECRET_KEY": SECRET[::-1], "SESSION_OWNER_KEY": "user"}
+
+    def strangers(**config: object) -> list[str]:
+        return [finding for finding in findings(store, **config) if "another SECRET_KEY" in finding]
+
+    assert strangers() == strangers() == []
+    (finding,) = strangers(**another)
+    assert f'under the prefix "{store.prefix}"' in finding  # type: ignore[attr-defined]
+    assert strangers(**another) == []
+    assert len(strangers()) == 1
+    assert strangers(SECRET_KEY="k9" * 20, SECRET_KEY_FALLBACKS=[SECRET]) == [], "its own, by another key"
+    assert json.loads(output(shop(store), "list", "--json"))[0]["owner"] == "ann"
+    assert len(list(store.scan())) == 2
+    assert len(json.loads(output(shop(store), "list", "--json"))) == 1, "the note is nobody's session"
+
+
+def test_check_leaves_no_note_where_nobody_keeps_sessions(folder: FileSystemStore) -> None:
+    """As root, before the application has made its folder."""
+    assert findings(folder) == findings(folder, SECRET_KEY=SECRET[::-1]) == []
+    assert not folder.path.exists()
 
 
 RISKS: list[tuple[dict[str, object], str]] = [

@@ -6,6 +6,7 @@ filed in one step and made in another.
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 import typing as t
@@ -37,7 +38,7 @@ from interleaving import (
 
 from flask_sessionstore import owners
 from flask_sessionstore.record import TOMBSTONE_TIME, Record
-from flask_sessionstore.stores import Entry, has_left
+from flask_sessionstore.stores import Entry, has_left, list_name
 
 MOST = 2
 
@@ -61,12 +62,16 @@ class FiledStore(WatchedStore):
             lambda _: None,
         )
 
-    def unfile(self, owner: str, handle: str) -> None:
-        self._do(
-            _listing("unfile", owner, handle),
-            lambda: self.lists.get(owner, {}).pop(handle, None),
-            lambda _: None,
-        )
+    def unfile(self, owner: str, *handles: str) -> None:
+        for handle in handles:
+            self._do(
+                _listing("unfile", owner, handle),
+                functools.partial(self._unfile, owner, handle),
+                lambda _: None,
+            )
+
+    def _unfile(self, owner: str, handle: str) -> None:
+        self.lists.get(owner, {}).pop(handle, None)
 
     def entries(self, owner: str) -> list[Entry]:
         filed = self._do(_listing("list", owner), lambda: dict(self.lists.get(owner, {})), lambda _: None)
@@ -77,7 +82,7 @@ class FiledStore(WatchedStore):
             (owner, entry.handle)
             for owner in list(self.lists)
             for entry in self.entries(owner)
-            if has_left(entry, owner, self.now())
+            if has_left(entry, list_name(owner), self.now())
         ]
         for owner, handle in left[:limit]:
             self.unfile(owner, handle)

@@ -22,7 +22,8 @@ from redis.crc import key_slot
 from redis_clusters import PASSWORD, SENTINEL_PASSWORD, RedisCluster, SentinelTrio, until
 
 from flask_sessionstore import ConfigurationError, Record, SessionGone, SessionKey, StoreUnavailable
-from flask_sessionstore.stores import ServerSideStore
+from flask_sessionstore.record import TOMBSTONE_TIME
+from flask_sessionstore.stores import ServerSideStore, list_name
 from flask_sessionstore.stores.redis import RedisStore
 from flask_sessionstore.stores.redis_clients import CONNECT_TIMEOUT, TIMEOUT, Cluster
 from flask_sessionstore.stores.redis_urls import SENTINEL_TIMEOUT
@@ -470,7 +471,7 @@ def test_lists_and_records_of_a_slot_that_moves_are_found(cluster: RedisCluster)
     found = {entry.handle: entry.data for entry in store.entries("ann")}
     cluster.ask(new, "CLUSTER SETSLOT", slot, "IMPORTING", old_id)
     cluster.ask(old, "CLUSTER SETSLOT", slot, "MIGRATING", new_id)
-    for gone in (name, store.prefix + keys[1].handle, f"{store.prefix}owner:ann"):
+    for gone in (name, store.prefix + keys[1].handle, f"{store.prefix}owners:{list_name('ann')}"):
         cluster.ask(old, "MIGRATE", "127.0.0.1", new.port, gone, 0, 1000)
         assert {entry.handle: entry.data for entry in store.entries("ann")} == found
         assert {entry.handle: entry.data for entry in store.scan()} == found
@@ -481,7 +482,7 @@ def test_lists_and_records_of_a_slot_that_moves_are_found(cluster: RedisCluster)
         cluster.ask(server, "CLUSTER SETSLOT", slot, "NODE", new_id)
     assert {entry.handle: entry.data for entry in store.entries("ann")} == found
     store.drop(keys[0].handle)
-    pass_time(store, 11)
+    pass_time(store, TOMBSTONE_TIME.total_seconds() + 1)
     assert store.prune() == 1
     until(cluster.settled)
 

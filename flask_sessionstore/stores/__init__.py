@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 
 from ..errors import ConfigurationError, StoreFull
 from ..record import may_replace, owner_in, revision_of
-from .base import Entry, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_expired, has_left
+from .base import Entry, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_expired, has_left, list_name
 from .pool import PerProcess
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "from_url",
     "has_expired",
     "has_left",
+    "list_name",
     "may_replace",
     "owner_in",
     "revision_of",

@@ -6,6 +6,7 @@ A store that passes everything on to another has that one's abilities: see :func
 from __future__ import annotations
 
 import functools
+import hashlib
 import typing as t
 from abc import ABC, abstractmethod
 
@@ -17,9 +18,10 @@ class Entry(t.NamedTuple):
     """A session as a list of them has it."""
 
     handle: str
-    #: The bytes under that handle; None if there are none.
+    #: The bytes under that handle; None if there are none. In an owner's list, the first 1,215 at least: a record's
+    #: head, without its state.
     data: bytes | None
-    #: When it was filed, in milliseconds since 1970; 0 where filing is no step of its own.
+    #: When it was filed, in milliseconds since 1970 by the clock of this process; 0 where filing is no step of its own.
     filed_ms: int = 0
 
 
@@ -46,39 +48,59 @@ class OwnerIndex(ABC):
     """The ability to say which sessions an owner has.
 
     A session is filed before its record is made, and its entry leaves only when the record was seen to be gone or
-    another owner's, never by a clock of its own: sessions slide, entries do not. An engine that finds its records by
-    their owner (an indexed column) has nothing to file: it writes :meth:`entries` alone.
+    another owner's, never by a clock of its own: sessions slide, entries do not. It is filed anew when the session is
+    extended, so that an entry that was lost comes back. An engine that finds its records by their owner (an indexed
+    column) has nothing to file: it writes :meth:`entries` alone.
+
+    Lists have names that no record, and no list of another prefix, can have: see :func:`list_name`. What somebody else
+    put into one, or in its place, is left alone.
     """
 
     def file(self, owner: str, handle: str) -> None:  # noqa: B027  - for most, there is nothing to do
-        """Enter ``handle`` among the sessions of ``owner``; once more is no error."""
+        """Enter ``handle`` among the sessions of ``owner``; once more renews the time of its entry."""
 
-    def unfile(self, owner: str, handle: str) -> None:  # noqa: B027
-        """Take ``handle`` from among the sessions of ``owner``; not there is no error."""
+    def unfile(self, owner: str, *handles: str) -> None:  # noqa: B027
+        """Take ``handles`` from among the sessions of ``owner``; not there is no error."""
 
     @abstractmethod
     def entries(self, owner: str) -> list[Entry]:
-        """All that is filed under ``owner``, each with what is under its handle now, expired or not."""
+        """All that is filed under ``owner``, each with what is under its handle now, expired or not.
+
+        :raises StoreUnavailable: also if something else stands in the place of the list.
+        """
 
     def prune(self, limit: int | None = None) -> int:
         """Remove entries of all owners, ``limit`` at most, that :func:`has_left`, and return how many."""
         return 0
 
 
-def has_left(entry: Entry, owner: str, now: float) -> bool:
-    """Whether what was filed under ``owner`` is seen to be gone at ``now``, or another owner's.
+def list_name(owner: str) -> str:
+    """The name of an owner's list, behind the prefix and ``owners:``: 32 hexadecimal digits.
+
+    It shows the owner to nobody who does not guess it, and takes any text for one.
+    """
+    return hashlib.sha256(owner.encode()).hexdigest()[:32]
+
+
+def has_left(entry: Entry, name: str, now: float, *, expires: bool = True) -> bool:
+    """Whether what is filed is seen to be gone at ``now``, or another owner's.
 
     A record that is not there yet may be on its way: an entry is believed for as long as a tombstone stands.
+
+    :param name: of the list, as :func:`list_name` has it.
+    :param expires: False: the engine removes what has expired, by a clock of its own. What it still has is there.
     """
     now_ms = int(now * 1000)
     if entry.data is None:
         return entry.filed_ms + to_ms(TOMBSTONE_TIME) <= now_ms
     try:
-        found = unpack(entry.data, entry.handle)
+        found = unpack(entry.data, entry.handle, head=True)
     except SessionCorrupt:
         return False
+    if isinstance(found, Tombstone) or found.owner is None or list_name(found.owner) != name:
+        return True
     # Who extends it may have a clock that is behind, or have asked before its end.
-    return isinstance(found, Tombstone) or found.expires_ms + to_ms(TOMBSTONE_TIME) <= now_ms or found.owner != owner
+    return expires and found.expires_ms + to_ms(TOMBSTONE_TIME) <= now_ms
 
 
 # -- stores that pass everything on --------------------------------------------------------------------------------
@@ -104,8 +126,8 @@ class _PassingOwnerIndex(_Passing, OwnerIndex):
     def file(self, owner: str, handle: str) -> None:
         self.store.file(owner, handle)
 
-    def unfile(self, owner: str, handle: str) -> None:
-        self.store.unfile(owner, handle)
+    def unfile(self, owner: str, *handles: str) -> None:
+        self.store.unfile(owner, *handles)
 
     def entries(self, owner: str) -> list[Entry]:
         return t.cast("list[Entry]", self.store.entries(owner))

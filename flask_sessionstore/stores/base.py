@@ -41,7 +41,7 @@ from ..record import (
     unpack,
 )
 from ..sealing import seal, unseal
-from .abilities import Entry, OwnerIndex, Scans, Sweeps, has_left, lend
+from .abilities import Entry, OwnerIndex, Scans, Sweeps, has_left, lend, list_name
 
 __all__ = [
     "Entry",
@@ -53,6 +53,7 @@ __all__ = [
     "has_expired",
     "has_left",
     "lend",
+    "list_name",
 ]
 
 # A chain of renewals longer than this within the minute that tombstones stand is no browser's.
@@ -310,9 +311,23 @@ class ServerSideStore(SessionStore):
                 self.unfile(record.owner, handle)
         return handle
 
-    def end_exactly(self, handle: str, record: Record) -> bool:
+    def end_each(self, revisions: t.Mapping[str, bytes], owner: str) -> list[str]:
+        """End these very revisions, by handle, of sessions of ``owner``, in this order. An engine that can end many at
+        once overrides this; it is never asked for more than 500.
+
+        :return: the handles of those that ended. What was written or ended meanwhile, or cannot be ended now, is for
+            the caller to look at again.
+        """
+        ended = []
+        with contextlib.suppress(StoreUnavailable):  # who looks again will know
+            for handle, revision in revisions.items():
+                if self.end_exactly(handle, revision, owner):
+                    ended.append(handle)
+        return ended
+
+    def end_exactly(self, handle: str, revision: bytes, owner: str) -> bool:
         """End this very revision, which may be sealed; False if it was written, or ended, meanwhile."""
-        return self._bury(handle, self._tombstone("revoked", record.owner), record.revision)
+        return self._bury(handle, self._tombstone("revoked", owner), revision)
 
     def successors(self, handle: str) -> t.Iterator[str]:
         """Under which names a session that was renewed has gone on."""

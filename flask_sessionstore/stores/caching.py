@@ -126,6 +126,13 @@ class CachingStore(ServerSideStore):
         finally:
             self._ask_cache(self._forget, handle)
 
+    def end_each(self, revisions: t.Mapping[str, bytes], owner: str) -> list[str]:
+        try:
+            return self.store.end_each(revisions, owner)
+        finally:
+            for handle in revisions:
+                self._ask_cache(self._forget, handle)
+
     def delete_expired(self, limit: int | None = None) -> int:
         """Remove expired records from the store, and return how many; from the cache too, if it can sweep."""
         if isinstance(self.cache, Sweeps):

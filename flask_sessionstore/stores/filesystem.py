@@ -36,7 +36,7 @@ from urllib.request import url2pathname
 
 from ..errors import ConfigurationError, SessionCorrupt, StoreError, StoreFull, StoreUnavailable
 from ..key import is_handle
-from ..record import HEADER_SIZE, TIMES, is_tombstone, may_replace, owner_in
+from ..record import HEAD_SIZE, HEADER_SIZE, TIMES, is_tombstone, may_replace
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
 from .filesystem_locks import LOCKS, Held, Locks, check_folder, user_name
 from .filesystem_owners import OwnerFolders
@@ -95,18 +95,22 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     # -- the four primitives ---------------------------------------------------------------------------------------
 
     def read(self, handle: str) -> bytes | None:
+        return self._read(handle)
+
+    def _read(self, handle: str, size: int | None = None) -> bytes | None:
+        """What is under a handle, or its first ``size`` bytes."""
         if not self._exists():
             return None
         path = self._path(handle)
         try:
-            data = _read_unlocked(path)
+            data = _read_unlocked(path, size)
             if data is not None:
                 return data
         except FileNotFoundError:
             pass
         except OSError as error:
             raise _unreadable(path, error) from error
-        return self._read_again(handle, path)
+        return self._read_again(handle, path, size)
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         path = self._path(handle)
@@ -157,21 +161,29 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     # -- owners, and all sessions ----------------------------------------------------------------------------------
 
     def file(self, owner: str, handle: str) -> None:
+        folder = self._owners.folder(owner)
+        if self._owners.is_foreign(folder):
+            logger.warning("a session of an owner is not listed: %s", _no_folder(folder))
+            return
         with self._locked(handle):  # so that nobody removes the entry who has just found it old
-            self._owners.file(owner, handle, self._now_ms())
+            self._owners.file(folder, handle, self._now_ms())
 
-    def unfile(self, owner: str, handle: str) -> None:
-        if self._exists():
+    def unfile(self, owner: str, *handles: str) -> None:
+        folder = self._owners.folder(owner)
+        if self._exists() and not self._owners.is_foreign(folder):
             with _translating():
-                self._owners.unfile(self._owners.folder(owner), handle)
+                for handle in handles:
+                    self._owners.unfile(folder, handle)
 
     def entries(self, owner: str) -> list[Entry]:
         if not self._exists():
             return []
         folder = self._owners.folder(owner)
+        if self._owners.is_foreign(folder):
+            raise StoreUnavailable(_no_folder(folder))
         with _translating():
             filed = [(handle, self._owners.filed_ms(folder, handle)) for handle in self._owners.handles(folder)]
-        return [Entry(handle, self._listed(handle), ms) for handle, ms in filed if ms is not None]
+        return [Entry(handle, self._listed(handle, HEAD_SIZE), ms) for handle, ms in filed if ms is not None]
 
     def prune(self, limit: int | None = None) -> int:
         removed = 0
@@ -225,21 +237,21 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def _locked(self, handle: str) -> _Locked:
         return _Locked(self._locks, int(handle[:2], 16) % LOCKS)
 
-    def _read_again(self, handle: str, path: str) -> bytes | None:
+    def _read_again(self, handle: str, path: str, size: int | None) -> bytes | None:
         """Under the lock. Without it where there is none and none can be made, and so nobody writes."""
         try:
             with self._locked(handle):
-                return _read_locked(path)
+                return _read_locked(path, size)
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in _READ_ONLY:
                 raise
         with _translating():
-            return _read_locked(path)
+            return _read_locked(path, size)
 
-    def _listed(self, handle: str) -> bytes | None:
+    def _listed(self, handle: str, size: int | None = None) -> bytes | None:
         """As :meth:`read`, for a list of many: what cannot be read is shown as damaged, and the others are shown."""
         try:
-            return self.read(handle)
+            return self._read(handle, size)
         except StoreError as error:
             if isinstance(error.__cause__, PermissionError):
                 return b""
@@ -278,12 +290,8 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             filed_ms = self._owners.filed_ms(folder, handle)
             if filed_ms is None:
                 return False
-            entry = Entry(handle, _read_locked(self._path(handle)), filed_ms)
-            # The folder does not tell its owner, but the record does, and whether that owner's folder is this one.
-            owner = owner_in(entry.data or b"") or ""
-            if self._owners.folder(owner) != folder:
-                owner += " is another"
-            left = has_left(entry, owner, self.now())
+            entry = Entry(handle, _read_locked(self._path(handle), HEAD_SIZE), filed_ms)
+            left = has_left(entry, folder.name, self.now())
             if left:
                 self._owners.unfile(folder, handle)
             return left
@@ -350,15 +358,15 @@ def _read_all(descriptor: int) -> bytes:
     return data
 
 
-def _read_unlocked(path: str) -> bytes | None:
-    """The bytes of a record, or None if the file may have been written to meanwhile.
+def _read_unlocked(path: str, size: int | None = None) -> bytes | None:
+    """The bytes of a record, or its first, or None if the file may have been written to meanwhile.
 
     One exchange after it was opened here, a file may be the spare that the next is writing into. If its head is the
     same before and after, and not that of a file being written, nothing was written between.
     """
     descriptor = os.open(path, os.O_RDONLY | _CLOEXEC)
     try:
-        data = _read_all(descriptor)
+        data = os.read(descriptor, size) if size else _read_all(descriptor)
         unchanged = data[:1] != _TAKEN and os.pread(descriptor, HEADER_SIZE, 0) == data[:HEADER_SIZE]
         return data if unchanged else None
     finally:
@@ -452,6 +460,12 @@ def _translating() -> t.Iterator[None]:
         yield
     except OSError as error:
         raise _translated(error) from error
+
+
+def _no_folder(folder: Path) -> str:
+    return (
+        f"something else stands where a folder of sessions belongs; remove .owners/{folder.parent.name}/{folder.name}"
+    )
 
 
 def _unreadable(path: str, error: OSError) -> StoreError:

@@ -15,11 +15,12 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import time
 import typing as t
 import warnings
 import weakref
-from datetime import timedelta
+from datetime import UTC, timedelta
 from urllib.parse import parse_qsl, urlsplit
 
 from bson.binary import Binary
@@ -152,12 +153,12 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     # -- abilities -------------------------------------------------------------------------------------------------
 
     def delete_expired(self, limit: int | None = None) -> int:
-        deleted = 0
+        now_ms, deleted = self._engines_now_ms(), 0
         while limit is None or deleted < limit:
-            names = self._expired(_BATCH if limit is None else min(_BATCH, limit - deleted))
+            names = self._expired(_BATCH if limit is None else min(_BATCH, limit - deleted), now_ms)
             if not names:
                 break
-            deleted += self._delete(names)
+            deleted += self._delete(names, now_ms)
         return deleted
 
     def scan(self) -> t.Iterator[Entry]:
@@ -187,12 +188,20 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         """The names of this store's documents: handles are hexadecimal."""
         return {"$gte": self.prefix, "$lt": self.prefix + "g"}
 
-    def _expired(self, limit: int) -> list[str]:
-        which = {"expires": {"$lte": to_datetime(self._now_ms())}, "_id": self._ours}
+    def _engines_now_ms(self) -> int:
+        """MongoDB's clock, unless a test has its own: a machine whose clock is ahead removes nothing that lives."""
+        if self.clock is not None:
+            return self._now_ms()
+        reply: Document = _call(lambda: self._collection.database.command("hello"))
+        return int(reply["localTime"].replace(tzinfo=UTC).timestamp() * 1000)
+
+    def _expired(self, limit: int, now_ms: int) -> list[str]:
+        exactly = re.compile(f"^{re.escape(self.prefix)}[0-9a-f]{{{_HANDLE_LENGTH}}}$")
+        which = {"expires": {"$lte": to_datetime(now_ms)}, "_id": {**self._ours, "$regex": exactly}}
         return _call(lambda: [found["_id"] for found in self._collection.find(which, {"_id": 1}, limit=limit)])
 
-    def _delete(self, names: list[str]) -> int:
-        which = {"_id": {"$in": names}, "expires_ms": {"$lte": self._now_ms()}}
+    def _delete(self, names: list[str], now_ms: int) -> int:
+        which = {"_id": {"$in": names}, "expires_ms": {"$lte": now_ms}}
         return _call(lambda: self._collection.delete_many(which)).deleted_count
 
     # -- how ------------------------------------------------------------------------------------------------------

@@ -4,8 +4,10 @@ A record is one string under ``<prefix><handle>``, with the engine's expiry as t
 session one ``SET NX``, a compare-and-set one script on the server; each is one round trip on one key, so that a
 cluster can do it.
 
-The sessions of an owner are one sorted set under ``<prefix>owner:<owner>``: handles, by the time in milliseconds when
-they were filed. It has no expiry, for it must outlast sessions that are extended again and again.
+The sessions of an owner are one sorted set under ``<prefix>owners:`` and the first 32 digits of the owner's SHA-256, so
+that no record, and no list of another prefix, has such a name: handles, by the time in milliseconds when they were
+filed, which the server's clock gives. It has no expiry, for it must outlast sessions that are extended again and again.
+What is no list under such a name, and no handle in one, is somebody else's: it is left alone.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import re
 import typing as t
 from datetime import timedelta
@@ -20,9 +23,10 @@ from datetime import timedelta
 import redis
 
 from ..errors import ConfigurationError, SessionCorrupt, StoreFull, StoreUnavailable
-from ..key import SessionKey
+from ..key import SessionKey, is_handle
 from ..record import (
     FORMAT,
+    HEAD_SIZE,
     HEADER_SIZE,
     TOMBSTONE_TIME,
     Record,
@@ -32,7 +36,7 @@ from ..record import (
     to_ms,
     unpack,
 )
-from .base import Entry, OwnerIndex, Scans, ServerSideStore, gone, has_left
+from .base import Entry, OwnerIndex, Scans, ServerSideStore, gone, has_left, list_name
 from .pool import NoneFree
 from .redis_clients import (
     Accept,
@@ -124,16 +128,32 @@ redis.call('SET', KEYS[1], tombstone, 'PX', ARGV[2])
 return false
 """
 
-# What is no list is nobody's: were it left there, its owner could never sign in again.
-#: KEYS: an owner's list. ARGV: now in ms, handle. Returns the list's length.
-_FILE = """
-local added = redis.pcall('ZADD', KEYS[1], ARGV[1], ARGV[2])
-if type(added) == 'table' then
-    if not string.find(added.err, 'WRONGTYPE', 1, true) then return added end
-    redis.call('DEL', KEYS[1])
-    redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
+# The server's clock, unless a test has its own.
+_NOW = """
+local now = tonumber(ARGV[1])
+if not now then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
-return redis.call('ZCARD', KEYS[1])
+"""
+
+#: KEYS: an owner's list. ARGV: a test's now in ms or '', handle. Returns the list's length if the handle is new in it;
+#: else 0; -1 if it is no list.
+_FILE = f"""{_NOW}
+local added = redis.pcall('ZADD', KEYS[1], string.format('%.0f', now), ARGV[2])
+if type(added) == 'table' then
+    return string.find(added.err, 'WRONGTYPE', 1, true) and -1 or added
+end
+return added == 1 and redis.call('ZCARD', KEYS[1]) or 0
+"""
+
+#: KEYS: an owner's list. ARGV: a test's now in ms or ''. Returns now in ms, then members and scores in turn; nothing if
+#: it is no list.
+_LIST = f"""{_NOW}
+local filed = redis.pcall('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+if filed.err then return not string.find(filed.err, 'WRONGTYPE', 1, true) and filed end
+table.insert(filed, 1, string.format('%.0f', now))
+return filed
 """
 
 # What was filed again since it was looked at stays: its record has come after all.
@@ -158,6 +178,15 @@ class Client(t.Protocol):
 
 class _WrongType(StoreUnavailable):
     """Under one of our names stands what is no string, or no list of an owner's: somebody else wrote it."""
+
+
+class _List(t.NamedTuple):
+    """An owner's list as it was read."""
+
+    #: When each handle was filed, in milliseconds by the server's clock.
+    filed: dict[str, int]
+    #: By how many milliseconds that clock is ahead of ours.
+    ahead: int
 
 
 class RedisStore(ServerSideStore, Scans, OwnerIndex):
@@ -241,25 +270,29 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
 
     def file(self, owner: str, handle: str) -> None:
         key = self._list_of(owner)
-        length = self._run(_FILE, key, self._now_ms(), handle)
-        if length >= _LONG and length & (length - 1) == 0:
+        length = self._run(_FILE, key, self._tests_now, handle)
+        if length < 0:
+            logger.warning("a session of an owner is not listed: %s", _no_list(key))
+        elif length >= _LONG and length & (length - 1) == 0:
             with contextlib.suppress(StoreUnavailable):  # it is filed: a clean-up that fails is the next one's matter
                 self._prune([key])
 
-    def unfile(self, owner: str, handle: str) -> None:
+    def unfile(self, owner: str, *handles: str) -> None:
+        key = self._list_of(owner)
+        commands = [("ZREM", key, *handles[start : start + _BATCH]) for start in range(0, len(handles), _BATCH)]
         with contextlib.suppress(_WrongType):  # then it is in no list
-            self._call("ZREM", self._list_of(owner), handle)
+            self._translated(execute_each, self.client, commands)
 
     def entries(self, owner: str) -> list[Entry]:
-        try:
-            return self._entries([self._list_of(owner)])[0]
-        except _WrongType:
-            logger.warning("Redis holds something else where the list of an owner's sessions belongs: none are found")
-            return []
+        key = self._list_of(owner)
+        reply = self._run(_LIST, key, self._tests_now)
+        if reply is None:
+            raise StoreUnavailable(_no_list(key))
+        return self._entries([self._read_list(reply)])[0]
 
     def prune(self, limit: int | None = None) -> int:
         removed = 0
-        for keys in self._scan(_escaped(self._list_of("")) + b"*", "TYPE", "zset"):
+        for keys in self._scan(_escaped(self._lists) + b"[0-9a-f]" * 32, "TYPE", "zset"):
             removed += self._prune(keys, None if limit is None else limit - removed)
             if removed == limit:
                 break
@@ -271,6 +304,20 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
             for handle, data in zip(handles, self._read_each(handles), strict=True):
                 if data is not None:
                     yield Entry(handle, data)
+
+    def end_each(self, revisions: t.Mapping[str, bytes], owner: str) -> list[str]:
+        if self.wait_replicas:
+            return super().end_each(revisions, owner)
+        tombstone, rest = self._tombstone("revoked", owner), (to_ms(TOMBSTONE_TIME), self._now_ms())
+        commands = [
+            ("EVAL", _SWAP, 1, self.prefix + handle, revision, pack_tombstone(tombstone, handle), *rest)
+            for handle, revision in revisions.items()
+        ]
+        try:
+            replies = self._translated(execute_each, self.client, commands)
+        except StoreUnavailable:
+            return []
+        return [handle for handle, reply in zip(revisions, replies, strict=True) if reply]
 
     # -- verbs in one round trip -----------------------------------------------------------------------------------
 
@@ -329,36 +376,75 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
 
     # -- how ------------------------------------------------------------------------------------------------------
 
-    def _list_of(self, owner: str) -> bytes:
-        return f"{self.prefix}owner:{owner}".encode()
+    @property
+    def _lists(self) -> bytes:
+        """What the names of all lists begin with."""
+        return f"{self.prefix}owners:".encode()
 
-    def _entries(self, keys: t.Sequence[bytes]) -> list[list[Entry]]:
-        """What is filed in each of these lists: one round trip for the lists, one for the records."""
-        commands = [("ZRANGE", key, 0, -1, "WITHSCORES") for key in keys]
-        lists = [_filed(reply) for reply in self._translated(execute_each, self.client, commands)]
-        handles = [handle for filed in lists for handle in filed]
-        data = dict(zip(handles, self._read_each(handles), strict=True))
-        return [[Entry(handle, data[handle], filed[handle]) for handle in filed] for filed in lists]
+    def _list_of(self, owner: str) -> bytes:
+        return self._lists + list_name(owner).encode()
+
+    @property
+    def _tests_now(self) -> int | bytes:
+        return b"" if self.clock is None else self._now_ms()
+
+    def _read_list(self, reply: t.Sequence[bytes] | None) -> _List:
+        """What is filed, from a reply to :data:`_LIST`, without what somebody else put there."""
+        if reply is None:
+            return _List({}, 0)
+        filed = {
+            member.decode("latin-1"): int(score)
+            for member, score in zip(reply[1::2], map(float, reply[2::2]), strict=True)
+            if math.isfinite(score)
+        }
+        return _List({name: ms for name, ms in filed.items() if is_handle(name)}, int(reply[0]) - self._now_ms())
+
+    def _entries(self, lists: t.Sequence[_List]) -> list[list[Entry]]:
+        """What is filed in these lists, each with its record's head."""
+        handles = list(dict.fromkeys(handle for one in lists for handle in one.filed))
+        heads = dict(zip(handles, self._read_heads(handles), strict=True))
+        return [
+            [Entry(handle, heads[handle], filed_ms - one.ahead) for handle, filed_ms in one.filed.items()]
+            for one in lists
+        ]
+
+    def _read_heads(self, handles: t.Sequence[str]) -> t.Iterator[bytes | None]:
+        for start in range(0, len(handles), _BATCH):
+            commands = [
+                ("GETRANGE", self.prefix + handle, 0, HEAD_SIZE - 1) for handle in handles[start : start + _BATCH]
+            ]
+            try:
+                heads = self._translated(execute_each, self.client, commands)
+            except _WrongType:
+                heads = map(self._read_head, commands)
+            yield from (head or None for head in heads)
+
+    def _read_head(self, command: tuple[t.Any, ...]) -> bytes:
+        try:
+            return t.cast("bytes", self._call(*command))
+        except _WrongType:
+            return b"\0"  # which is no record either
 
     def _read_each(self, handles: t.Sequence[str]) -> list[bytes | None]:
-        found: list[bytes | None] = []
-        for start in range(0, len(handles), _BATCH):
-            batch = handles[start : start + _BATCH]
-            try:
-                found += self._translated(read_each, self.client, [self.prefix + handle for handle in batch])
-            except _WrongType:  # from a cluster; others answer None for that one
-                found += [self.read(handle) or None for handle in batch]
-        return found
+        try:
+            names = [self.prefix + handle for handle in handles]
+            return t.cast("list[bytes | None]", self._translated(read_each, self.client, names))
+        except _WrongType:  # from a cluster; others answer None for that one
+            return [self.read(handle) or None for handle in handles]
 
     def _prune(self, keys: t.Sequence[bytes], limit: int | None = None) -> int:
         """Remove from these lists what has left, ``limit`` entries at most, and return how many."""
-        now, commands = self.now(), []
-        for key, entries in zip(keys, self._entries(keys), strict=True):
-            owner = key.removeprefix(self._list_of("")).decode(errors="replace")
-            left = [entry for entry in entries if has_left(entry, owner, now)][:limit]
+        replies = self._translated(
+            execute_each, self.client, [("EVAL", _LIST, 1, key, self._tests_now) for key in keys]
+        )
+        lists, now, commands = [self._read_list(reply) for reply in replies], self.now(), []
+        for key, one, entries in zip(keys, lists, self._entries(lists), strict=True):
+            name = key[-32:].decode()
+            left = [entry.handle for entry in entries if has_left(entry, name, now, expires=self.clock is not None)]
+            left = left[:limit]
             if left:
                 limit = None if limit is None else limit - len(left)
-                what = [part for entry in left for part in (entry.handle, entry.filed_ms)]
+                what = [part for handle in left for part in (handle, one.filed[handle])]
                 commands.append(("EVAL", _UNFILE, 1, key, *what))
         return sum(self._translated(execute_each, self.client, commands))
 
@@ -474,12 +560,8 @@ def _eviction_risk(policy: str) -> str | None:
     )
 
 
-def _filed(reply: t.Sequence[t.Any]) -> dict[str, int]:
-    """Handles, and when they were filed, from a ZRANGE: in pairs by the newer protocol, in one row by the older."""
-    flat = [part for item in reply for part in (item if isinstance(item, (list, tuple)) else (item,))]
-    return {
-        handle.decode(errors="replace"): int(float(score)) for handle, score in zip(flat[::2], flat[1::2], strict=True)
-    }
+def _no_list(key: bytes) -> str:
+    return f"Redis holds something else where a list of sessions belongs; remove {key.decode()} if it is nobody's"
 
 
 def _escaped(name: bytes) -> bytes:
@@ -488,5 +570,6 @@ def _escaped(name: bytes) -> bytes:
 
 
 _DIGESTS = {
-    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (_SWAP, _EXTEND, _END, _FILE)
+    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+    for script in (_SWAP, _EXTEND, _END, _FILE, _LIST)
 }

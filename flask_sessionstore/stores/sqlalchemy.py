@@ -19,7 +19,17 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 
 from ..errors import ConfigurationError, SessionError, SessionTooLarge, StoreFull, StoreUnavailable
-from ..record import FORMAT, HEADER_SIZE, of_another, owner_in, revision_of, to_ms
+from ..record import (
+    FORMAT,
+    HEAD_SIZE,
+    HEADER_SIZE,
+    TOMBSTONE_TIME,
+    of_another,
+    owner_in,
+    pack_tombstone,
+    revision_of,
+    to_ms,
+)
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
 from .pool import MAX_CONNECTIONS, NoneFree
 from .sqlalchemy_connections import Borrowed, Connections, kept
@@ -44,6 +54,13 @@ _LONGEST_TABLE = 48  # its indexes have fifteen more, and PostgreSQL takes 63
 
 _MYSQL = ("mysql", "mariadb")
 _LARGEST = 2**24 - 1  # what a MEDIUMBLOB takes
+# What asks a server for its clock, in milliseconds since 1970. SQLite's is the machine's.
+_MYSQLS_CLOCK = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000"
+_CLOCKS = {
+    "postgresql": "SELECT CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000) AS BIGINT)",
+    **dict.fromkeys(_MYSQL, _MYSQLS_CLOCK),
+}
+_CUTS = ("sqlite", *_CLOCKS)  # which are known to cut bytes by substr
 _FAILURES = (exc.SQLAlchemyError, NoneFree, Unacceptable)
 
 R = t.TypeVar("R")
@@ -172,10 +189,10 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             self._run(_change, self._drop, values)
 
     def delete_expired(self, limit: int | None = None) -> int:
-        removed = 0
+        now_ms, removed = self._engines_now_ms(), 0
         while limit is None or removed < limit:
             size = _BATCH if limit is None else min(_BATCH, limit - removed)
-            row = {"space": self.prefix, "now": self._now_ms(), "size": size}
+            row = {"space": self.prefix, "now": now_ms, "size": size}
             names = [name for (name,) in self._run(_find, self._expired, row)]
             gone = self._run(_change, self._sweep, {**row, "names": names}) if names else 0
             removed += gone
@@ -198,6 +215,27 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         entries = [Entry(handle, _as_bytes(data)) for handle, data in rows]
         return [entry for entry in entries if owner_in(entry.data or b"") in (owner, None)]
 
+    def end_each(self, revisions: t.Mapping[str, bytes], owner: str) -> list[str]:
+        tombstone, row = self._tombstone("revoked", owner), self.table.c
+        data = {handle: sa.literal(pack_tombstone(tombstone, handle), row.data.type) for handle in revisions}
+        new = {
+            "revision": tombstone.revision,
+            "expires_at": self._now_ms() + to_ms(TOMBSTONE_TIME),
+            "owner": None,
+            "data": sa.case(data, value=row.handle),
+        }
+        here = (row.handle.in_(revisions), row.prefix == self.prefix)
+        # No two attempts to write have one revision, so that each is its own record's.
+        still = (row.revision.in_(revisions.values()), row.expires_at > self._now_ms(), *self._first)
+        try:
+            if self._run(_change, sa.update(self.table).where(*here, *still).values(new), {}) == len(revisions):
+                return list(revisions)
+            ended = sa.select(row.handle).where(*here, row.revision == tombstone.revision)
+            found = {handle for (handle,) in self._run(_find, ended, {})}
+            return [handle for handle in revisions if handle in found]
+        except StoreUnavailable:
+            return []
+
     # -- how ------------------------------------------------------------------------------------------------------
 
     def _prepare(self, *first: sa.ColumnElement[bool]) -> None:
@@ -206,6 +244,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         :param first: what is evaluated by those that lock rows, before they do.
         """
         row = self.table.c
+        self._first = first
         new = {
             "revision": sa.bindparam("new", type_=row.revision.type),
             "expires_at": sa.bindparam("end", type_=row.expires_at.type),
@@ -227,7 +266,10 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         names = row.handle.in_(sa.bindparam("names", expanding=True))
         self._sweep = sa.delete(self.table).where(names, ours, still_expired, *first)
         entry = sa.select(row.handle, data)
-        self._owned = entry.where(ours, row.owner == sa.bindparam("whose"))
+        cuts = self.engine.dialect.name in _CUTS
+        first_bytes: tuple[t.Any, ...] = (sa.literal_column("1"), sa.literal_column(str(HEAD_SIZE)))
+        head = sa.func.substr(row.data, *first_bytes, type_=sa.types.NullType()) if cuts else data
+        self._owned = sa.select(row.handle, head).where(ours, row.owner == sa.bindparam("whose"))
         # A concatenation, lest SQLite finds all that is ours by another index, and sorts it, for each page.
         among_ours = row.prefix.concat("") == sa.bindparam("space") if self.engine.dialect.name == "sqlite" else ours
         further = entry.where(row.handle > sa.bindparam("after"), among_ours)
@@ -253,6 +295,13 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             # A free name, or that of an expired row, or one that a sweep has freed in between.
             return (adding, sa.update(self.table).where(*here, expired).values(new), adding)
         return (adding.on_conflict_do_update(index_elements=[row.handle, row.prefix], set_=new, where=expired),)
+
+    def _engines_now_ms(self) -> int:
+        """The database's clock, unless a test has its own: no machine whose clock is ahead removes what lives."""
+        clock = _CLOCKS.get(self.engine.dialect.name)
+        if clock is None or self.clock is not None:
+            return self._now_ms()
+        return int(self._run(_find, sa.text(clock), {})[0][0])
 
     def _row(self, handle: str, data: bytes, ttl: timedelta) -> dict[str, t.Any]:
         now = self._now_ms()

@@ -20,9 +20,18 @@ from http_support import KEPT, Browser, fate, make_app, started
 from itsdangerous.encoding import base64_encode
 from msgspec.msgpack import Ext
 
-from flask_sessionstore import Record, SessionCorrupt, SessionGone, SessionKey, StoreError, UnsupportedByStore, session
+from flask_sessionstore import (
+    Record,
+    SessionCorrupt,
+    SessionGone,
+    SessionKey,
+    StoreError,
+    StoreUnavailable,
+    UnsupportedByStore,
+    session,
+)
 from flask_sessionstore.record import HEADER_SIZE, Tombstone, pack, pack_tombstone
-from flask_sessionstore.stores import OwnerIndex, ServerSideStore, from_url
+from flask_sessionstore.stores import OwnerIndex, ServerSideStore, from_url, list_name
 from flask_sessionstore.stores.cookie import CookieStore, _StateKey
 from flask_sessionstore.stores.memory import MemoryStore
 from fuzz import memory_bound, memory_used
@@ -424,18 +433,26 @@ def test_it_keeps_no_sessions_from_being_found_and_ended(command: tuple[str, ...
 def test_what_is_no_list_of_an_owner_s_keeps_nobody_from_signing_in(
     command: tuple[str, ...], redis_store: t.Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = target(redis_store, redis_store.clock)
-    write_over(redis_store, "owner:ann", command)
+    """It is somebody else's, and stays; nobody is told that there are no sessions."""
+    app = target(redis_store, redis_store.clock, SESSION_MAX_PER_OWNER=1)
+    name = f"owners:{list_name('ann')}"
+    write_over(redis_store, name, command)
     sessions = app.extensions["sessionstore"]
+    redis_store.unfile("ann", "0" * 64)
+    user = started(app, _user_id="ann")
+    assert user.data == {"_user_id": "ann"}
+    assert name in caplog.text
     with app.app_context():
-        assert sessions.find("ann") == []
-        assert caplog.records
-        assert sessions.revoke_all("ann") == 0
-        redis_store.unfile("ann", "0" * 64)
-        user = started(app, _user_id="ann")
-        assert [info.handle for info in sessions.find("ann")] == [user.asks(lambda: session.handle)]
-        write_over(redis_store, "owner:ann", command)
+        for ask in (sessions.find, sessions.revoke_all):
+            with pytest.raises(StoreUnavailable, match=name):
+                ask("ann")
+        assert sessions.delete_expired() == 0
+        redis_store.clock.advance(86400 / 2)  # the next request extends
+        assert user.data == {"_user_id": "ann"}
         assert fate(user.does(purge)) != KEPT
+        assert redis_store.client.execute_command("TYPE", redis_store.prefix + name) != b"zset"
+        redis_store.client.execute_command("DEL", redis_store.prefix + name)
+        assert sessions.find("ann") == []
 
 
 def test_two_applications_with_prefixes_of_their_own_share_nothing(valkey: servers.RedisServer, clock: Clock) -> None:

@@ -12,6 +12,7 @@ from http_support import Browser, make_app, started
 from test_docs import MOVING, REDIS_URL, python_blocks, run_block
 
 from flask_sessionstore import SessionManager, session
+from flask_sessionstore.stores import list_name
 from flask_sessionstore.stores.redis import RedisStore
 
 
@@ -34,11 +35,11 @@ def app(recipe: dict[str, t.Any]) -> Flask:
     return app
 
 
-@pytest.mark.parametrize("text", ["{handle}", "owner:{owner}"])
+@pytest.mark.parametrize("text", ["{handle}", "owners:{list}"])
 def test_no_imported_name_reaches_a_session_of_ours(text: str, app: Flask, recipe: dict[str, t.Any]) -> None:
     owner = f"ann-{uuid.uuid4()}"
     victim = started(app, _user_id=owner)
-    name = text.format(handle=victim.asks(lambda: session.handle), owner=owner)
+    name = text.format(handle=victim.asks(lambda: session.handle), list=list_name(owner))
     assert recipe["old_sessions"].exists(f"session:{name}")
     assert Browser(app, name).data == {}
     assert victim.data == {"_user_id": owner}

@@ -37,7 +37,7 @@ from flask_sessionstore import (
 from flask_sessionstore.key import Token
 from flask_sessionstore.record import Record, SessionInfo
 from flask_sessionstore.stores import ServerSideStore, from_url
-from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
+from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore, _change
 
 # In two parts, so that no line of source that a traceback shows holds them whole.
 SECRET, FORMER, PASSWORD, VALUE = (f"marker-{word}" for word in ("secret", "former", "password", "value"))
@@ -183,7 +183,7 @@ def test_nor_does_what_sqlalchemy_refuses_before_any_database_is_asked(output: O
     engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/sessions.db")
     store: t.Any = SQLAlchemyStore(engine)
     with pytest.raises(StoreUnavailable) as caught:
-        store._run(store._swap, {"bytes": VALUE.encode()})  # without the other parameters
+        store._run(_change, store._swap, {"bytes": VALUE.encode()})  # without the other parameters
     engine.dispose()
     assert isinstance(caught.value.__cause__, StatementError)
     output.show_error(caught.value)
