@@ -429,7 +429,7 @@ def test_the_visitor_of_another_users_file_gets_a_new_session(
 @needs_root
 def test_another_users_file_can_be_ended_and_removed(left: FileSystemStore, keys: list[SessionKey]) -> None:
     assert as_nobody(lambda: left.end(keys[0].handle)) == "True"
-    assert as_nobody(lambda: left.load(keys[0])) == "SessionGone: the session ended"
+    assert as_nobody(lambda: left.load(keys[0])) == "SessionGone: the session went (revoked)"
     give_to_root(left, keys[1])
     assert as_nobody(lambda: left.drop(keys[1].handle)) == "None"
     assert as_nobody(lambda: left.load(keys[1])) == "None"
