@@ -16,7 +16,7 @@ from .errors import ConfigurationError, SessionCorrupt, SessionError
 from .interface import StoreSessionInterface, _attributes
 from .key import SessionKey
 from .policy import Rules
-from .record import Record, Tombstone, new_revision, pack_tombstone, to_ms, unpack
+from .record import Record, Tombstone, new_revision, pack_tombstone, revision_of, to_ms, unpack
 from .stores.base import Scans, ServerSideStore, SessionStore
 
 #: Shorter ones can be found by trying.
@@ -207,7 +207,7 @@ def _neighbours(app: Flask, store: SessionStore) -> t.Iterator[str]:
         data = store.read(_NOTE)
         found = None if data is None else unpack(data, _NOTE)
         marks = [_mark_of(secret) for secret in config.secrets(app)]
-        _leave_note(store, marks[0])
+        _leave_note(store, marks[0], before=data)
     except (SessionError, IndexError):
         return  # said above
     if isinstance(found, Tombstone) and found.before not in marks:
@@ -218,13 +218,13 @@ def _neighbours(app: Flask, store: SessionStore) -> t.Iterator[str]:
         )
 
 
-def _leave_note(store: ServerSideStore, mark: bytes) -> None:
+def _leave_note(store: ServerSideStore, mark: bytes, before: bytes | None) -> None:
     """A tombstone of a name that no session has: no command shows it, and it goes by itself."""
     now_ms = int(store.now() * 1000)
     ends_ms = now_ms + to_ms(_NOTE_TIME)
     note = Tombstone(kind="ended", revision=new_revision(), left_ms=now_ms, expires_ms=ends_ms, before=mark)
     data = pack_tombstone(note, _NOTE)
-    if not store.swap(_NOTE, data, _NOTE_TIME, replaces=None):
+    if before is None or not store.swap(_NOTE, data, _NOTE_TIME, replaces=revision_of(before)):
         store.add(_NOTE, data, _NOTE_TIME)
 
 

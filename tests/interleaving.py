@@ -709,7 +709,7 @@ class Run:
         known = {self.data_before(grave.operation.handle, place).get(OWNER)}
         if met.kind in ("renewed", "signed in", "replaced"):
             known.add(grave.request.who.owner)
-        return not request.kind.body or request.who.owner in known - {None}
+        return not request.kind.body or (met.kind != "revoked" and request.who.owner in known - {None})
 
     def steps(self, request: Request) -> list[Step]:
         """What a request did to the store."""

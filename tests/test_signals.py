@@ -407,7 +407,7 @@ def test_those_that_ended_although_the_store_failed_are_announced(listen: Listen
     app = make_app(store)
     heard, handles = listen(app), {handle_of(begun(app, **ANN)) for _ in range(3)}
     heard.now()
-    store.fail("swap")
+    store.fail("swap", times=2)  # it is tried again, by itself
     with app.app_context(), pytest.raises(StoreUnavailable):
         sessions_of(app).revoke_all("ann")
     ended = [arguments["handle"] for name, arguments in heard.now() if name == ENDED]

@@ -528,7 +528,7 @@ def test_sqlite_makes_its_table_and_nobody_else_reads_its_files(tmp_path: Path) 
         operations(store)[name]()
         assert indexes(store) == 2
         assert {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == dict.fromkeys(
-            ("sessions.db", "sessions.db-wal", "sessions.db-shm"), 0o600
+            ("sessions.db", "sessions.db-wal", "sessions.db-shm", "sessions.db-spare"), 0o600
         )
         store.table.drop(store.engine)
         store.engine.dispose()

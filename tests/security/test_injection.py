@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import typing as t
 from pathlib import Path
 
 import pytest
 from attacks import HOSTILE_TEXTS, PROTECTIONS, identity, peek, purge, read_all, send, target
+from derived_keys import signer
 from http_support import KEPT, Browser, fate, started, watch
-from itsdangerous import Signer
 
 from flask_sessionstore import SessionGone, SessionKey, SessionManager, SessionStore, session
 from flask_sessionstore.stores import OwnerIndex, ServerSideStore, from_url
@@ -46,7 +45,7 @@ def test_not_even_the_thief_of_the_secret_gets_a_path_into_a_store() -> None:
     store = MemoryStore()
     app = target(store)
     genuine = t.cast("str", started(app, n=1).cookie)
-    thief = Signer("a secret", "flask_sessionstore.cookie.session", ".", "hmac", hashlib.sha256)
+    thief = signer("a secret")
     key, rest, _ = genuine.split(".")
     assert thief.sign(f"{key}.{rest}").decode() == genuine
     calls = watch(store)
