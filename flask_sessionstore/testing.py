@@ -588,6 +588,7 @@ class StoreContract(SessionStoreContract):
         key = store.save(record, _DAY)
         (entry,) = index.entries("ö" * 255)
         found = unpack(t.cast("bytes", entry.data), entry.handle, head=True)
+        assert isinstance(found, Record)
         loaded = _alive(store, key)
         assert found == msgspec.structs.replace(loaded, state={}, sealed=found.sealed)
 

@@ -185,9 +185,15 @@ def test_an_owner_key_that_is_new_files_sessions_at_their_next_write(
     assert warnings_in(caplog) == []
 
 
-def test_a_dotted_owner_key_is_looked_for_as_it_is_and_then_within(app: Flask, index: ServerSideStore) -> None:
+def test_a_dotted_owner_key_is_looked_for_as_it_is_and_then_within(
+    app: Flask, index: ServerSideStore, clock: Clock
+) -> None:
+    index.clock = clock  # that of a machine may stand still between two sessions, and either would be the oldest
     other = make_app(index, SESSION_OWNER_KEY="user.sub", SESSION_MAX_PER_OWNER=2)
-    within = [started(other, user={"sub": "ann", "name": "Ann"}) for _ in range(2)]
+    within = []
+    for _ in range(2):
+        within.append(started(other, user={"sub": "ann", "name": "Ann"}))
+        clock.advance(1)
     started(other, user={"name": "nobody"})
     as_it_is = started(other, **{"user.sub": "ann", "user": {"sub": "bob"}})
     with other.app_context():

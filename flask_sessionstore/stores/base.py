@@ -129,7 +129,7 @@ class SessionStore(ABC):
         Without ``replaces`` whatever is there ends, the successors of a renewed session too (but not what somebody
         signed in to), and nothing there is no error.
 
-        :param replaces: end exactly this revision, or :data:`ANY`; follows no successor.
+        :param replaces: end exactly this revision, or ``ANY``; follows no successor.
         :param emptied: it went because its last key was removed.
         :param owner: whom that revision belonged to, for the tombstone.
         :raises SessionConflict, SessionGone: with ``replaces``, as :meth:`update` does.
