@@ -511,19 +511,28 @@ class Lifecycle:
         """Two requests of a browser renewed at once: two sessions of the same user, if none has ended meanwhile."""
         store, old = t.cast("ServerSideStore", self.store), self._known_key().handle
         record = self._record(session, self._carried(session, base), base, fresh=True)
-        if record is None or store.renewed_to(old) is None:
+        if record is None or not self._goes_on_as(session, base, store.renewed_to(old)):
             return self._drop(session)
         try:
             key = store.save(record, self.policy.idle(record))
         except SessionGone as gone:
             self._fate = _fate_of(gone)
             return self._drop(session)
-        if store.renewed_to(old) is None:  # ended while this one was made: so this one ends, too
+        if not self._goes_on_as(session, base, store.renewed_to(old)):  # ended while this one was made, which ends too
             store.end_found(key.handle, kind="ended")
             return self._drop(session)
         self._announce(signals.session_renewed, key, previous=old, reason="renewed")
         self._signed_in = record.owner is not None
         return self._stored(session, key, record)
+
+    def _goes_on_as(self, session: Session, base: Record, newest: Record | None) -> bool:
+        """Whether it is alive, and nobody was signed out there under the same key."""
+        if newest is None:
+            return False
+        if newest.sealed:  # whose it is can be read, but not who else is signed in
+            is_owned = base.owner is not None or not signins.is_somebody(self.rules, session._before)
+            return is_owned and newest.owner == base.owner
+        return signins.is_signed_in_still(self.rules, session._before, newest.state)
 
     def _drop(self, session: Session) -> Outcome:
         reason = "unknown" if self._fate in (None, Fate.LATE) else t.cast("Fate", self._fate).value

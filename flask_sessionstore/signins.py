@@ -85,6 +85,11 @@ def is_same(rules: Rules, before: State, after: State) -> bool:
     )
 
 
+def is_signed_in_still(rules: Rules, before: State, after: State) -> bool:
+    """Whether nobody has been signed out since, if nobody has signed in."""
+    return owner_in(rules, before) == owner_in(rules, after) and set(who(rules, before)) <= set(who(rules, after))
+
+
 def is_affirmed(before: bytes | None, after: bytes | None) -> bool:
     """Whether a login key that is just True was set to True once more: to a log-in that is a log-in."""
     return before == after == _TRUE

@@ -144,10 +144,23 @@ def what_renews_beside_a_renewal_does_not_outlive_an_end_before_it(run: Run) -> 
         if maker is None or not _renewed_beside(run, maker):
             continue
         for request in run.acknowledged:
-            if request.kind.view is CLEAR_AND_WRITE.view and run.began == NOBODY:
+            if request.kind.view is CLEAR_AND_WRITE.view and request.found == NOBODY:
                 continue  # what it cleared was this browser's own, and nobody's: that counts as a renewal
-            if request.ends and run.burials.get(request, len(run.store.log)) < run.place_of_last(maker):
+            if _ends_for(run, request, maker) and _place_of_end(run, request) < run.place_of_last(maker):
                 yield f"{maker} renewed what {request} had ended"
+
+
+def _ends_for(run: Run, request: Request, maker: Request) -> bool:
+    """Whether it ended the session, or signed somebody out who is signed in in what ``maker`` made."""
+    return request.ends or any(
+        by is maker and _shares(_gone_by(run, request), Who.of(run.data(handle))) for handle, by in run.living.items()
+    )
+
+
+def _place_of_end(run: Run, request: Request) -> int:
+    """The place in the log where it was done, by a tombstone or under the same key."""
+    written = [place for place, step in run.records() if step.request is request]
+    return run.burials.get(request, max(written, default=len(run.store.log)))
 
 
 def _renewed_beside(run: Run, maker: Request) -> bool:
@@ -636,6 +649,7 @@ def test_what_is_left_out_would_come_to_the_same(start: dict[str, t.Any], kind: 
 #: what has ended from what never was.
 WITH_ROOM = {
     after_an_end_nobody_is_signed_in_as_before,
+    no_acknowledged_removal_is_undone,
     no_data_outlives_its_session,
     only_the_dead_lose_writes,
     only_sign_ins_revive,

@@ -338,15 +338,15 @@ class ServerSideStore(SessionStore):
             handle = found.successor
             yield handle
 
-    def renewed_to(self, handle: str) -> str | None:
-        """The handle under which a session lives on that was renewed, and renewed again, but by no sign-in.
+    def renewed_to(self, handle: str) -> Record | None:
+        """What a session is now that was renewed, and renewed again, but by no sign-in; without its state if sealed.
 
         None if it does not.
         """
         for _ in range(_MAX_SUCCESSORS + 1):
             found = self._peek(handle)
             if isinstance(found, Record):
-                return handle
+                return found
             if found is None or found.kind != "renewed" or found.successor is None:
                 return None
             handle = found.successor

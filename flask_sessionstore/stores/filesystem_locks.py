@@ -10,6 +10,7 @@ import pwd
 import random
 import stat
 import time
+import weakref
 from pathlib import Path
 
 from ..errors import ConfigurationError, StoreUnavailable
@@ -37,6 +38,7 @@ class Locks:
     def __init__(self, root: str) -> None:
         self._root = root
         self._idle: dict[tuple[int, int], int] = {}
+        weakref.finalize(self, _close_all, self._idle)
 
     def acquire(self, number: int) -> Held:
         """Take a lock.
@@ -50,12 +52,12 @@ class Locks:
                 descriptor = self._open(number)
             try:
                 _lock(descriptor, number)
-                if os.fstat(descriptor).st_nlink:
+                if self._is_current(descriptor, number):
                     return process, number, descriptor
             except BaseException:
                 os.close(descriptor)
                 raise
-            os.close(descriptor)  # the folder was removed
+            os.close(descriptor)
 
     def release(self, held: Held) -> None:
         """Give a lock back, and keep one idle descriptor of its file."""
@@ -66,13 +68,24 @@ class Locks:
 
     def _open(self, number: int) -> int:
         _make_folder(self._root)
-        return os.open(f"{self._root}/.locks/{number:02x}", _FLAGS, 0o600)
+        return os.open(self._path(number), _FLAGS, 0o600)
 
-    def __del__(self) -> None:
-        for (process, _), descriptor in self._idle.items():
-            if process == os.getpid():
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
+    def _is_current(self, descriptor: int, number: int) -> bool:
+        """Not if the folder was removed or moved away since the lock's file was opened: others would take another's."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(descriptor), os.stat(self._path(number)))
+        return False
+
+    def _path(self, number: int) -> str:
+        return f"{self._root}/.locks/{number:02x}"
+
+
+def _close_all(idle: dict[tuple[int, int], int]) -> None:
+    while idle:
+        (process, _), descriptor = idle.popitem()
+        if process == os.getpid():
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
 def _lock(descriptor: int, number: int) -> None:
