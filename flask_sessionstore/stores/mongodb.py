@@ -196,7 +196,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         return int(reply["localTime"].replace(tzinfo=UTC).timestamp() * 1000)
 
     def _expired(self, limit: int, now_ms: int) -> list[str]:
-        exactly = re.compile(f"^{re.escape(self.prefix)}[0-9a-f]{{{_HANDLE_LENGTH}}}$")
+        exactly = f"^{re.escape(self.prefix)}[0-9a-f]{{{_HANDLE_LENGTH}}}$"
         which = {"expires": {"$lte": to_datetime(now_ms)}, "_id": {**self._ours, "$regex": exactly}}
         return _call(lambda: [found["_id"] for found in self._collection.find(which, {"_id": 1}, limit=limit)])
 
