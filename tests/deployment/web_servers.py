@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import typing as t
@@ -13,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import demo
+from redis_clusters import until
 from servers import APACHE, Server, leashed, program
 
 import flask_sessionstore
@@ -49,6 +51,15 @@ class WebServer(Server):
     def with_environment(self, *command: str | Path) -> list[str | Path]:
         cleared = [f"--unset={name}" for name in os.environ if name.startswith(("FLASK_", "GUNICORN_", "UWSGI_"))]
         return ["env", *cleared, *(f"{name}={value}" for name, value in self.environment().items()), *command]
+
+    def start(self) -> None:
+        super().start()
+        until(self._accepts)  # some say that they are ready just before they listen
+
+    def _accepts(self) -> bool:
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", self.port), timeout=10):
+            return True
+        return False
 
     def close(self) -> None:
         """End it with all its workers, those included that it has lost."""
