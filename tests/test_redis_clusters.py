@@ -472,12 +472,12 @@ def test_lists_and_records_of_a_slot_that_moves_are_found(cluster: RedisCluster)
     cluster.ask(new, "CLUSTER SETSLOT", slot, "IMPORTING", old_id)
     cluster.ask(old, "CLUSTER SETSLOT", slot, "MIGRATING", new_id)
     for gone in (name, store.prefix + keys[1].handle, f"{store.prefix}owners:{list_name('ann')}"):
-        cluster.ask(old, "MIGRATE", "127.0.0.1", new.port, gone, 0, 1000)
+        cluster.ask(old, "MIGRATE", "127.0.0.1", new.port, gone, 0, 10_000)
         assert {entry.handle: entry.data for entry in store.entries("ann")} == found
         assert {entry.handle: entry.data for entry in store.scan()} == found
         assert store.prune() == 0
     for key in keys[2:]:
-        cluster.ask(old, "MIGRATE", "127.0.0.1", new.port, store.prefix + key.handle, 0, 1000)
+        cluster.ask(old, "MIGRATE", "127.0.0.1", new.port, store.prefix + key.handle, 0, 10_000)
     for server in (new, old):
         cluster.ask(server, "CLUSTER SETSLOT", slot, "NODE", new_id)
     assert {entry.handle: entry.data for entry in store.entries("ann")} == found
