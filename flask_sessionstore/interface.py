@@ -17,7 +17,6 @@ from werkzeug.sansio.http import parse_cookie
 from werkzeug.wsgi import ClosingIterator
 
 from . import config, signins
-from .client import describe_client
 from .errors import ConfigurationError, SessionTooLarge, StoreUnavailable
 from .hints import Hints
 from .key import Claim, SessionKey, Token
@@ -27,6 +26,7 @@ from .record import Record, largest_keys, to_datetime
 from .sessions import Session
 from .signing import Tokens
 from .stores.base import SessionStore
+from .user_agents import describe_client
 
 logger = logging.getLogger("flask_sessionstore")
 

@@ -13,6 +13,7 @@ import flask
 from flask import Flask, current_app, has_request_context
 
 from . import cli, config, owners, signals, stores
+from .current import interface_in_use, server_store_in_use, store_in_use
 from .errors import ConfigurationError, SessionGone, StoreUnavailable, UnsupportedByStore
 from .interface import ImportSession, StoreSessionInterface
 from .key import is_handle
@@ -116,7 +117,7 @@ class SessionManager:
         :raises UnsupportedByStore: if the store cannot tell whose its sessions are.
         :raises StoreUnavailable:
         """
-        found = owners.find(self._store_in_use(), _text_of(owner))
+        found = owners.find(store_in_use(), _text_of(owner))
         current = self._current_handle()
         return [SessionInfo.of(handle, record, current=handle == current) for handle, record in found.items()]
 
@@ -132,7 +133,7 @@ class SessionManager:
         :raises UnsupportedByStore: if the store keeps nothing on the server's side.
         :raises StoreUnavailable:
         """
-        store = self._server_store()
+        store = server_store_in_use()
         if owner is None or not is_handle(handle):
             return False
         current = self._current_handle()
@@ -161,7 +162,7 @@ class SessionManager:
             ended.add(handle)
             self._announce(handle)
 
-        count = owners.end_all(self._store_in_use(), text, keep=current if keep_current else None, ended=note)
+        count = owners.end_all(store_in_use(), text, keep=current if keep_current else None, ended=note)
         if not keep_current and current is not None:
             if current in ended:
                 self._leave(by_itself=True)
@@ -179,7 +180,7 @@ class SessionManager:
         :raises UnsupportedByStore: if there is never anything to remove.
         :raises StoreUnavailable:
         """
-        store = self._store_in_use()
+        store = store_in_use()
         if not isinstance(store, Sweeps | OwnerIndex):
             raise UnsupportedByStore(f"{type(store).__name__} removes expired sessions by itself")
         removed = store.delete_expired(limit) if isinstance(store, Sweeps) else None
@@ -202,10 +203,10 @@ class SessionManager:
         :raises UnsupportedByStore: if the store keeps nothing on the server's side.
         :raises StoreUnavailable:
         """
-        self._server_store()
+        server_store_in_use()
         if not is_handle(handle):
             raise SessionGone("no session has such a handle")
-        session = self._interface().open_by_handle(current_app._get_current_object(), handle)  # type: ignore[attr-defined]
+        session = interface_in_use().open_by_handle(current_app._get_current_object(), handle)  # type: ignore[attr-defined]
         lifecycle = t.cast("Lifecycle", session._source)
         if session.handle is None:
             raise SessionGone("there is no session under this handle", kind=lifecycle.absence)
@@ -218,27 +219,12 @@ class SessionManager:
 
     # -- how ------------------------------------------------------------------------------------------------------
 
-    def _interface(self) -> StoreSessionInterface:
-        interface = current_app.session_interface
-        if not isinstance(interface, StoreSessionInterface):
-            raise ConfigurationError("this application has no SessionManager: call init_app with it first")
-        return interface
-
-    def _store_in_use(self) -> SessionStore:
-        return self._interface().store
-
-    def _server_store(self) -> ServerSideStore:
-        store = self._store_in_use()
-        if not isinstance(store, ServerSideStore):
-            raise UnsupportedByStore(f"{type(store).__name__} keeps nothing that the server could find, open or end")
-        return store
-
     def _current(self) -> Session | None:
         """The session of this request, if it is one of this store's."""
         if not has_request_context():
             return None
         session = flask.session._get_current_object()  # type: ignore[attr-defined]
-        if isinstance(session, Session) and getattr(session._source, "store", None) is self._store_in_use():
+        if isinstance(session, Session) and getattr(session._source, "store", None) is store_in_use():
             return session
         return None
 
@@ -252,7 +238,7 @@ class SessionManager:
         t.cast("Lifecycle", session._source).leave(session, by_itself=by_itself)
 
     def _announce(self, handle: str) -> None:
-        signals.announce(signals.session_ended, self._interface().sender, handle=handle, how="revoked")
+        signals.announce(signals.session_ended, interface_in_use().sender, handle=handle, how="revoked")
 
 
 def _text_of(owner: Owner) -> str:

@@ -40,7 +40,7 @@ from flask_sessionstore import (
 )
 from flask_sessionstore.codec import encode
 from flask_sessionstore.record import TOMBSTONE_TIME, Record, pack
-from flask_sessionstore.stores import Entry, Scans, ServerSideStore, SessionStore, from_url, surroundings
+from flask_sessionstore.stores import Entry, Scans, ServerSideStore, SessionStore, exposure, from_url
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
@@ -516,7 +516,7 @@ def test_many_sessions_are_never_in_memory_at_once(args: list[str]) -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileSystemStore:
     """A store that is nothing to worry about, whatever this machine's disks are."""
-    monkeypatch.setattr(surroundings, "MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr(exposure, "MOUNTS", tmp_path / "mounts")
     return FileSystemStore(tmp_path / "sessions")
 
 
@@ -746,9 +746,9 @@ server:/srv /srv nfs rw 0 0
 def test_a_folder_on_a_network_file_system_is_a_risk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str | None
 ) -> None:
-    monkeypatch.setattr(surroundings, "MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr(exposure, "MOUNTS", tmp_path / "mounts")
     assert FileSystemStore(path).risks() == [], "where there is no such list"
-    surroundings.MOUNTS.write_text(MOUNTS)
+    exposure.MOUNTS.write_text(MOUNTS)
     found = FileSystemStore(path).risks()
     assert [re.search(r"\((.+?)\)", finding)[1] for finding in found] == ([kind] if kind else [])  # type: ignore[index]
 

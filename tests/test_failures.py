@@ -48,9 +48,10 @@ from flask_sessionstore import (
 from flask_sessionstore.key import SessionKey, Token
 from flask_sessionstore.record import FORMAT, Record, new_revision, pack
 from flask_sessionstore.signing import signer
-from flask_sessionstore.stores import ServerSideStore, filesystem, from_url
+from flask_sessionstore.stores import ServerSideStore, from_url
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
+from flask_sessionstore.stores.filesystem import store as filesystem
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import FaultyStore
 

@@ -28,9 +28,9 @@ from flask_sessionstore import (
     StoreUnavailable,
     session,
 )
-from flask_sessionstore.stores import filesystem
 from flask_sessionstore.stores.filesystem import FileSystemStore
-from flask_sessionstore.stores.filesystem_locks import LOCKS, Locks
+from flask_sessionstore.stores.filesystem import store as filesystem
+from flask_sessionstore.stores.filesystem.locks import LOCKS, Locks
 from flask_sessionstore.testing import later
 
 DAY = timedelta(days=1)

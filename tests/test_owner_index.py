@@ -19,7 +19,8 @@ from http_support import Browser, make_app
 from flask_sessionstore import Record, SessionGone, SessionKey, StoreUnavailable
 from flask_sessionstore.record import TOMBSTONE_TIME
 from flask_sessionstore.stores.filesystem import FileSystemStore
-from flask_sessionstore.stores.redis import _DIGESTS, _LIST, _UNFILE, RedisStore
+from flask_sessionstore.stores.redis import RedisStore
+from flask_sessionstore.stores.redis.store import _DIGESTS, _LIST, _UNFILE
 
 DAY = timedelta(days=1)
 LATER = TOMBSTONE_TIME.total_seconds() + 1

@@ -25,8 +25,8 @@ from flask_sessionstore import ConfigurationError, Record, SessionGone, SessionK
 from flask_sessionstore.record import TOMBSTONE_TIME
 from flask_sessionstore.stores import ServerSideStore, list_name
 from flask_sessionstore.stores.redis import RedisStore
-from flask_sessionstore.stores.redis_clients import CONNECT_TIMEOUT, TIMEOUT, Cluster
-from flask_sessionstore.stores.redis_urls import SENTINEL_TIMEOUT
+from flask_sessionstore.stores.redis.clients import CONNECT_TIMEOUT, TIMEOUT, Cluster
+from flask_sessionstore.stores.redis.urls import SENTINEL_TIMEOUT
 from flask_sessionstore.testing import StoreContract
 
 pytestmark = pytest.mark.redis

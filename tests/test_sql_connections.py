@@ -23,8 +23,9 @@ from sql_servers import MariaDB, PgBouncer, PostgreSQL
 from test_sqlalchemy import counted_connections, in_threads, make_engine, open_store, pass_time, url_of
 
 from flask_sessionstore import Record, SessionConflict, SessionKey, StoreUnavailable
-from flask_sessionstore.stores import ServerSideStore, sqlalchemy_engine
+from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
+from flask_sessionstore.stores.sqlalchemy import engine as engine_module
 from flask_sessionstore.testing import later
 
 DAY = timedelta(days=1)
@@ -110,7 +111,7 @@ if when == "early":
     patch()
 from datetime import timedelta
 from flask_sessionstore import Record
-from flask_sessionstore.stores import sqlalchemy as module
+from flask_sessionstore.stores.sqlalchemy import store as module
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 
 module.POOL_TIMEOUT = 60  # this machine may have much else to do
@@ -195,7 +196,7 @@ from datetime import timedelta
 import gevent, sqlalchemy as sa
 from flask_sessionstore import Record
 from flask_sessionstore.stores import pool
-from flask_sessionstore.stores import sqlalchemy as module
+from flask_sessionstore.stores.sqlalchemy import store as module
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 
 url, prefix = sys.argv[1:]
@@ -401,7 +402,7 @@ def test_what_waits_for_the_whole_table_goes_on_waiting_nowhere(
     shared_database: StartDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As during a migration: a reader waits too. It is given up here, and then there."""
-    monkeypatch.setattr(sqlalchemy_engine, "_CANCEL_TIMEOUT", 1.5)  # this machine may have much else to do
+    monkeypatch.setattr(engine_module, "_CANCEL_TIMEOUT", 1.5)  # this machine may have much else to do
     url, table = shared_database("postgresql").url, f"t{uuid4().hex[:8]}"
     store = open_store(f"{url}?application_name={table}", "session:", table=table)
     store.create_schema()

@@ -35,8 +35,8 @@ from flask_sessionstore import (
     StoreUnavailable,
 )
 from flask_sessionstore.stores import ServerSideStore, StoreFull, pool
-from flask_sessionstore.stores import sqlalchemy as module
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore, TableMissing
+from flask_sessionstore.stores.sqlalchemy import store as module
 from flask_sessionstore.testing import StoreContract, later
 
 DAY = timedelta(days=1)

@@ -29,8 +29,8 @@ from pymemcache.serde import LegacyWrappingSerde
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
 from ..record import HEADER_SIZE, may_replace, of_another
 from .base import ServerSideStore, has_expired
+from .exposure import clear_text
 from .pool import MAX_CONNECTIONS, NoneFree, Pool
-from .surroundings import clear_text
 
 #: Seconds to wait for a connection, and for an answer, where nothing else is said.
 CONNECT_TIMEOUT, TIMEOUT = 1.0, 2.0

@@ -37,7 +37,8 @@ from flask_sessionstore import (
 from flask_sessionstore.key import Token
 from flask_sessionstore.record import Record, SessionInfo
 from flask_sessionstore.stores import ServerSideStore, from_url
-from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore, _change
+from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
+from flask_sessionstore.stores.sqlalchemy.store import _change
 
 # In two parts, so that no line of source that a traceback shows holds them whole.
 SECRET, FORMER, PASSWORD, VALUE = (f"marker-{word}" for word in ("secret", "former", "password", "value"))

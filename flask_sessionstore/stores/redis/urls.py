@@ -13,9 +13,9 @@ from redis.credentials import UsernamePasswordCredentialProvider
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from ..errors import ConfigurationError
-from .pool import MAX_CONNECTIONS
-from .redis_clients import CONNECT_TIMEOUT, TIMEOUT, Address, Cluster, Server
+from ...errors import ConfigurationError
+from ..pool import MAX_CONNECTIONS
+from .clients import CONNECT_TIMEOUT, TIMEOUT, Address, Cluster, Server
 
 #: Seconds to wait for a Sentinel, both for a connection and for its answer, before the next one is asked.
 SENTINEL_TIMEOUT = 0.5

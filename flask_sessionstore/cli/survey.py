@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typing as t
 
-from .codec import decode
-from .errors import SessionCorrupt, SessionGone, UnsupportedByStore
-from .record import Record, SessionInfo, Tombstone, to_datetime, unpack
+from ..codec import decode
+from ..errors import SessionCorrupt, SessionGone, UnsupportedByStore
+from ..record import Record, SessionInfo, Tombstone, to_datetime, unpack
+from ..stores.base import OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps
 from .rendering import DAMAGED, Facts
-from .stores.base import OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps
 
 _LISTED = ("handle", "owner", "created_at", "extended_at", "expires_at", "client")
 

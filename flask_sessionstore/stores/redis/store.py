@@ -22,9 +22,9 @@ from datetime import timedelta
 
 import redis
 
-from ..errors import ConfigurationError, SessionCorrupt, StoreFull, StoreUnavailable
-from ..key import SessionKey, is_handle
-from ..record import (
+from ...errors import ConfigurationError, SessionCorrupt, StoreFull, StoreUnavailable
+from ...key import SessionKey, is_handle
+from ...record import (
     FORMAT,
     HEAD_SIZE,
     HEADER_SIZE,
@@ -36,9 +36,10 @@ from ..record import (
     to_ms,
     unpack,
 )
-from .base import Entry, OwnerIndex, Scans, ServerSideStore, gone, has_left, list_name
-from .pool import NoneFree
-from .redis_clients import (
+from ..base import Entry, OwnerIndex, Scans, ServerSideStore, gone, has_left, list_name
+from ..exposure import clear_text
+from ..pool import NoneFree
+from .clients import (
     Accept,
     Cluster,
     Server,
@@ -51,8 +52,7 @@ from .redis_clients import (
     read_each,
     without_arguments,
 )
-from .redis_urls import connect
-from .surroundings import clear_text
+from .urls import connect
 
 logger = logging.getLogger("flask_sessionstore")
 

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection, Engine
 
-from .pool import PerProcess, Pool
-from .sqlalchemy_errors import is_read_only, is_sound
+from ..pool import PerProcess, Pool
+from .errors import is_read_only, is_sound
 
 R = t.TypeVar("R")
 

@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.pool import NullPool, QueuePool, SingletonThreadPool
 
-from ..errors import ConfigurationError
+from ...errors import ConfigurationError
 
 #: Seconds to wait for a connection, for an answer, and for a place in the pool, with an engine made from a URL.
 #: (Drivers of PostgreSQL take two for the least.)

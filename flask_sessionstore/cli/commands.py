@@ -16,17 +16,24 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from ..current import interface_in_use, server_store_in_use, store_in_use
+from ..errors import ConfigurationError, SessionError, SessionGone, UnsupportedByStore
+from ..key import is_handle
+from ..record import SessionInfo
 from . import checks, rendering, survey
-from .errors import ConfigurationError, SessionError, SessionGone, UnsupportedByStore
-from .key import is_handle
 from .rendering import DAMAGED, Facts, Literal
-
-if t.TYPE_CHECKING:
-    from .manager import SessionManager
 
 logger = logging.getLogger("flask_sessionstore")
 
 F = t.TypeVar("F", bound=t.Callable[..., t.Any])
+
+
+class _Manager(t.Protocol):
+    """What is asked of the application's SessionManager."""
+
+    def find(self, owner: str) -> list[SessionInfo]: ...
+    def revoke(self, handle: str) -> bool: ...
+    def revoke_all(self, owner: str) -> int: ...
 
 
 # What may be a session key, or most of one, where a handle was asked for.
@@ -77,8 +84,8 @@ class _OneLine(logging.Handler):
         click.echo(f"Warning: {record.getMessage()}", err=True)
 
 
-def _manager() -> SessionManager:
-    manager: SessionManager | None = current_app.extensions.get("sessionstore")
+def _manager() -> _Manager:
+    manager: _Manager | None = current_app.extensions.get("sessionstore")
     if manager is None:
         raise ConfigurationError("this application has no SessionManager: call init_app with it first")
     return manager
@@ -109,11 +116,7 @@ def sessions() -> None:
 def list_(owner: str | None, limit: int | None, as_json: bool) -> None:
     """List the living sessions."""
     manager = _manager()
-    found: t.Iterator[Facts]
-    if owner is None:
-        found = survey.sessions_of_everybody(manager._store_in_use())
-    else:
-        found = map(survey.listed, manager.find(owner))
+    found = survey.sessions_of_everybody(store_in_use()) if owner is None else map(survey.listed, manager.find(owner))
     print_all = rendering.print_array if as_json else _print_table
     print_all(itertools.islice(found, limit))
 
@@ -125,7 +128,7 @@ def list_(owner: str | None, limit: int | None, as_json: bool) -> None:
 def show(handle: str, values: bool, as_json: bool) -> None:
     """Show one session."""
     _check_handle(handle)
-    facts, record = survey.find(_manager()._server_store(), handle)
+    facts, record = survey.find(server_store_in_use(), handle)
     kept = survey.values_of(record) if values else {}
     if as_json:
         rendering.print_json(facts | ({"values": kept} if values else {}))
@@ -155,10 +158,10 @@ def revoke(handle: str | None, owner: str | None, everybody: bool, yes: bool, as
     elif owner is not None:
         ended = manager.revoke_all(owner)
     else:
-        survey.scanning(manager._store_in_use())
+        survey.scanning(store_in_use())
         if not yes:
             click.confirm("End all sessions? Everybody will have to sign in again.", abort=True, err=True)
-        ended = survey.end_all(manager._store_in_use(), manager.revoke)
+        ended = survey.end_all(store_in_use(), manager.revoke)
     _print_count("ended", ended, as_json)
 
 
@@ -173,7 +176,7 @@ def cleanup(batch: int, as_json: bool) -> None:
     May run at any time, beside the application, on many machines at once.
     """
     removed = 0
-    steps = survey.removals(_manager()._store_in_use(), batch)
+    steps = survey.removals(store_in_use(), batch)
     with rendering.progress(steps, lambda: f"{removed} removed") as shown:
         for count in shown:
             removed += count
@@ -185,7 +188,7 @@ def cleanup(batch: int, as_json: bool) -> None:
 def stats(as_json: bool) -> None:
     """Count the sessions."""
     print_facts = rendering.print_json if as_json else rendering.print_pairs
-    print_facts(survey.totals(_manager()._store_in_use()))
+    print_facts(survey.totals(store_in_use()))
 
 
 @sessions.command()
@@ -196,7 +199,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
 
     The exit code is 0 if nothing is, and 1 if something is.
     """
-    interface = _manager()._interface()
+    interface = interface_in_use()
     with current_app.test_request_context():  # an application's cookie settings may depend on the request
         settings = checks.settings_of(current_app, interface)
         findings = checks.findings_of(current_app, interface)
@@ -212,7 +215,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
 @sessions.command("create-schema")
 def create_schema() -> None:
     """Create the table or the indexes that the store needs, where they are missing."""
-    store = _manager()._store_in_use()
+    store = store_in_use()
     create = getattr(getattr(store, "store", store), "create_schema", None)  # of a pair, the second is the store
     if create is None:
         raise UnsupportedByStore(f"{type(store).__name__} needs no schema")

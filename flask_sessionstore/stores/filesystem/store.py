@@ -4,7 +4,7 @@
 
     sessions/               0700
       .locks/00 ... 3f      a fixed set, locked around every write
-      .owners/              whose sessions are whose: see filesystem_owners.py
+      .owners/              whose sessions are whose: see owners.py
       a7/                   fan-out by the first two digits of the handle
         session%3Aa7...     the record, 0600
         session%3Aa7...+    the spare, or
@@ -34,13 +34,13 @@ from types import TracebackType
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
-from ..errors import ConfigurationError, SessionCorrupt, StoreError, StoreFull, StoreUnavailable
-from ..key import is_handle
-from ..record import HEAD_SIZE, HEADER_SIZE, TIMES, is_tombstone, may_replace
-from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
-from .filesystem_locks import LOCKS, Held, Locks, check_folder, user_name
-from .filesystem_owners import OwnerFolders
-from .surroundings import network_file_system
+from ...errors import ConfigurationError, SessionCorrupt, StoreError, StoreFull, StoreUnavailable
+from ...key import is_handle
+from ...record import HEAD_SIZE, HEADER_SIZE, TIMES, is_tombstone, may_replace
+from ..base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
+from ..exposure import network_file_system
+from .locks import LOCKS, Held, Locks, check_folder, user_name
+from .owners import OwnerFolders
 
 logger = logging.getLogger("flask_sessionstore")
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_sessionstore import SessionManager, session
-from flask_sessionstore.client import describe_client
 from flask_sessionstore.manager import EXTENSION
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.user_agents import describe_client
 
 WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64)"
 MAC = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)"

@@ -18,8 +18,8 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 
-from ..errors import ConfigurationError, SessionError, SessionTooLarge, StoreFull, StoreUnavailable
-from ..record import (
+from ...errors import ConfigurationError, SessionError, SessionTooLarge, StoreFull, StoreUnavailable
+from ...record import (
     FORMAT,
     HEAD_SIZE,
     HEADER_SIZE,
@@ -30,11 +30,11 @@ from ..record import (
     revision_of,
     to_ms,
 )
-from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
-from .pool import MAX_CONNECTIONS, NoneFree
-from .sqlalchemy_connections import Borrowed, Connections, kept
-from .sqlalchemy_engine import LOCK_TIMEOUT_SET, POOL_TIMEOUT, give_up_spare, going_on, make_engine
-from .sqlalchemy_errors import (
+from ..base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
+from ..pool import MAX_CONNECTIONS, NoneFree
+from .connections import Borrowed, Connections, kept
+from .engine import LOCK_TIMEOUT_SET, POOL_TIMEOUT, give_up_spare, going_on, make_engine
+from .errors import (
     FULL,
     LOCKED,
     TOO_LARGE,

@@ -11,13 +11,13 @@ from datetime import timedelta
 
 from flask import Flask
 
-from . import config, hints, signins
-from .errors import ConfigurationError, SessionCorrupt, SessionError
-from .interface import StoreSessionInterface, _attributes
-from .key import SessionKey
-from .policy import Rules
-from .record import Record, Tombstone, new_revision, pack_tombstone, revision_of, to_ms, unpack
-from .stores.base import Scans, ServerSideStore, SessionStore
+from .. import config, hints, signins
+from ..errors import ConfigurationError, SessionCorrupt, SessionError
+from ..interface import StoreSessionInterface, _attributes
+from ..key import SessionKey
+from ..policy import Rules
+from ..record import Record, Tombstone, new_revision, pack_tombstone, revision_of, to_ms, unpack
+from ..stores.base import Scans, ServerSideStore, SessionStore
 
 #: Shorter ones can be found by trying.
 MIN_SECRET = 32

@@ -20,8 +20,8 @@ import stat
 import typing as t
 from pathlib import Path
 
-from ..key import is_handle
-from .abilities import list_name
+from ...key import is_handle
+from ..abilities import list_name
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 _NS = 1_000_000  # nanoseconds in a millisecond

@@ -13,7 +13,7 @@ import time
 import weakref
 from pathlib import Path
 
-from ..errors import ConfigurationError, StoreUnavailable
+from ...errors import ConfigurationError, StoreUnavailable
 
 #: How many locks there are.
 LOCKS = 64

@@ -17,8 +17,8 @@ from redis import exceptions
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.sentinel import SentinelConnectionPool
 
-from ..errors import ConfigurationError
-from .pool import MAX_CONNECTIONS, Pool
+from ...errors import ConfigurationError
+from ..pool import MAX_CONNECTIONS, Pool
 
 Address = tuple[str, int]
 Command = tuple[t.Any, ...]

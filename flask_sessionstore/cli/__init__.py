@@ -1,0 +1,5 @@
+"""The command ``flask sessions``."""
+
+from .commands import sessions
+
+__all__ = ["sessions"]

@@ -1,0 +1,5 @@
+"""FileSystemStore: one file for each session. The default."""
+
+from .store import FileSystemStore
+
+__all__ = ["FileSystemStore"]
