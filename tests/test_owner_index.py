@@ -20,7 +20,7 @@ from flask_sessionstore import Record, SessionGone, SessionKey, StoreUnavailable
 from flask_sessionstore.record import TOMBSTONE_TIME
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.redis import RedisStore
-from flask_sessionstore.stores.redis.store import _DIGESTS, _LIST, _UNFILE
+from flask_sessionstore.stores.redis.scripts import DIGESTS, LIST, UNFILE
 
 DAY = timedelta(days=1)
 LATER = TOMBSTONE_TIME.total_seconds() + 1
@@ -148,7 +148,7 @@ def test_a_clean_up_that_fails_costs_no_sign_in(start_redis: t.Callable[..., ser
 
         class Refusing(Counting):
             def execute_command(self, *args: t.Any) -> t.Any:
-                if args[1] in (_LIST, _DIGESTS[_LIST]):
+                if args[1] in (LIST, DIGESTS[LIST]):
                     raise redis.exceptions.ConnectionError
                 return super().execute_command(*args)
 
@@ -194,7 +194,7 @@ def test_what_was_filed_again_meanwhile_stays(store: RedisStore, clock: Clock, c
 
     class Slow(Counting):
         def execute_command(self, *args: t.Any) -> t.Any:
-            if args[:2] == ("EVAL", _UNFILE):
+            if args[:2] == ("EVAL", UNFILE):
                 pruned.set()
                 going.wait(10)
             return super().execute_command(*args)

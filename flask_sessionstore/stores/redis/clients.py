@@ -8,16 +8,13 @@ not asked again, so that a request waits no longer than the time-outs.
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 import typing as t
 
 import redis
 from redis import exceptions
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.sentinel import SentinelConnectionPool
 
-from ...errors import ConfigurationError
 from ..pool import MAX_CONNECTIONS, Pool
 
 Address = tuple[str, int]
@@ -33,8 +30,6 @@ _ANSWERS = (exceptions.NoScriptError, exceptions.OutOfMemoryError)
 # redis-py 5 leaves the first word, later ones make it the exception's class.
 _REDIRECTION = re.compile(r"(?:(?:MOVED|ASK) )?\d+ (?P<host>\S*):(?P<port>\d+)")
 _REDIRECTIONS = 5
-# Where servers begin to repeat what they were sent: "unknown command `HELLO`, with args beginning with: `3` `AUTH` ..."
-_REPEATED = re.compile(r",? with args beginning with.*", re.DOTALL)
 
 
 class Server:
@@ -43,6 +38,9 @@ class Server:
     :param pool: says how connections are made; it holds none.
     :param most: how many connections there may be at once in one process.
     """
+
+    #: Whether commands that are sent at once go over one connection: what WAIT counts.
+    can_wait = True
 
     def __init__(self, pool: redis.ConnectionPool, most: int = MAX_CONNECTIONS) -> None:
         #: As redis-py's own clients have it.
@@ -68,6 +66,18 @@ class Server:
         :param accept: as of :meth:`ask`, for the last reply.
         """
         return t.cast("list[t.Any]", self._send(_exchange_all, accept, commands))
+
+    def execute_each(self, commands: t.Sequence[Command]) -> list[t.Any]:
+        """Send commands that have nothing to do with each other, at once."""
+        return self.execute_commands(*commands) if commands else []
+
+    def read_each(self, names: t.Sequence[str]) -> list[t.Any]:
+        """What stands under each of these names; None where nothing does."""
+        return t.cast("list[t.Any]", self.execute_command("MGET", *names)) if names else []
+
+    def primaries(self) -> list[t.Any]:
+        """The servers that share the keys among them: this one."""
+        return [self]
 
     def _send(self, exchange: t.Callable[..., t.Any], accept: Accept | None, what: Command) -> t.Any:
         try:
@@ -152,6 +162,9 @@ class Cluster:
     :param make_node: makes the client of a node.
     """
 
+    #: As of :class:`Server`.
+    can_wait = True
+
     def __init__(self, seeds: t.Sequence[Address], make_node: t.Callable[[Address], Server]) -> None:
         self._seeds, self._make_node = tuple(seeds), make_node
         # Threads need no lock: each of these is replaced as a whole, but for nodes that join in one step.
@@ -197,7 +210,11 @@ class Cluster:
             replies.update(zip(numbers, self._execute_at(address, [commands[n] for n in numbers]), strict=True))
         return [replies[number] for number in range(len(commands))]
 
-    def primaries(self) -> list[Server]:
+    def read_each(self, names: t.Sequence[str]) -> list[t.Any]:
+        """What stands under each of these names; None where nothing does."""
+        return self.execute_each([("GET", name) for name in names])
+
+    def primaries(self) -> list[t.Any]:
         """Clients of all primaries that there are now."""
         return [self._node(address) for address in dict.fromkeys(self._ask()) if address is not None]
 
@@ -289,107 +306,3 @@ def _text(host: bytes | str | None) -> str:
     """A node's name; "" where it is that of the node that was asked."""
     text = host.decode() if isinstance(host, bytes) else host or ""
     return "" if text == "?" else text
-
-
-# -- any client ----------------------------------------------------------------------------------------------------
-
-
-def check_client(client: object) -> None:
-    """Refuse what is no client that this store can use.
-
-    :raises ConfigurationError: if it is a URL, a client for asyncio, or of another library than redis-py.
-    """
-    instead = None
-    if isinstance(client, (str, bytes)):
-        instead = "RedisStore takes a client: for a URL there is RedisStore.from_url"
-    elif type(client).__module__.partition(".")[0] == "valkey":
-        instead = "RedisStore takes redis-py's clients, not valkey-py's: they speak to Valkey as well"
-    elif not callable(execute := getattr(client, "execute_command", None)) or inspect.iscoroutinefunction(execute):
-        instead = f"RedisStore takes a synchronous client, such as redis.Redis, not {type(client).__qualname__}"
-    if instead is not None:
-        raise ConfigurationError(f'{instead}, or SESSION_STORE = "redis://..."', key="SESSION_STORE")
-
-
-def without_arguments(error: Exception, client: t.Any) -> Exception:
-    """An error without what a server repeats of a command: a password, or a session's data."""
-    text = str(error)
-    words = _REPEATED.split(text, maxsplit=1)[0]
-    if any(secret in words for secret in _passwords(client)):
-        words = "the server's words repeat the password, so they are not shown"
-    if words == text:
-        return error
-    return type(error)(words) if isinstance(error, exceptions.RedisError) else Exception(words)
-
-
-def _passwords(client: t.Any) -> list[str]:
-    settings = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
-    return [str(value) for name, value in settings.items() if "password" in name and value]
-
-
-def ask(client: t.Any, command: Command, accept: Accept | None = None) -> t.Any:
-    """Send one command by a client of redis-py's own; ``accept`` as of :meth:`Server.ask`."""
-    reply = client.execute_command(*command)
-    if accept is None or accept(reply):
-        return reply
-    for server in primaries(client):
-        _close_idle(getattr(server, "connection_pool", None))
-    return client.execute_command(*command)
-
-
-def _close_idle(pool: object) -> None:
-    if isinstance(pool, redis.ConnectionPool) and not isinstance(pool, redis.BlockingConnectionPool):
-        pool.disconnect(inuse_connections=False)
-
-
-def execute_commands(client: t.Any, *commands: Command) -> list[t.Any]:
-    """Send commands at once over one connection of any client but redis-py's for clusters."""
-    if isinstance(client, (Server, Cluster)):
-        return client.execute_commands(*commands)
-    pipeline = client.pipeline(transaction=False)
-    for command in commands:
-        pipeline.execute_command(*command)
-    replies: list[t.Any] = pipeline.execute(raise_on_error=False)  # it would put the commands into the error's text
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return replies
-
-
-def execute_each(client: t.Any, commands: t.Sequence[Command]) -> list[t.Any]:
-    """Send commands that have nothing to do with each other, as many at once as the client can."""
-    if isinstance(client, Cluster):
-        return client.execute_each(commands)
-    if commands and (isinstance(client, Server) or hasattr(client, "pipeline")):
-        return execute_commands(client, *commands)
-    return [client.execute_command(*command) for command in commands]
-
-
-def read_each(client: t.Any, names: t.Sequence[str]) -> list[bytes | None]:
-    """What stands under each of these names; None where nothing does."""
-    if isinstance(client, (Cluster, redis.RedisCluster)):
-        return execute_each(client, [("GET", name) for name in names])
-    return t.cast("list[bytes | None]", client.execute_command("MGET", *names)) if names else []
-
-
-def hosts_in_clear_text(client: t.Any) -> list[str]:
-    """The hosts to which a client's connections are not encrypted. Other clients than redis-py's do not tell."""
-    pools = [getattr(one, "connection_pool", None) for one in primaries(client)]
-    return [host for pool in pools if pool is not None and (host := _host_in_clear_text(pool)) is not None]
-
-
-def _host_in_clear_text(pool: redis.ConnectionPool) -> str | None:
-    if issubclass(pool.connection_class, (redis.SSLConnection, redis.UnixDomainSocketConnection)):
-        return None
-    if isinstance(pool, SentinelConnectionPool):
-        return t.cast("str", pool.get_master_address()[0])  # type: ignore[no-untyped-call]
-    return t.cast("str | None", pool.connection_kwargs.get("host", "localhost"))
-
-
-def primaries(client: t.Any) -> list[t.Any]:
-    """Clients of the servers that share the keys among them."""
-    if isinstance(client, Cluster):
-        return client.primaries()
-    if isinstance(client, redis.RedisCluster):
-        nodes = client.get_primaries()  # type: ignore[no-untyped-call]
-        return [client.get_redis_connection(node) for node in nodes]
-    return [client]

@@ -13,7 +13,6 @@ What is no list under such a name, and no handle in one, is somebody else's: it 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import math
 import re
@@ -25,9 +24,7 @@ import redis
 from ...errors import ConfigurationError, SessionCorrupt, StoreFull, StoreUnavailable
 from ...key import SessionKey, is_handle
 from ...record import (
-    FORMAT,
     HEAD_SIZE,
-    HEADER_SIZE,
     TOMBSTONE_TIME,
     Record,
     Tombstone,
@@ -39,19 +36,9 @@ from ...record import (
 from ..base import Entry, OwnerIndex, Scans, ServerSideStore, gone, has_left, list_name
 from ..exposure import clear_text
 from ..pool import NoneFree
-from .clients import (
-    Accept,
-    Cluster,
-    Server,
-    ask,
-    check_client,
-    execute_commands,
-    execute_each,
-    hosts_in_clear_text,
-    primaries,
-    read_each,
-    without_arguments,
-)
+from .adapters import Given, adapt, hosts_in_clear_text, without_arguments
+from .clients import Accept
+from .scripts import DIGESTS, END, EXTEND, FILE, LIST, SWAP, UNFILE
 from .urls import connect
 
 logger = logging.getLogger("flask_sessionstore")
@@ -65,115 +52,6 @@ _BATCH = 500
 _LONG = 16
 # The one policy for a full memory under which Redis refuses writes, rather than forget sessions.
 _KEEPS = "noeviction"
-
-# Lua counts from one: the revision stands at 3 to 10, the times at 35, their second at 43 (see record.py).
-_EXPIRED = f"string.byte(head) == {FORMAT} and #head >= {HEADER_SIZE} and struct.unpack('>I8', head, 43) <= now"
-
-# What is no string is no record, as bytes that are none: it reads as '', and is replaced as these are.
-_BYTES = """
-local function bytes(...)
-    local found = redis.pcall(...)
-    if type(found) ~= 'table' then return found end
-    if not string.find(found.err, 'WRONGTYPE', 1, true) then return redis.call(...) end
-    return ''
-end
-"""
-
-#: KEYS: name. ARGV: revision to replace or '', data, time to live in ms, now in ms.
-_SWAP = f"""{_BYTES}
-local head, now = bytes('GETRANGE', KEYS[1], 0, {HEADER_SIZE - 1}), tonumber(ARGV[4])
-if (#head == 0 and redis.call('EXISTS', KEYS[1]) == 0) or ({_EXPIRED}) then return 0 end
-if ARGV[1] ~= '' and string.sub(head, 3, 10) ~= ARGV[1] then return 0 end
-if ARGV[1] == '' and #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and string.byte(head, 2) ~= 0 then
-    return 0
-end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return 1
-"""
-
-#: KEYS: name. ARGV: idle lifetime in ms or '', now in ms. Returns what stood there.
-_EXTEND = f"""{_BYTES}
-local head, now = bytes('GET', KEYS[1]), tonumber(ARGV[2])
-if not head or ({_EXPIRED}) then return false end
-if string.byte(head) ~= {FORMAT} or #head < {HEADER_SIZE} or string.byte(head, 2) ~= 0 then return head end
-local expires = now + (tonumber(ARGV[1]) or struct.unpack('>I8', head, 59))
-local last = struct.unpack('>I8', head, 67)
-if last > 0 and last < expires then expires = last end
-redis.call('SETRANGE', KEYS[1], 34, struct.pack('>I8I8', now, expires))
-redis.call('PEXPIRE', KEYS[1], math.max(expires - now, 1))
-return head
-"""
-
-# A tombstone that stands gets the end that it has once more, for a WAIT asks only for what its own connection wrote.
-# One byte more than the longest is read, so that what is longer is seen to be none. Into the new one goes the mark of
-# the record's owner (see record.owner_mark), which the caller need not have read.
-#: KEYS: name. ARGV: tombstone, its time to live in ms, now in ms. Returns the tombstone that stood there, if any.
-_END = f"""{_BYTES}
-local head, now = bytes('GETRANGE', KEYS[1], 0, {HEADER_SIZE + 32}), tonumber(ARGV[3])
-if (#head == 0 and redis.call('EXISTS', KEYS[1]) == 0) or ({_EXPIRED}) then return false end
-local kind = #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and string.byte(head, 2) or 0
-if kind >= 1 and kind <= 6 then
-    local left = redis.call('PTTL', KEYS[1])
-    if left > 0 then redis.call('PEXPIRE', KEYS[1], left) end
-    return head
-end
-local tombstone, mark = ARGV[1], string.rep('\0', 4)
-if #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and math.floor(string.byte(head, 83) / 2) % 2 == 1 then
-    local size = struct.unpack('>I2', head, 84)
-    local owner = redis.call('GETRANGE', KEYS[1], {HEADER_SIZE}, {HEADER_SIZE} + size - 1)
-    mark = struct.pack('>I4', tonumber(string.sub(redis.sha1hex(owner), 1, 8), 16))
-end
-tombstone = string.sub(tombstone, 1, 58) .. mark .. string.sub(tombstone, 63)
-redis.call('SET', KEYS[1], tombstone, 'PX', ARGV[2])
-return false
-"""
-
-# The server's clock, unless a test has its own.
-_NOW = """
-local now = tonumber(ARGV[1])
-if not now then
-    local time = redis.call('TIME')
-    now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
-"""
-
-#: KEYS: an owner's list. ARGV: a test's now in ms or '', handle. Returns the list's length if the handle is new in it;
-#: else 0; -1 if it is no list.
-_FILE = f"""{_NOW}
-local added = redis.pcall('ZADD', KEYS[1], string.format('%.0f', now), ARGV[2])
-if type(added) == 'table' then
-    return string.find(added.err, 'WRONGTYPE', 1, true) and -1 or added
-end
-return added == 1 and redis.call('ZCARD', KEYS[1]) or 0
-"""
-
-#: KEYS: an owner's list. ARGV: a test's now in ms or ''. Returns now in ms, then members and scores in turn; nothing if
-#: it is no list.
-_LIST = f"""{_NOW}
-local filed = redis.pcall('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
-if filed.err then return not string.find(filed.err, 'WRONGTYPE', 1, true) and filed end
-table.insert(filed, 1, string.format('%.0f', now))
-return filed
-"""
-
-# What was filed again since it was looked at stays: its record has come after all.
-#: KEYS: an owner's list. ARGV: handles, each with the time it was filed. Returns how many were removed.
-_UNFILE = """
-local removed = 0
-for i = 1, #ARGV, 2 do
-    if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[i]) or 0) == tonumber(ARGV[i + 1]) then
-        removed = removed + redis.call('ZREM', KEYS[1], ARGV[i])
-    end
-end
-return removed
-"""
-
-
-class Client(t.Protocol):
-    """What this store asks of a client."""
-
-    def execute_command(self, *args: t.Any) -> t.Any:
-        """Send one command, return its reply as bytes."""
 
 
 class _WrongType(StoreUnavailable):
@@ -205,16 +83,16 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     _knows_digests = True
 
     def __init__(
-        self, client: Client, *, prefix: str = "session:", wait_replicas: int = 0, wait_timeout: float = 1.0
+        self, client: Given, *, prefix: str = "session:", wait_replicas: int = 0, wait_timeout: float = 1.0
     ) -> None:
         super().__init__(prefix=prefix)
-        check_client(client)
+        self._client = adapt(client)
         encoder = getattr(client, "get_encoder", lambda: None)()
         if getattr(encoder, "decode_responses", False):
             raise ConfigurationError(
                 "RedisStore needs a client made without decode_responses=True", key="SESSION_STORE"
             )
-        if wait_replicas and not isinstance(client, (redis.Redis, Server, Cluster)):
+        if wait_replicas and not self._client.can_wait:
             raise ConfigurationError(
                 f"wait_replicas needs a URL or a redis.Redis: {type(client).__name__} may wait on another connection"
                 " than it wrote on",
@@ -223,7 +101,6 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         if wait_replicas < 0 or wait_timeout < 0.001:  # 0 would be for ever
             raise ConfigurationError("wait_replicas or wait_timeout is too small", key="SESSION_STORE_OPTIONS")
         self.client: t.Any = client
-        self._is_ours = isinstance(client, (Server, Cluster))
         self.wait_replicas, self.wait_timeout = wait_replicas, wait_timeout
 
     @classmethod
@@ -261,7 +138,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         arguments = (replaces or b"", data, to_ms(ttl), self._now_ms())
-        return bool(self._run(_SWAP, self.prefix + handle, *arguments, kind=data[1], accept=_is_number))
+        return bool(self._run(SWAP, self.prefix + handle, *arguments, kind=data[1], accept=_is_number))
 
     def drop(self, handle: str) -> None:
         self._call("DEL", self.prefix + handle, kind=_ENDED)
@@ -270,7 +147,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
 
     def file(self, owner: str, handle: str) -> None:
         key = self._list_of(owner)
-        length = self._run(_FILE, key, self._tests_now, handle)
+        length = self._run(FILE, key, self._tests_now, handle)
         if length < 0:
             logger.warning("a session of an owner is not listed: %s", _no_list(key))
         elif length >= _LONG and length & (length - 1) == 0:
@@ -281,11 +158,11 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         key = self._list_of(owner)
         commands = [("ZREM", key, *handles[start : start + _BATCH]) for start in range(0, len(handles), _BATCH)]
         with contextlib.suppress(_WrongType):  # then it is in no list
-            self._translated(execute_each, self.client, commands)
+            self._translated(self._client.execute_each, commands)
 
     def entries(self, owner: str) -> list[Entry]:
         key = self._list_of(owner)
-        reply = self._run(_LIST, key, self._tests_now)
+        reply = self._run(LIST, key, self._tests_now)
         if reply is None:
             raise StoreUnavailable(_no_list(key))
         return self._entries([self._read_list(reply)])[0]
@@ -310,11 +187,11 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
             return super().end_each(revisions, owner)
         tombstone, rest = self._tombstone("revoked", owner), (to_ms(TOMBSTONE_TIME), self._now_ms())
         commands = [
-            ("EVAL", _SWAP, 1, self.prefix + handle, revision, pack_tombstone(tombstone, handle), *rest)
+            ("EVAL", SWAP, 1, self.prefix + handle, revision, pack_tombstone(tombstone, handle), *rest)
             for handle, revision in revisions.items()
         ]
         try:
-            replies = self._translated(execute_each, self.client, commands)
+            replies = self._translated(self._client.execute_each, commands)
         except StoreUnavailable:
             return []
         return [handle for handle, reply in zip(revisions, replies, strict=True) if reply]
@@ -324,7 +201,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
         now_ms = self._now_ms()
         idle = b"" if ttl is None else to_ms(ttl)
-        data = self._run(_EXTEND, self.prefix + key.handle, idle, now_ms, accept=_of(key.handle))
+        data = self._run(EXTEND, self.prefix + key.handle, idle, now_ms, accept=_of(key.handle))
         found = self._open(data, key.handle, key)
         if not isinstance(found, Record):
             raise gone(found)
@@ -342,7 +219,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     def _end_at_once(self, handle: str, kind: str) -> None:
         name, tombstone = self.prefix + handle, pack_tombstone(self._tombstone(kind), handle)
         arguments = (tombstone, to_ms(TOMBSTONE_TIME), self._now_ms())
-        data = self._run(_END, name, *arguments, kind=_ENDED, accept=_of(handle))
+        data = self._run(END, name, *arguments, kind=_ENDED, accept=_of(handle))
         try:
             found = None if data is None else unpack(data, handle)
         except SessionCorrupt:  # what looks like a tombstone and is none ends as any record
@@ -354,11 +231,11 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     # -- risks -----------------------------------------------------------------------------------------------------
 
     def risks(self) -> list[str]:
-        policies = {self._eviction_policy(server) for server in self._translated(primaries, self.client)}
+        policies = {self._eviction_policy(server) for server in self._translated(self._client.primaries)}
         return [*super().risks(), *filter(None, map(_eviction_risk, sorted(policies)))]
 
     def exposures(self) -> list[str]:
-        return clear_text(self._translated(hosts_in_clear_text, self.client), "write rediss:// for redis://")
+        return clear_text(self._translated(hosts_in_clear_text, self._client), "write rediss:// for redis://")
 
     def _eviction_policy(self, server: t.Any) -> str:
         """What a server does when its memory is full; "" if it does not tell."""
@@ -389,7 +266,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         return b"" if self.clock is None else self._now_ms()
 
     def _read_list(self, reply: t.Sequence[bytes] | None) -> _List:
-        """What is filed, from a reply to :data:`_LIST`, without what somebody else put there."""
+        """What is filed, from a reply to :data:`LIST`, without what somebody else put there."""
         if reply is None:
             return _List({}, 0)
         filed = {
@@ -414,7 +291,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
                 ("GETRANGE", self.prefix + handle, 0, HEAD_SIZE - 1) for handle in handles[start : start + _BATCH]
             ]
             try:
-                heads = self._translated(execute_each, self.client, commands)
+                heads = self._translated(self._client.execute_each, commands)
             except _WrongType:
                 heads = map(self._read_head, commands)
             yield from (head or None for head in heads)
@@ -428,15 +305,13 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     def _read_each(self, handles: t.Sequence[str]) -> list[bytes | None]:
         try:
             names = [self.prefix + handle for handle in handles]
-            return t.cast("list[bytes | None]", self._translated(read_each, self.client, names))
+            return t.cast("list[bytes | None]", self._translated(self._client.read_each, names))
         except _WrongType:  # from a cluster; others answer None for that one
             return [self.read(handle) or None for handle in handles]
 
     def _prune(self, keys: t.Sequence[bytes], limit: int | None = None) -> int:
         """Remove from these lists what has left, ``limit`` entries at most, and return how many."""
-        replies = self._translated(
-            execute_each, self.client, [("EVAL", _LIST, 1, key, self._tests_now) for key in keys]
-        )
+        replies = self._translated(self._client.execute_each, [("EVAL", LIST, 1, key, self._tests_now) for key in keys])
         lists, now, commands = [self._read_list(reply) for reply in replies], self.now(), []
         for key, one, entries in zip(keys, lists, self._entries(lists), strict=True):
             name = key[-32:].decode()
@@ -445,12 +320,12 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
             if left:
                 limit = None if limit is None else limit - len(left)
                 what = [part for handle in left for part in (handle, one.filed[handle])]
-                commands.append(("EVAL", _UNFILE, 1, key, *what))
-        return sum(self._translated(execute_each, self.client, commands))
+                commands.append(("EVAL", UNFILE, 1, key, *what))
+        return sum(self._translated(self._client.execute_each, commands))
 
     def _scan(self, pattern: bytes, *options: str) -> t.Iterator[list[bytes]]:
         """All keys that match, in batches."""
-        for server in self._translated(primaries, self.client):
+        for server in self._translated(self._client.primaries):
             cursor: t.Any = 0
             while True:
                 command = ("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH, *options)
@@ -464,7 +339,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         """Run a script by its digest; by its text where the server does not know it (yet, or after a restart)."""
         if self._knows_digests:
             try:
-                return self._call("EVALSHA", _DIGESTS[script], 1, name, *args, kind=kind, accept=accept)
+                return self._call("EVALSHA", DIGESTS[script], 1, name, *args, kind=kind, accept=accept)
             except StoreUnavailable as error:
                 if _is_unknown(error.__cause__):
                     self._knows_digests = False  # nor will it learn them
@@ -480,9 +355,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         """
         if kind and self.wait_replicas:
             return self._translated(self._call_and_wait, command, kind)
-        if self._is_ours:
-            return self._translated(self.client.ask, command, accept)
-        return self._translated(ask, self.client, command, accept)
+        return self._translated(self._client.ask, command, accept)
 
     def _translated(self, ask: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
         """The one place where redis-py's exceptions are translated."""
@@ -500,7 +373,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         has been done would cost the visitor the new key, and so the session.
         """
         wait = ("WAIT", self.wait_replicas, int(self.wait_timeout * 1000))
-        reply, confirmed = execute_commands(self.client, command, wait)
+        reply, confirmed = self._client.execute_commands(command, wait)
         if confirmed >= self.wait_replicas or reply == 0:  # that is, nothing was there to end
             return reply
         if kind not in _RENEWALS:
@@ -567,9 +440,3 @@ def _no_list(key: bytes) -> str:
 def _escaped(name: bytes) -> bytes:
     """For a pattern that is to match this name alone."""
     return re.sub(rb"[*?\[\]\\]", rb"\\\g<0>", name)
-
-
-_DIGESTS = {
-    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-    for script in (_SWAP, _EXTEND, _END, _FILE, _LIST)
-}

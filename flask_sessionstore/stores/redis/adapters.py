@@ -1,0 +1,169 @@
+"""What RedisStore asks of a client, and the kinds of client that it can be given: one adapter each, chosen once."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing as t
+
+import redis
+from redis import exceptions
+from redis.sentinel import SentinelConnectionPool
+
+from ...errors import ConfigurationError
+from .clients import Accept, Cluster, Command, Server
+
+# Where servers begin to repeat what they were sent: "unknown command `HELLO`, with args beginning with: `3` `AUTH` ..."
+_REPEATED = re.compile(r",? with args beginning with.*", re.DOTALL)
+
+
+class Given(t.Protocol):
+    """A client as an application has it."""
+
+    def execute_command(self, *args: t.Any) -> t.Any:
+        """Send one command, return its reply as bytes."""
+
+
+class Client(t.Protocol):
+    """What the store asks of a client. :class:`Server` and :class:`Cluster`, which are made from a URL, are such."""
+
+    #: Whether commands that are sent at once go over one connection: what WAIT counts.
+    can_wait: bool
+
+    def ask(self, command: Command, accept: Accept | None = None) -> t.Any:
+        """Send one command, return its reply.
+
+        :param accept: whether a reply can be the one to this command. If not, it is asked for once more, on a new
+            connection; what that brings is returned, acceptable or not.
+        """
+
+    def execute_commands(self, *commands: Command) -> list[t.Any]:
+        """Send commands at once, return their replies; the first error among them is raised."""
+
+    def execute_each(self, commands: t.Sequence[Command]) -> list[t.Any]:
+        """Send commands that have nothing to do with each other, as many at once as the client can."""
+
+    def read_each(self, names: t.Sequence[str]) -> list[t.Any]:
+        """What stands under each of these names; None where nothing does."""
+
+    def primaries(self) -> list[t.Any]:
+        """Clients of the servers that share the keys among them."""
+
+
+class _Any:
+    """Any client that has an ``execute_command``."""
+
+    can_wait = False
+
+    def __init__(self, client: t.Any) -> None:
+        self.client = client
+
+    def ask(self, command: Command, accept: Accept | None = None) -> t.Any:
+        reply = self.client.execute_command(*command)
+        if accept is None or accept(reply):
+            return reply
+        for server in self.primaries():
+            _close_idle(getattr(server, "connection_pool", None))
+        return self.client.execute_command(*command)
+
+    def execute_commands(self, *commands: Command) -> list[t.Any]:
+        return [self.client.execute_command(*command) for command in commands]
+
+    def execute_each(self, commands: t.Sequence[Command]) -> list[t.Any]:
+        return self.execute_commands(*commands) if commands else []
+
+    def read_each(self, names: t.Sequence[str]) -> list[t.Any]:
+        return t.cast("list[t.Any]", self.client.execute_command("MGET", *names)) if names else []
+
+    def primaries(self) -> list[t.Any]:
+        return [self.client]
+
+
+class _WithPipelines(_Any):
+    def execute_commands(self, *commands: Command) -> list[t.Any]:
+        pipeline = self.client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies: list[t.Any] = pipeline.execute(raise_on_error=False)  # it would put the commands into the error's text
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+
+class _OfOneServer(_WithPipelines):
+    """A ``redis.Redis``, such as ``Sentinel.master_for`` makes."""
+
+    can_wait = True
+
+
+class _OfACluster(_WithPipelines):
+    """A ``redis.RedisCluster``."""
+
+    def read_each(self, names: t.Sequence[str]) -> list[t.Any]:
+        return self.execute_each([("GET", name) for name in names])
+
+    def primaries(self) -> list[t.Any]:
+        return [self.client.get_redis_connection(node) for node in self.client.get_primaries()]
+
+
+def adapt(client: t.Any) -> Client:
+    """A client as the store asks it.
+
+    :raises ConfigurationError: if it is a URL, a client for asyncio, or of another library than redis-py.
+    """
+    if isinstance(client, (Server, Cluster)):
+        return client
+    _check(client)
+    if isinstance(client, redis.RedisCluster):
+        return _OfACluster(client)
+    if isinstance(client, redis.Redis):
+        return _OfOneServer(client)
+    return _WithPipelines(client) if hasattr(client, "pipeline") else _Any(client)
+
+
+def _check(client: object) -> None:
+    instead = None
+    if isinstance(client, (str, bytes)):
+        instead = "RedisStore takes a client: for a URL there is RedisStore.from_url"
+    elif type(client).__module__.partition(".")[0] == "valkey":
+        instead = "RedisStore takes redis-py's clients, not valkey-py's: they speak to Valkey as well"
+    elif not callable(execute := getattr(client, "execute_command", None)) or inspect.iscoroutinefunction(execute):
+        instead = f"RedisStore takes a synchronous client, such as redis.Redis, not {type(client).__qualname__}"
+    if instead is not None:
+        raise ConfigurationError(f'{instead}, or SESSION_STORE = "redis://..."', key="SESSION_STORE")
+
+
+def _close_idle(pool: object) -> None:
+    if isinstance(pool, redis.ConnectionPool) and not isinstance(pool, redis.BlockingConnectionPool):
+        pool.disconnect(inuse_connections=False)
+
+
+def without_arguments(error: Exception, client: t.Any) -> Exception:
+    """An error without what a server repeats of a command: a password, or a session's data."""
+    text = str(error)
+    words = _REPEATED.split(text, maxsplit=1)[0]
+    if any(secret in words for secret in _passwords(client)):
+        words = "the server's words repeat the password, so they are not shown"
+    if words == text:
+        return error
+    return type(error)(words) if isinstance(error, exceptions.RedisError) else Exception(words)
+
+
+def _passwords(client: t.Any) -> list[str]:
+    settings = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
+    return [str(value) for name, value in settings.items() if "password" in name and value]
+
+
+def hosts_in_clear_text(client: Client) -> list[str]:
+    """The hosts to which a client's connections are not encrypted. Other clients than redis-py's do not tell."""
+    pools = [getattr(one, "connection_pool", None) for one in client.primaries()]
+    return [host for pool in pools if pool is not None and (host := _host_in_clear_text(pool)) is not None]
+
+
+def _host_in_clear_text(pool: redis.ConnectionPool) -> str | None:
+    if issubclass(pool.connection_class, (redis.SSLConnection, redis.UnixDomainSocketConnection)):
+        return None
+    if isinstance(pool, SentinelConnectionPool):
+        return t.cast("str", pool.get_master_address()[0])  # type: ignore[no-untyped-call]
+    return t.cast("str | None", pool.connection_kwargs.get("host", "localhost"))

@@ -1,0 +1,118 @@
+"""What RedisStore runs on the server, in Lua.
+
+Each script takes one key, so that a cluster can run it, and says in its first line what else it takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from ...record import FORMAT, HEADER_SIZE
+
+# Lua counts from one: the revision stands at 3 to 10, the times at 35, their second at 43 (see record.py).
+_EXPIRED = f"string.byte(head) == {FORMAT} and #head >= {HEADER_SIZE} and struct.unpack('>I8', head, 43) <= now"
+
+# What is no string is no record, as bytes that are none: it reads as '', and is replaced as these are.
+_BYTES = """
+local function bytes(...)
+    local found = redis.pcall(...)
+    if type(found) ~= 'table' then return found end
+    if not string.find(found.err, 'WRONGTYPE', 1, true) then return redis.call(...) end
+    return ''
+end
+"""
+
+#: KEYS: name. ARGV: revision to replace or '', data, time to live in ms, now in ms.
+SWAP = f"""{_BYTES}
+local head, now = bytes('GETRANGE', KEYS[1], 0, {HEADER_SIZE - 1}), tonumber(ARGV[4])
+if (#head == 0 and redis.call('EXISTS', KEYS[1]) == 0) or ({_EXPIRED}) then return 0 end
+if ARGV[1] ~= '' and string.sub(head, 3, 10) ~= ARGV[1] then return 0 end
+if ARGV[1] == '' and #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and string.byte(head, 2) ~= 0 then
+    return 0
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+#: KEYS: name. ARGV: idle lifetime in ms or '', now in ms. Returns what stood there.
+EXTEND = f"""{_BYTES}
+local head, now = bytes('GET', KEYS[1]), tonumber(ARGV[2])
+if not head or ({_EXPIRED}) then return false end
+if string.byte(head) ~= {FORMAT} or #head < {HEADER_SIZE} or string.byte(head, 2) ~= 0 then return head end
+local expires = now + (tonumber(ARGV[1]) or struct.unpack('>I8', head, 59))
+local last = struct.unpack('>I8', head, 67)
+if last > 0 and last < expires then expires = last end
+redis.call('SETRANGE', KEYS[1], 34, struct.pack('>I8I8', now, expires))
+redis.call('PEXPIRE', KEYS[1], math.max(expires - now, 1))
+return head
+"""
+
+# A tombstone that stands gets the end that it has once more, for a WAIT asks only for what its own connection wrote.
+# One byte more than the longest is read, so that what is longer is seen to be none. Into the new one goes the mark of
+# the record's owner (see record.owner_mark), which the caller need not have read.
+#: KEYS: name. ARGV: tombstone, its time to live in ms, now in ms. Returns the tombstone that stood there, if any.
+END = f"""{_BYTES}
+local head, now = bytes('GETRANGE', KEYS[1], 0, {HEADER_SIZE + 32}), tonumber(ARGV[3])
+if (#head == 0 and redis.call('EXISTS', KEYS[1]) == 0) or ({_EXPIRED}) then return false end
+local kind = #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and string.byte(head, 2) or 0
+if kind >= 1 and kind <= 6 then
+    local left = redis.call('PTTL', KEYS[1])
+    if left > 0 then redis.call('PEXPIRE', KEYS[1], left) end
+    return head
+end
+local tombstone, mark = ARGV[1], string.rep('\0', 4)
+if #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and math.floor(string.byte(head, 83) / 2) % 2 == 1 then
+    local size = struct.unpack('>I2', head, 84)
+    local owner = redis.call('GETRANGE', KEYS[1], {HEADER_SIZE}, {HEADER_SIZE} + size - 1)
+    mark = struct.pack('>I4', tonumber(string.sub(redis.sha1hex(owner), 1, 8), 16))
+end
+tombstone = string.sub(tombstone, 1, 58) .. mark .. string.sub(tombstone, 63)
+redis.call('SET', KEYS[1], tombstone, 'PX', ARGV[2])
+return false
+"""
+
+# The server's clock, unless a test has its own.
+_NOW = """
+local now = tonumber(ARGV[1])
+if not now then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+"""
+
+#: KEYS: an owner's list. ARGV: a test's now in ms or '', handle. Returns the list's length if the handle is new in it;
+#: else 0; -1 if it is no list.
+FILE = f"""{_NOW}
+local added = redis.pcall('ZADD', KEYS[1], string.format('%.0f', now), ARGV[2])
+if type(added) == 'table' then
+    return string.find(added.err, 'WRONGTYPE', 1, true) and -1 or added
+end
+return added == 1 and redis.call('ZCARD', KEYS[1]) or 0
+"""
+
+#: KEYS: an owner's list. ARGV: a test's now in ms or ''. Returns now in ms, then members and scores in turn; nothing if
+#: it is no list.
+LIST = f"""{_NOW}
+local filed = redis.pcall('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+if filed.err then return not string.find(filed.err, 'WRONGTYPE', 1, true) and filed end
+table.insert(filed, 1, string.format('%.0f', now))
+return filed
+"""
+
+# What was filed again since it was looked at stays: its record has come after all.
+#: KEYS: an owner's list. ARGV: handles, each with the time it was filed. Returns how many were removed.
+UNFILE = """
+local removed = 0
+for i = 1, #ARGV, 2 do
+    if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[i]) or 0) == tonumber(ARGV[i + 1]) then
+        removed = removed + redis.call('ZREM', KEYS[1], ARGV[i])
+    end
+end
+return removed
+"""
+
+#: By a script's text, by what it is asked for once the server knows it.
+DIGESTS = {
+    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+    for script in (SWAP, EXTEND, END, FILE, LIST)
+}
