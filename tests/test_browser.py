@@ -320,7 +320,13 @@ def logged_in(window: Window, name: str) -> Window:
     return window
 
 
-@pytest.mark.parametrize("blank", ["\xa0", "\x85", "\xc2\xa0", "\xc2\x85", "\xe2\x80\x83"])
+@pytest.mark.parametrize(
+    "blank",
+    [
+        "\xa0",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("\x85", "\xc2\xa0", "\xc2\x85", "\xe2\x80\x83")),
+    ],
+)
 def test_a_planted_name_that_only_begins_with_a_blank_is_not_heard(window: OpenWindow, blank: str) -> None:
     """A neighbour may set no ``__Host-session``, but one with a blank before it that only some parsers cut off."""
     mallory, visitor = logged_in(window(neighbours.SHOP), "mallory"), window(neighbours.SHOP)
@@ -335,8 +341,8 @@ def test_a_planted_name_that_only_begins_with_a_blank_is_not_heard(window: OpenW
     assert mallory.get("/") == "mallory"
 
 
-@pytest.mark.parametrize("way", ["clear", "flask-login"])
-@pytest.mark.parametrize("path", ["/", "/logout"])
+@pytest.mark.parametrize("way", [pytest.param("clear", marks=pytest.mark.long), "flask-login"])
+@pytest.mark.parametrize("path", [pytest.param("/", marks=pytest.mark.long), "/logout"])
 def test_a_log_out_with_two_living_cookies_is_one(window: OpenWindow, way: str, path: str) -> None:
     """The other was planted by a neighbour, for the whole domain; with a path it comes first, and only here."""
     mallory, visitor, thief = (window(neighbours.TILL) for _ in range(3))

@@ -22,7 +22,9 @@ from flask import session
 from http_support import DELETED, SET, Browser, fate, make_app, started, warnings_in
 from interleaving import (
     KINDS,
+    LOG_OUT,
     PAUSE,
+    RENEW,
     STARTS,
     WIRE_FAULTS,
     Fault,
@@ -990,9 +992,21 @@ starts = pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
 kinds = pytest.mark.parametrize("kind", KINDS, ids=str)
 
 
+#: What the default run takes; the long one takes all.
+SOME = (RENEW, LOG_OUT)
+
+
 @starts
-@kinds
-@pytest.mark.parametrize("caches", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "caches"),
+    [
+        pytest.param(
+            kind, caches, id=f"{kind}-{caches}", marks=() if kind in SOME and caches == 2 else pytest.mark.long
+        )
+        for kind in KINDS
+        for caches in (1, 2)
+    ],
+)
 def test_two_requests(tiers: t.Callable[..., None], start: dict[str, str], kind: Kind, caches: int) -> None:
     """On two processes, and on one, or on two that share a cache."""
     tiers(caches=caches)
@@ -1012,7 +1026,7 @@ def test_three_requests(tiers: t.Callable[..., None], start: dict[str, str], kin
             check_tiers(run, nothing_failed, *INVARIANTS)
 
 
-@pytest.mark.search3
+@pytest.mark.long
 @starts
 @kinds
 @pytest.mark.parametrize("fault", [Fault.COMMAND_LOST, Fault.REPLY_LOST], ids=lambda fault: fault.value)
@@ -1032,7 +1046,7 @@ def test_two_requests_and_one_fault(
                     break
 
 
-@pytest.mark.search3
+@pytest.mark.long
 @starts
 @kinds
 def test_two_requests_longer_than_tombstones_stand(
@@ -1044,7 +1058,7 @@ def test_two_requests_longer_than_tombstones_stand(
             check_tiers(run, nothing_failed, *ALWAYS)
 
 
-@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.search3) for seed in range(2, 8))])
+@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 8))])
 def test_many_requests_and_caches_that_fail(tiers: t.Callable[..., None], seed: int) -> None:
     """Three or four requests on two processes, in some order; the caches fail now and then, the store too."""
     chance = random.Random(seed)

@@ -537,7 +537,7 @@ def test_two_requests(start: dict[str, t.Any], kind: Kind) -> None:
     search(start, groups(kind, 2), nothing_failed, *INVARIANTS)
 
 
-@pytest.mark.search3
+@pytest.mark.long
 @starts
 @kinds
 def test_three_requests(start: dict[str, t.Any], kind: Kind) -> None:
@@ -550,7 +550,7 @@ SOME = (WRITE, CLEAR, RENEW, LOG_IN_AS_ANN, LOG_OUT, EDIT_PROFILE)
 
 def default(*some: Kind, of: t.Iterable[Kind]) -> pytest.MarkDecorator:
     """A parameter: these kinds in the default run, the others when they are asked for."""
-    long = [pytest.param(kind, marks=pytest.mark.search3) for kind in of if kind not in some]
+    long = [pytest.param(kind, marks=pytest.mark.long) for kind in of if kind not in some]
     return pytest.mark.parametrize("kind", [*some, *long], ids=str)
 
 
@@ -657,7 +657,7 @@ WITH_ROOM = {
 }
 
 
-@pytest.mark.search3
+@pytest.mark.long
 @starts
 @kinds
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.value)
@@ -677,7 +677,7 @@ def test_two_requests_and_one_fault(start: dict[str, t.Any], kind: Kind, fault: 
                     break
 
 
-@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.search3) for seed in range(3, 9))])
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 9))])
 def test_many_requests_and_many_faults(seed: int) -> None:
     """Three or four requests, in some order, on a bad wire."""
     chance = random.Random(seed)

@@ -143,7 +143,7 @@ print(json.dumps(told))
 
 
 @pytest.mark.parametrize("when", ["early", "late"])
-@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+@pytest.mark.parametrize("library", ["gevent", pytest.param("eventlet", marks=pytest.mark.long)])
 def test_greenlets_are_served_their_own_sessions(server_url: str, library: str, when: str) -> None:
     """Whether the standard library is patched before the application is made, or after the store was used."""
     need(library)

@@ -36,22 +36,37 @@ def for_the_demo(place: str, request: pytest.FixtureRequest, folder: Path) -> st
     return json.dumps(settings(place, request, warm=True)).replace("{folder}", str(folder))
 
 
-@pytest.mark.parametrize("place", SHARED)
+#: What the default run takes; the long one takes all.
+SOME = ("file", "memcached", "postgresql", "redis")
+SOME_PATCHED = {("gevent", "file", "after"), ("gevent", "redis", "after"), ("gevent", "postgresql", "after")}
+PATCHED = [
+    (library, place, when)
+    for library, places in {
+        "gevent": ("memory", "file", "redis", "memcached", "postgresql", "mariadb"),
+        "eventlet": ("memory", "redis", "postgresql"),
+    }.items()
+    for place in places
+    for when in ("before", "after")
+]
+
+
+@pytest.mark.parametrize(
+    "place", [pytest.param(place, marks=() if place in SOME else pytest.mark.long) for place in SHARED]
+)
 def test_a_fork_that_python_is_not_told_of_gives_nobody_anothers_session(
     place: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     check("forked.py", for_the_demo(place, request, tmp_path))
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
-    ("library", "place"),
+    ("library", "place", "when"),
     [
-        *(("gevent", place) for place in ("memory", "file", "redis", "memcached", "postgresql", "mariadb")),
-        *(("eventlet", place) for place in ("memory", "redis", "postgresql")),
+        pytest.param(*case, id="-".join(case), marks=() if case in SOME_PATCHED else pytest.mark.long)
+        for case in PATCHED
     ],
 )
 def test_greenlets_may_be_patched_in_at_any_time(
-    library: str, when: str, place: str, request: pytest.FixtureRequest, tmp_path: Path
+    library: str, place: str, when: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     check("patched.py", library, when, for_the_demo(place, request, tmp_path))

@@ -186,7 +186,7 @@ def test_a_store_that_is_full_or_away_in_the_middle_loses_nothing() -> None:
 
 
 #: The others take the same way through the stores, and are tried where there is time.
-_WAYS = ["Flask-Login", "sign in", *(pytest.param(way, marks=pytest.mark.search3) for way in list(WAYS_OUT)[1:])]
+_WAYS = ["Flask-Login", "sign in", *(pytest.param(way, marks=pytest.mark.long) for way in list(WAYS_OUT)[1:])]
 
 
 @pytest.mark.parametrize("way", _WAYS)
