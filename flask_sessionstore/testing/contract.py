@@ -1,4 +1,4 @@
-"""For store authors and for applications: the contract as a pytest class, and a store that fails on demand.
+"""For store authors: what every store has to do, as a pytest class. Needs pytest.
 
 A store author writes::
 
@@ -22,9 +22,9 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from .errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable
-from .key import SessionKey
-from .record import (
+from ..errors import SessionConflict, SessionCorrupt, SessionGone
+from ..key import SessionKey
+from ..record import (
     FORMAT,
     TOMBSTONE_TIME,
     Record,
@@ -36,9 +36,7 @@ from .record import (
     revision_of,
     unpack,
 )
-from .stores.base import Entry, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_left, lend, list_name
-
-__all__ = ["FaultyStore", "SessionStoreContract", "StoreContract", "later"]
+from ..stores.base import OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_left, list_name
 
 _generate = SessionKey.generate
 _DAY = timedelta(days=1)
@@ -661,110 +659,6 @@ class StoreContract(SessionStoreContract):
         assert _fate(store, key) == "revoked"
         living = store.save(Record(state={"a": b"1"}), _DAY)
         assert not store.bar(living.handle)
-
-
-class FaultyStore(ServerSideStore):
-    """A store that passes everything on to another, and fails when told to.
-
-    ::
-
-        store = FaultyStore(MemoryStore())
-        app.config["SESSION_STORE"] = store
-        store.fail("swap")          # the next write to a known session fails, and does not arrive
-        store.lose_reply("swap")    # ... arrives, but nobody is told
-        store.hang("read")          # ... waits until heal(), then fails as a time-out would
-        store.fail(times=None)      # everything fails, until heal()
-
-    :param store: where everything goes, and whose clock counts.
-    """
-
-    def __init__(self, store: ServerSideStore) -> None:
-        super().__init__(prefix=store.prefix)
-        self.store = store
-        self.clock = store.now
-        lend(self, store)
-        #: The primitives called so far, in order.
-        self.calls: list[str] = []
-        #: Set while a call hangs: a test waits for it before it goes on.
-        self.hanging = threading.Event()
-        self._plans: list[_Plan] = []
-        self._healed = threading.Event()
-
-    def fail(self, operation: str | None = None, *, times: int | None = 1) -> None:
-        """Let the next calls raise :exc:`~flask_sessionstore.StoreUnavailable` without reaching the store.
-
-        :param operation: "read", "add", "swap", "drop", or "file", "unfile" and "entries" of an index; None: any.
-        :param times: how many; None: all until :meth:`heal`.
-        """
-        self._plans.append(_Plan("fail", operation, times))
-
-    def lose_reply(self, operation: str | None = None, *, times: int | None = 1) -> None:
-        """Let the next calls reach the store, and raise :exc:`~flask_sessionstore.StoreUnavailable` all the same."""
-        self._plans.append(_Plan("lose", operation, times))
-
-    def hang(self, operation: str | None = None, *, times: int | None = 1) -> None:
-        """Let the next calls wait until :meth:`heal`, then raise :exc:`~flask_sessionstore.StoreUnavailable`."""
-        self._healed.clear()
-        self._plans.append(_Plan("hang", operation, times))
-
-    def heal(self) -> None:
-        """Everything works again, and what hangs goes on."""
-        self._plans.clear()
-        self._healed.set()
-
-    def read(self, handle: str) -> bytes | None:
-        return self._pass_on("read", lambda: self.store.read(handle))
-
-    def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
-        return self._pass_on("add", lambda: self.store.add(handle, data, ttl))
-
-    def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
-        return self._pass_on("swap", lambda: self.store.swap(handle, data, ttl, replaces=replaces))
-
-    def drop(self, handle: str) -> None:
-        self._pass_on("drop", lambda: self.store.drop(handle))
-
-    # What follows is there if the store can do it.
-
-    def file(self, owner: str, handle: str) -> None:
-        self._pass_on("file", lambda: self._index.file(owner, handle))
-
-    def unfile(self, owner: str, *handles: str) -> None:
-        self._pass_on("unfile", lambda: self._index.unfile(owner, *handles))
-
-    def entries(self, owner: str) -> list[Entry]:
-        return self._pass_on("entries", lambda: self._index.entries(owner))
-
-    @property
-    def _index(self) -> OwnerIndex:
-        return t.cast("OwnerIndex", self.store)
-
-    _R = t.TypeVar("_R")
-
-    def _pass_on(self, operation: str, call: t.Callable[[], _R]) -> _R:
-        self.calls.append(operation)
-        plan = next((plan for plan in self._plans if plan.takes(operation)), None)
-        if plan is None:
-            return call()
-        if plan.fault == "lose":
-            call()
-        elif plan.fault == "hang":
-            self.hanging.set()
-            self._healed.wait()
-            self.hanging.clear()
-        raise StoreUnavailable(f"FaultyStore was told to {plan.fault} ({operation})")
-
-
-class _Plan:
-    def __init__(self, fault: str, operation: str | None, times: int | None) -> None:
-        self.fault, self._operation, self._times = fault, operation, times
-
-    def takes(self, operation: str) -> bool:
-        if self._operation not in (None, operation) or self._times == 0:
-            return False
-        if self._times is not None:
-            self._times -= 1
-        return True
 
 
 def _alive(store: SessionStore, key: SessionKey) -> Record:

@@ -1,0 +1,38 @@
+"""A clock that a test moves."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+from datetime import timedelta
+
+if t.TYPE_CHECKING:
+    from ..stores.base import SessionStore
+
+
+class Clock:
+    """A clock that stands still until it is moved. The time of sessions is that of their store::
+
+        clock = Clock()
+        clock.set(store)
+        clock.advance(hours=2)
+
+    :param now: what it shows, in seconds since 1970; None: the time at which it is made.
+    """
+
+    def __init__(self, now: float | None = None) -> None:
+        self.now = time.time() if now is None else now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float = 0, **more: float) -> None:
+        """Let time pass.
+
+        :param more: days, hours, minutes, as ``timedelta`` has them.
+        """
+        self.now += timedelta(seconds=seconds, **more).total_seconds()
+
+    def set(self, store: SessionStore) -> None:
+        """From now on ``store`` goes by this clock."""
+        store.clock = self
