@@ -44,6 +44,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from .errors import SessionCorrupt
+from .key import is_handle
 
 #: The format byte that this version writes and reads.
 FORMAT = 1
@@ -341,7 +342,11 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None, head: bool)
 
 
 def of_another(handle: str) -> t.Callable[[bytes], bool]:
-    """Tells whether packed bytes name another handle than this; bytes of no record name none."""
+    """Tells whether packed bytes name another handle than this; bytes of no record name none, nor do those under a
+    name that is no handle: a session's of another kind.
+    """
+    if not is_handle(handle):
+        return lambda data: False
     name = a2b_hex(handle[:_NAME_DIGITS])
     return lambda data: not data.startswith(name, _NAME) and data.startswith(_FORMAT_BYTE) and len(data) >= _HEADER.size
 
