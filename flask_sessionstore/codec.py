@@ -11,7 +11,7 @@ no other. msgspec takes no length at its word: a header that promises more than 
 
 Python's hash is secret for text and bytes alone. Of numbers, dates and tuples it can be computed, so whoever writes a
 session's bytes, or only what the application puts into a set, can choose thousands that fall on one another: a table
-that takes the square of their number to build. ``_distinct`` bounds that, for every container with members or keys,
+that takes the square of their number to build. ``distinct`` bounds that, for every container with members or keys,
 before it is built; encoding refuses by the same measure.
 
 Encoding is canonical: equal values of the same types give the same bytes in every process. That is how a change is
@@ -268,7 +268,7 @@ class _Walk:
 def _kept_apart(members: list[t.Any], kind: type) -> set[t.Any]:
     """What a set or a dict's keys are when they are read, if reading will not refuse them."""
     try:
-        return set(_distinct(members))
+        return set(distinct(members))
     except ValueError as error:
         raise _Refusal(kind, str(error)) from None
     except TypeError:  # a dataclass that has a hash is a dict when it is read, and that has none
@@ -369,7 +369,7 @@ _SECRETLY_HASHED = frozenset({str, bytes, Markup})
 _SIMPLE_BITS = 1024
 
 
-def _distinct(members: list[t.Any]) -> list[t.Any]:
+def distinct(members: list[t.Any]) -> list[t.Any]:
     """What a set, or the keys of a dict, are to be made of: ``members``, unless they were chosen to make that slow.
 
     To look up a member, Python compares hashes with those that lie where it looks, at worst with all of them: so their
@@ -442,7 +442,7 @@ def _text(data: memoryview) -> str:
 
 def _decode_dict(data: memoryview) -> dict[t.Any, t.Any]:
     flat = _decode_list(data)
-    return dict(zip(_distinct(flat[::2]), flat[1::2], strict=True))
+    return dict(zip(distinct(flat[::2]), flat[1::2], strict=True))
 
 
 def _decode_datetime(data: memoryview) -> datetime:
@@ -457,8 +457,8 @@ def _decode_time(data: memoryview) -> time:
 
 _DECODERS: dict[int, t.Callable[[memoryview], t.Any]] = {
     _TUPLE: lambda data: tuple(_decode_list(data)),
-    _SET: lambda data: set(_distinct(_decode_list(data))),
-    _FROZENSET: lambda data: frozenset(_distinct(_decode_list(data))),
+    _SET: lambda data: set(distinct(_decode_list(data))),
+    _FROZENSET: lambda data: frozenset(distinct(_decode_list(data))),
     _DICT: _decode_dict,
     _BIGINT: lambda data: int.from_bytes(data, "big", signed=True),
     _STR: _text,

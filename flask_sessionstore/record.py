@@ -5,7 +5,7 @@
     offset  bytes  what
     0       1      format
     1       1      kind: 0 live, or how the session went: 1 ended, 2 emptied, 3 renewed, 4 signed in, 5 replaced,
-                   6 revoked
+                   6 revoked; 7 imported: a mark, see below
     2       8      revision, the newest
     10      24     the three revisions before it, newest first, zeros where there were none
     34      8      extended: when a request last extended it
@@ -26,6 +26,10 @@ record names its handle so that a reply which belongs to somebody else is seen t
 when it was left, in the place of ``idle`` stand four bytes each of the hash of the owner whom the session had and of
 the one whom it went on with (zeros for nobody), and the rest is zeros; one of the kinds *renewed* and *signed in* ends
 in the 32 bytes of its successor's handle.
+
+A mark says that a session of another kind was imported: it stands for as long as the old session's credential could
+be presented, under a name that is derived from that, and ends in the handle under which the session began here. Its
+bytes are a tombstone's, for it is as final as one.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from .errors import SessionCorrupt
+from .key import is_handle
 
 #: The format byte that this version writes and reads.
 FORMAT = 1
@@ -64,9 +69,12 @@ HEADER_SIZE = _HEADER.size
 #: The most that a record has before its state: an owner of 255 characters, and a client of 100.
 HEAD_SIZE = HEADER_SIZE + 4 * 255 + 100
 _TIMES = struct.Struct(">QQ")
-_KINDS = (None, "ended", "emptied", "renewed", "signed in", "replaced", "revoked")
+_KINDS = (None, "ended", "emptied", "renewed", "signed in", "replaced", "revoked", "imported")
 #: The kinds of tombstones that name a successor.
 RENEWALS = ("renewed", "signed in")
+#: The kind of a mark.
+IMPORTED = "imported"
+_NAMING = (*RENEWALS, IMPORTED)
 _NOBODY = bytes(4)
 _OWNERS = struct.Struct(">4s4s")
 _PERMANENT, _OWNED, _OWN_LIFETIME, _CLIENT, _SEALED = 1, 2, 4, 8, 16
@@ -182,7 +190,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     """What is left under a handle whose session went."""
 
-    #: "ended", "emptied", "renewed", "signed in", "replaced" or "revoked".
+    #: "ended", "emptied", "renewed", "signed in", "replaced" or "revoked"; of a mark "imported".
     kind: str
     #: Names the attempt that left it.
     revision: bytes
@@ -190,7 +198,7 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     expires_ms: int
     #: When it was left.
     left_ms: int = 0
-    #: The handle under which a renewed session goes on.
+    #: The handle under which a renewed session goes on, or an imported one began.
     successor: str | None = None
     #: Whom the session had belonged to, and whom it went on with, as :func:`owner_mark` has them.
     before: bytes = _NOBODY
@@ -294,7 +302,7 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None, head: bool)
     rest = names + client
     if kind:
         kind_name = t.cast(str, _KINDS[kind])
-        if len(data) - rest != (32 if kind_name in RENEWALS else 0):
+        if len(data) - rest != (32 if kind_name in _NAMING else 0):
             raise ValueError("a tombstone of the wrong length")
         before, after = _OWNERS.unpack(idle.to_bytes(8, "big"))
         return Tombstone(
@@ -334,7 +342,11 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None, head: bool)
 
 
 def of_another(handle: str) -> t.Callable[[bytes], bool]:
-    """Tells whether packed bytes name another handle than this; bytes of no record name none."""
+    """Tells whether packed bytes name another handle than this; bytes of no record name none, nor do those under a
+    name that is no handle: a session's of another kind.
+    """
+    if not is_handle(handle):
+        return lambda data: False
     name = a2b_hex(handle[:_NAME_DIGITS])
     return lambda data: not data.startswith(name, _NAME) and data.startswith(_FORMAT_BYTE) and len(data) >= _HEADER.size
 

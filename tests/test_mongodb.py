@@ -510,7 +510,7 @@ def test_whatever_pymongo_says_is_translated(cause: Exception, kind: type[Except
         raise cause
 
     with pytest.raises(kind, match=says) as caught:
-        module._call(fail)
+        module.translated(fail)
     assert caught.value.__cause__ is cause
     assert "secret" not in str(caught.value)
 
@@ -534,7 +534,7 @@ def test_what_met_a_lost_connection_is_sent_once_more(cause: Exception, times: i
         raise cause
 
     with pytest.raises(StoreUnavailable):
-        module._call(fail)
+        module.translated(fail)
     assert len(calls) == times
 
 

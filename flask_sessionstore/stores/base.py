@@ -21,6 +21,7 @@ from datetime import timedelta
 from ..errors import Barred, SessionConflict, SessionCorrupt, SessionGone, StoreFull, StoreUnavailable
 from ..key import SessionKey
 from ..record import (
+    IMPORTED,
     LONGEST_TOMBSTONE_TIME,
     RENEWALS,
     TOMBSTONE_TIME,
@@ -376,6 +377,49 @@ class ServerSideStore(SessionStore):
         """
         return self.add(handle, pack_tombstone(self._tombstone("revoked"), handle), TOMBSTONE_TIME)
 
+    # -- marks -----------------------------------------------------------------------------------------------------
+
+    def mark(self, name: str, handle: str, ttl: timedelta) -> bool:
+        """Leave a mark: what ``name`` was derived from is known here as ``handle``, and is never to be imported again.
+
+        One that stands keeps its handle, and stands for ``ttl`` from now at least.
+
+        :param name: as a handle is spelled, and derived so that it is none.
+        :return: whether none stood there.
+        """
+        now_ms = self._now_ms()
+        mark = Tombstone(
+            kind=IMPORTED,
+            revision=new_revision(),
+            left_ms=now_ms,
+            expires_ms=now_ms + to_ms(ttl),
+            successor=handle,
+        )
+        for _ in range(_MAX_LOSSES):
+            if self.add(name, pack_tombstone(mark, name), ttl):
+                return True
+            found = self._mark(name)
+            if found is None:
+                continue  # it expired in between
+            longer = move_times(pack_tombstone(found, name), found.left_ms, mark.expires_ms)
+            if found.expires_ms >= mark.expires_ms or self.swap(name, longer, ttl, replaces=found.revision):
+                return found.revision == mark.revision  # our own, if the reply was lost and it was sent again
+        raise _too_busy()
+
+    def marked(self, name: str) -> str | None:
+        """The handle in the mark under ``name``; None if none stands there.
+
+        :raises SessionCorrupt: if the bytes there are no mark.
+        """
+        found = self._mark(name)
+        return None if found is None else found.successor
+
+    def _mark(self, name: str) -> Tombstone | None:
+        found = self._open(self.read(name), name)
+        if found is not None and not (isinstance(found, Tombstone) and found.kind == IMPORTED):
+            raise SessionCorrupt("the store holds something else where a mark belongs", newer=False)
+        return found
+
     # -- how ------------------------------------------------------------------------------------------------------
 
     def _now_ms(self) -> int:
@@ -394,11 +438,14 @@ class ServerSideStore(SessionStore):
         if self.seal == "required" and key is not None and not (is_sealed(data) or is_tombstone(data)):
             raise SessionCorrupt("the store holds a session that is not sealed, as SESSION_SEAL demands")
         found = unpack(data, handle) if key is None else unseal(data, key)
-        if isinstance(found, Tombstone) and found.expires_ms > self._now_ms() + to_ms(LONGEST_TOMBSTONE_TIME):
+        if isinstance(found, Tombstone) and found.kind != IMPORTED and self._stands_too_long(found):
             raise SessionCorrupt("the store holds a tombstone that would stand for too long", newer=False)
         # Of a sealed record, that end can be moved in the store; its fixed end cannot.
         over = isinstance(found, Record) and 0 < found.end_ms <= self._now_ms()
         return None if over else found
+
+    def _stands_too_long(self, tombstone: Tombstone) -> bool:
+        return tombstone.expires_ms > self._now_ms() + to_ms(LONGEST_TOMBSTONE_TIME)
 
     def _find(self, key: SessionKey) -> Record | Tombstone | None:
         return self._open(self.read(key.handle), key.handle, key)

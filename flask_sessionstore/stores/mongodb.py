@@ -86,7 +86,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         self, collection: Collection[Document] | t.Callable[[], Collection[Document]], *, prefix: str = "session:"
     ) -> None:
         super().__init__(prefix=prefix)
-        make = _given(collection) if isinstance(collection, Collection) else collection
+        make = given(collection) if isinstance(collection, Collection) else collection
         self._collections = PerProcess(lambda: _prepared(make()))
         self._has_indexes = False
 
@@ -105,7 +105,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         # It has not connected to anything. Yet it has made locks, which gevent may be about to replace.
         _checked(connect).database.client.close()
         store = cls(connect, **options)
-        weakref.finalize(store, _close, store._collections)
+        weakref.finalize(store, close_client, store._collections)
         return store
 
     def create_schema(self) -> None:
@@ -115,19 +115,19 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
         :raises StoreUnavailable: if MongoDB cannot be reached, or refuses.
         """
-        _call(lambda: self._collection.create_indexes(_INDEXES))
+        translated(lambda: self._collection.create_indexes(_INDEXES))
         self._has_indexes = True
 
     # -- the four primitives ---------------------------------------------------------------------------------------
 
     def read(self, handle: str) -> bytes | None:
-        found = _call(lambda: self._collection.find_one({"_id": self.prefix + handle}, {"data": 1}))
+        found = translated(lambda: self._collection.find_one({"_id": self.prefix + handle}, {"data": 1}))
         return None if found is None else _data_of(found)
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         name, fields = self.prefix + handle, self._fields(data, ttl)
         try:
-            _call(lambda: self._collection.insert_one({"_id": name, **fields}))
+            translated(lambda: self._collection.insert_one({"_id": name, **fields}))
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, errors.DuplicateKeyError):
                 raise
@@ -139,7 +139,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         which: Document = {"_id": self.prefix + handle, "expires_ms": {"$gt": self._now_ms()}}
         if replaces is None:
-            found = _call(lambda: self._collection.find_one(which, {"data": 1, "revision": 1}))
+            found = translated(lambda: self._collection.find_one(which, {"data": 1, "revision": 1}))
             if found is None or is_tombstone(_data_of(found)):
                 return False
             which["revision"] = found.get("revision")
@@ -148,7 +148,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         return self._set(which, self._fields(data, ttl))
 
     def drop(self, handle: str) -> None:
-        _call(lambda: self._collection.delete_one({"_id": self.prefix + handle}))
+        translated(lambda: self._collection.delete_one({"_id": self.prefix + handle}))
 
     # -- abilities -------------------------------------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         return self._entries_of(self._find_many({"owner": owner, "_id": self._ours}))
 
     def _find_many(self, which: Document, **options: t.Any) -> list[Document]:
-        return _call(lambda: list(self._collection.find(which, {"data": 1}, **options)))
+        return translated(lambda: list(self._collection.find(which, {"data": 1}, **options)))
 
     def _entries_of(self, found: list[Document]) -> list[Entry]:
         """What was found as entries, without what belongs to a longer prefix that begins like ours."""
@@ -192,17 +192,17 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         """MongoDB's clock, unless a test has its own: a machine whose clock is ahead removes nothing that lives."""
         if self.clock is not None:
             return self._now_ms()
-        reply: Document = _call(lambda: self._collection.database.command("hello"))
+        reply: Document = translated(lambda: self._collection.database.command("hello"))
         return int(reply["localTime"].replace(tzinfo=UTC).timestamp() * 1000)
 
     def _expired(self, limit: int, now_ms: int) -> list[str]:
         exactly = f"^{re.escape(self.prefix)}[0-9a-f]{{{_HANDLE_LENGTH}}}$"
         which = {"expires": {"$lte": to_datetime(now_ms)}, "_id": {**self._ours, "$regex": exactly}}
-        return _call(lambda: [found["_id"] for found in self._collection.find(which, {"_id": 1}, limit=limit)])
+        return translated(lambda: [found["_id"] for found in self._collection.find(which, {"_id": 1}, limit=limit)])
 
     def _delete(self, names: list[str], now_ms: int) -> int:
         which = {"_id": {"$in": names}, "expires_ms": {"$lte": now_ms}}
-        return _call(lambda: self._collection.delete_many(which)).deleted_count
+        return translated(lambda: self._collection.delete_many(which)).deleted_count
 
     # -- how ------------------------------------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         change: Document = {"$set": fields}
         if "owner" not in fields:
             change["$unset"] = {"owner": ""}
-        return _call(lambda: self._collection.update_one(which, change)).matched_count == 1
+        return translated(lambda: self._collection.update_one(which, change)).matched_count == 1
 
     def _try_indexes(self) -> None:
         """Once in a process. A store works without them, so a failure is not the request's."""
@@ -243,7 +243,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             )
 
 
-def _given(collection: Collection[Document]) -> t.Callable[[], Collection[Document]]:
+def given(collection: Collection[Document]) -> t.Callable[[], Collection[Document]]:
     """What makes a collection that the application has made."""
     home = os.getpid()
 
@@ -272,7 +272,7 @@ def _prepared(collection: Collection[Document]) -> Collection[Document]:
     )
 
 
-def _close(collections: PerProcess[Collection[Document]]) -> None:
+def close_client(collections: PerProcess[Collection[Document]]) -> None:
     """Close the client of this process. A parent's is left alone."""
     found = collections.peek()
     if found is not None:
@@ -284,7 +284,7 @@ def _data_of(document: Document) -> bytes:
     return data if isinstance(data, bytes) else b""  # none of ours: as corrupt as no bytes
 
 
-def _call(operation: t.Callable[[], _R]) -> _R:
+def translated(operation: t.Callable[[], _R]) -> _R:
     """The one place where pymongo's exceptions are translated."""
     try:
         return _twice(operation)
@@ -327,10 +327,14 @@ def _refusal(error: errors.OperationFailure) -> Exception:
 
 
 def _connect(url: str, database: str | None, collection: str) -> Collection[Document]:
+    return client_of(url).get_default_database(database)[collection]
+
+
+def client_of(url: str) -> MongoClient[Document]:
+    """The client that a URL means. Connects to nothing yet."""
     given = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
     settings = {name: value for name, value in SETTINGS.items() if name.lower() not in given}
-    client: MongoClient[Document] = MongoClient(url, connect=False, **settings)
-    return client.get_default_database(database)[collection]
+    return MongoClient(url, connect=False, **settings)
 
 
 def _checked(connect: t.Callable[[], Collection[Document]]) -> Collection[Document]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -659,6 +660,53 @@ class StoreContract(SessionStoreContract):
         assert _fate(store, key) == "revoked"
         living = store.save(Record(state={"a": b"1"}), _DAY)
         assert not store.bar(living.handle)
+
+    # -- marks -----------------------------------------------------------------------------------------------------
+
+    def test_a_mark_names_what_it_was_left_for(self, store: ServerSideStore) -> None:
+        assert store.marked(_UNKNOWN) is None
+        assert store.mark(_UNKNOWN, "1" * 64, _DAY)
+        assert store.marked(_UNKNOWN) == "1" * 64
+        assert not store.mark(_UNKNOWN, "2" * 64, _DAY)
+        assert store.marked(_UNKNOWN) == "1" * 64
+
+    def test_a_mark_stands_until_its_end(self, store: ServerSideStore) -> None:
+        """For much longer than a tombstone does."""
+        store.mark(_UNKNOWN, "1" * 64, _DAY)
+        self.pass_time(store, 86_000)
+        assert store.marked(_UNKNOWN) == "1" * 64
+        self.pass_time(store, 401)
+        assert store.marked(_UNKNOWN) is None
+
+    def test_a_mark_that_is_left_again_ends_later_never_sooner(self, store: ServerSideStore) -> None:
+        store.mark(_UNKNOWN, "1" * 64, timedelta(hours=1))
+        assert not store.mark(_UNKNOWN, "1" * 64, _DAY)
+        assert not store.mark(_UNKNOWN, "1" * 64, timedelta(hours=1))
+        self.pass_time(store, 86_000)
+        assert store.marked(_UNKNOWN) == "1" * 64
+
+    def test_a_mark_is_no_session_and_no_end_of_one_removes_it(self, store: ServerSideStore) -> None:
+        key = SessionKey.generate()
+        store.mark(key.handle, "1" * 64, _DAY)
+        assert _fate(store, key) == "imported"
+        assert not store.end(key.handle)
+        store.delete(key)
+        with pytest.raises(SessionGone):
+            store.update_ttl(key)
+        with pytest.raises(SessionGone):
+            store.save(Record(state={"a": b"1"}), _DAY, key=key)
+        assert store.marked(key.handle) == "1" * 64
+
+    def test_of_many_who_leave_a_mark_one_is_first(self, store: ServerSideStore) -> None:
+        with ThreadPoolExecutor(_WRITERS) as threads:
+            left = list(threads.map(lambda n: store.mark(_UNKNOWN, f"{n}" * 64, _DAY), range(_WRITERS)))
+        assert sorted(left) == [*[False] * (_WRITERS - 1), True]
+        assert store.marked(_UNKNOWN) == f"{left.index(True)}" * 64
+
+    def test_what_is_no_mark_is_damage(self, store: ServerSideStore) -> None:
+        store.save(Record(state={"a": b"1"}), _DAY, key=(key := SessionKey.generate()))
+        with pytest.raises(SessionCorrupt):
+            store.marked(key.handle)
 
 
 def _alive(store: SessionStore, key: SessionKey) -> Record:

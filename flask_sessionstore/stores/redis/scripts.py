@@ -55,7 +55,7 @@ END = f"""{_BYTES}
 local head, now = bytes('GETRANGE', KEYS[1], 0, {HEADER_SIZE + 32}), tonumber(ARGV[3])
 if (#head == 0 and redis.call('EXISTS', KEYS[1]) == 0) or ({_EXPIRED}) then return false end
 local kind = #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and string.byte(head, 2) or 0
-if kind >= 1 and kind <= 6 then
+if kind >= 1 and kind <= 7 then
     local left = redis.call('PTTL', KEYS[1])
     if left > 0 then redis.call('PEXPIRE', KEYS[1], left) end
     return head

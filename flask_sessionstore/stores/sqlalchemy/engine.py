@@ -61,10 +61,11 @@ LOCK_TIMEOUT_SET = sa.func.set_config("lock_timeout", sa.literal_column(f"'{_LOC
 _READ, _WRITE = 1, 2
 
 
-def make_engine(text: str, *, prepared: bool = False) -> Engine:
+def make_engine(text: str, *, prepared: bool = False, ours: bool = True) -> Engine:
     """The engine for a URL. It connects to nothing yet, and has no pool, but for SQLite in memory: one connection.
 
     :param prepared: whether psycopg may prepare statements at the server.
+    :param ours: whether an SQLite file is this package's, to be made, and to be set up as is best for it.
     :raises ConfigurationError: if the URL cannot work, or its driver is not installed.
     """
     url = _parse(text)
@@ -91,7 +92,7 @@ def make_engine(text: str, *, prepared: bool = False) -> Engine:
     except (exc.ArgumentError, exc.InvalidRequestError, TypeError, ValueError) as error:
         why = f": {error}" if isinstance(error, (exc.NoSuchModuleError, TypeError)) else ""
         raise ConfigurationError(f"SESSION_STORE: SQLAlchemy refuses the URL{why}", key="SESSION_STORE") from None
-    if driver == "pysqlite":
+    if driver == "pysqlite" and ours:
         if isinstance(engine.pool, NullPool):  # else there is no file
             sa.event.listen(engine, "do_connect", _make_sqlite_file)
         sa.event.listen(engine, "connect", _set_up_sqlite)

@@ -1,0 +1,67 @@
+"""Moving in: the sessions that visitors have in Flask's own cookie, in Flask-Session, or in another store of ours.
+
+Drivers are imported when an importer that needs one is made, never before.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ..errors import ConfigurationError
+from ..stores.base import ServerSideStore, SessionStore
+from .derived import Credential
+from .flask_cookie import FlaskCookies
+from .flask_sessions import FlaskSessions
+from .importing import Importer, Listing, Old
+from .origins import origin
+from .other_store import OtherStore
+
+__all__ = ["Credential", "Importer", "Listing", "Old", "from_flask", "from_flask_session", "from_store"]
+
+
+def from_flask(*, cookie: str | None = None) -> Importer:
+    """Imports Flask's own sessions, signed under SECRET_KEY or one of SECRET_KEY_FALLBACKS, and not older than
+    PERMANENT_SESSION_LIFETIME.
+
+    Each cookie that Flask ever sent is a credential of its own: a log-out here ends the one that this browser has.
+
+    :param cookie: the cookie's name, if that was another than it is now.
+    """
+    return FlaskCookies(cookie=cookie)
+
+
+def from_flask_session(
+    source: str | os.PathLike[str] | t.Any,
+    *,
+    prefix: str = "session:",
+    signed: bool = False,
+    id_length: int = 32,
+    cookie: str | None = None,
+    **options: t.Any,
+) -> Listing:
+    """Imports Flask-Session's sessions, of its versions 0.4 to 0.8.
+
+    Pickles are read as data: nothing in them is run, and nothing is imported for them.
+
+    :param source: where they are. A URL as for SESSION_STORE, a client of redis-py, pymemcache or pymongo, an Engine of
+        SQLAlchemy's (Flask-SQLAlchemy's ``db.engine``), cachelib's FileSystemCache, or a folder.
+    :param prefix: SESSION_KEY_PREFIX, as it was.
+    :param signed: SESSION_USE_SIGNER.
+    :param id_length: SESSION_ID_LENGTH, in bytes. The longer ids of versions before 0.6 are known in any case.
+    :param cookie: the cookie's name, if that was another than it is now.
+    :param options: ``table`` and ``schema`` of a database; ``database`` and ``collection`` of MongoDB.
+    :raises ConfigurationError: if ``source`` means nothing that can be read, or its driver is not installed.
+    """
+    origin_ = origin(source, options)
+    return FlaskSessions(origin_, prefix=prefix, signed=signed, id_length=id_length, cookie=cookie)
+
+
+def from_store(store: SessionStore) -> Importer:
+    """Imports the sessions of another store of this package, under the same cookie: for a change of SESSION_STORE.
+
+    :raises ConfigurationError: if that store keeps nothing on the server's side.
+    """
+    if not isinstance(store, ServerSideStore):
+        raise ConfigurationError(f"from_store takes a store on the server's side, not {type(store).__name__}")
+    return OtherStore(store)

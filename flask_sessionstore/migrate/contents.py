@@ -1,0 +1,113 @@
+"""What Flask-Session's records say, whichever of its versions wrote them. Their first bytes tell the formats apart."""
+
+from __future__ import annotations
+
+import typing as t
+
+import msgspec
+
+from ..codec import MAX_DEPTH, MAX_NUMBERS
+from ..errors import SessionCorrupt
+from . import pickles
+
+#: The most that is read of one record, in bytes: four times what a session may have here, where nothing else is said.
+MAX_SIZE = 4 * 1024 * 1024
+
+
+class Content(t.NamedTuple):
+    """What one record says."""
+
+    data: dict[t.Any, t.Any]
+    #: The names of types that could not be read, where they stood in a pickle.
+    foreign: list[str]
+    #: "pickle", "msgpack" or "json".
+    kept_as: str
+
+
+def read(data: bytes) -> Content:
+    """What the bytes say.
+
+    :raises SessionCorrupt: if they are too many, or say nothing that is a session; the message says why, and has
+        nothing of their content but the names of types.
+    """
+    if len(data) > MAX_SIZE:
+        raise SessionCorrupt(f"it has more than {MAX_SIZE} bytes", newer=False)
+    kept_as = _format_of(data)
+    value, foreign = _READERS[kept_as](data)
+    if type(value) is not dict:
+        named = f", but names {', '.join(foreign)}" if foreign else ""
+        raise SessionCorrupt(f"it is no mapping{named}", newer=False)
+    return Content(value, foreign, kept_as)
+
+
+def _format_of(data: bytes) -> str:
+    first, second = data[:1], data[1:2]
+    if first == b"{":
+        return "json"
+    if first == b"(" or (first == b"\x80" and b"\x02" <= second <= b"\x05"):
+        return "pickle"
+    if first and first[0] in _MAPS:
+        return "msgpack"
+    raise SessionCorrupt("its first bytes are of no known format", newer=False)
+
+
+# -- JSON and MessagePack ------------------------------------------------------------------------------------------
+
+_MAPS, _ARRAYS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF}), frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})
+_FAILURES = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
+# A map of so few bytes cannot take long to build.
+_HARMLESS = 256
+
+_split_map = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
+_split_other_map = msgspec.msgpack.Decoder(dict[int | float | str | bool | None, msgspec.Raw]).decode
+_split_array = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+
+
+def _read_json(data: bytes) -> tuple[t.Any, list[str]]:
+    try:
+        return msgspec.json.decode(data), []
+    except _FAILURES as error:
+        raise SessionCorrupt("it is no JSON that can be read", newer=False) from error
+
+
+def _read_msgpack(data: bytes) -> tuple[t.Any, list[str]]:
+    try:
+        _check_maps(data, 0)
+        return msgspec.msgpack.decode(data), []
+    except _FAILURES as error:
+        raise SessionCorrupt("it is no MessagePack that can be read", newer=False) from error
+
+
+def _check_maps(data: bytes, depth: int) -> None:
+    """Refuse what may have been chosen to make hashing slow: large maps whose keys are not text.
+
+    :raises ValueError, MsgspecError: if there is one, or containers lie too deep.
+    """
+    if len(data) <= _HARMLESS:
+        return
+    if depth > MAX_DEPTH:
+        raise ValueError("containers lie too deep")
+    parts: t.Iterable[msgspec.Raw] = ()
+    if data[0] in _MAPS:
+        parts = _values_of(data)
+    elif data[0] in _ARRAYS:
+        parts = _split_array(data)
+    for part in parts:
+        _check_maps(bytes(part), depth + 1)
+
+
+def _values_of(data: bytes) -> t.Iterable[msgspec.Raw]:
+    try:
+        return _split_map(data).values()
+    except msgspec.ValidationError:  # a key that is no text
+        size = data[0] & 15 if data[0] < 0x90 else int.from_bytes(data[1 : 3 if data[0] == 0xDE else 5], "big")
+        if size > MAX_NUMBERS:
+            raise
+        return _split_other_map(data).values()
+
+
+_READERS: dict[str, t.Callable[[bytes], tuple[t.Any, list[str]]]] = {
+    "json": _read_json,
+    "msgpack": _read_msgpack,
+    "pickle": pickles.loads,
+}

@@ -1,0 +1,66 @@
+"""Flask's own sessions, which lie in the cookie."""
+
+from __future__ import annotations
+
+import typing as t
+
+from flask import Flask
+from flask.sessions import SecureCookieSessionInterface
+from itsdangerous import BadData, URLSafeTimedSerializer
+from itsdangerous.encoding import base64_decode, base64_encode
+
+from ..errors import SessionCorrupt
+from .derived import Credential
+from .importing import Old, to_record
+
+
+class FlaskCookies:
+    """See :func:`~flask_sessionstore.migrate.from_flask`."""
+
+    def __init__(self, *, cookie: str | None = None) -> None:
+        self.cookie = cookie
+        self._interface = SecureCookieSessionInterface()
+
+    def recognise(self, app: Flask, text: str) -> Credential | None:
+        """The cookie, if it is signed under one of the application's secrets, however old it is."""
+        serializer = self._serializer(app)
+        if serializer is None or not _has_one_spelling(text):
+            return None
+        try:
+            serializer.loads(text)
+        except BadData:
+            return None
+        return Credential.of(text)
+
+    def find(self, app: Flask, credential: Credential, now: float) -> Old | None:
+        """What the cookie says, for as long as Flask would believe it."""
+        serializer = self._serializer(app)
+        if serializer is None:
+            return None
+        try:
+            data, signed_at = t.cast("t.Any", serializer.loads(credential.text, return_timestamp=True))
+        except BadData:
+            return None
+        ends_at = signed_at.timestamp() + app.permanent_session_lifetime.total_seconds()
+        if ends_at < now:
+            return None
+        if not isinstance(data, dict):
+            raise SessionCorrupt("it is no mapping", newer=False)
+        return Old(record=to_record(data), ends_at=ends_at, kept_as="cookie")
+
+    def remove(self, credential: Credential) -> None:
+        """Nothing: it is the browser's."""
+
+    def _serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
+        return self._interface.get_signing_serializer(app)
+
+
+def _has_one_spelling(text: str) -> bool:
+    """Whether its signature is spelled as it was made. Base64's decoder takes others for the same, and each would be
+    another credential, which no log-out has ended.
+    """
+    signature = text.rpartition(".")[2]
+    try:
+        return base64_encode(base64_decode(signature)).decode() == signature
+    except BadData:
+        return False

@@ -1,0 +1,112 @@
+"""Where Flask-Session kept its sessions: one module for each kind of engine, imported when it is needed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import typing as t
+from urllib.parse import unquote, urlsplit
+
+from ...errors import ConfigurationError
+
+
+class Found(t.NamedTuple):
+    """What an engine has under a name."""
+
+    data: bytes
+    #: In seconds since 1970; None: never, or it does not tell.
+    ends_at: float | None
+    tells_end: bool = True
+
+
+class Origin(t.Protocol):
+    """An engine with Flask-Session's records. Its exceptions are translated; a name was checked before."""
+
+    def read(self, name: str, now: float) -> Found | None:
+        """What is there under exactly this name, expired or not.
+
+        :raises StoreUnavailable:
+        """
+
+    def remove(self, name: str) -> None:
+        """Remove it; nothing there is no error.
+
+        :raises StoreUnavailable:
+        """
+
+    def scan(self, prefix: str, now: float) -> t.Iterator[tuple[str, Found]]:
+        """Everything whose name begins with ``prefix``, in no order, in batches: what comes or goes meanwhile may be
+        missing, and what stays may come twice.
+
+        :raises UnsupportedByStore: if the engine cannot list names.
+        :raises StoreUnavailable:
+        """
+
+
+#: By the scheme of a URL, up to a plus sign: the module that reads it.
+_SCHEMES = {
+    **dict.fromkeys(("redis", "rediss", "valkey", "valkeys"), "redis"),
+    **dict.fromkeys(("sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql"), "sqlalchemy"),
+    "memcached": "memcached",
+    "mongodb": "mongodb",
+}
+#: By the package that an object's class comes from.
+_PACKAGES = {
+    "redis": "redis",
+    "sqlalchemy": "sqlalchemy",
+    "pymemcache": "memcached",
+    "pymongo": "mongodb",
+    "cachelib": "cachelib",
+}
+
+
+def origin(source: object, options: dict[str, t.Any]) -> Origin:
+    """The engine that ``source`` means: a URL, a client, an Engine or a folder. Connects to nothing.
+
+    :param options: what that kind of engine takes besides.
+    :raises ConfigurationError: if it means none, or its driver is not installed.
+    """
+    try:
+        folder = _folder_of(source)
+        if folder is not None:
+            return t.cast("Origin", _module("files").Files(folder, **options))
+        return t.cast("Origin", _module(_kind_of(source)).origin(source, **options))
+    except ModuleNotFoundError as error:
+        raise _wrong(f"it needs a driver that is not installed: pip install {error.name}") from error
+    except ConfigurationError as error:
+        raise _wrong(str(error).removeprefix("SESSION_STORE").removeprefix(":").strip()) from error.__cause__
+    except TypeError as error:
+        raise _wrong(f"an option does not fit: {error}") from error
+
+
+def _folder_of(source: object) -> str | None:
+    if isinstance(source, os.PathLike):
+        return str(os.fspath(source))
+    if not isinstance(source, str):
+        return None
+    if source.startswith("file:"):
+        return unquote(urlsplit(source).path)
+    return None if "://" in source else source
+
+
+def _kind_of(source: object) -> str:
+    if isinstance(source, str):
+        kind = _SCHEMES.get(source.partition("://")[0].partition("+")[0].lower())
+    else:
+        packages = (cls.__module__.partition(".")[0] for cls in type(source).__mro__)
+        kind = next((_PACKAGES[package] for package in packages if package in _PACKAGES), None)
+    if kind is None:
+        what = "this URL's scheme" if isinstance(source, str) else f"an object of type {type(source).__qualname__}"
+        raise _wrong(
+            f"{what} is none that it knows: pass a URL (redis://, postgresql://, sqlite://, memcached://, mongodb://),"
+            " a client of redis-py, pymemcache or pymongo, an Engine, a cache of cachelib, or a folder"
+        )
+    return kind
+
+
+def _module(name: str) -> t.Any:
+    return importlib.import_module(f".{name}", __name__)
+
+
+def _wrong(why: str) -> ConfigurationError:
+    return ConfigurationError(f"from_flask_session: {why.removeprefix('from_flask_session: ')}", key="import_session")

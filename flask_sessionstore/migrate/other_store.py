@@ -1,0 +1,45 @@
+"""Sessions of this package in another store: for a change of SESSION_STORE."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from .. import config
+from ..errors import SessionGone
+from ..key import SessionKey
+from ..stores.base import ServerSideStore
+from .derived import Credential
+from .importing import Old
+
+
+class OtherStore:
+    """See :func:`~flask_sessionstore.migrate.from_store`."""
+
+    cookie = None
+
+    def __init__(self, store: ServerSideStore) -> None:
+        self.store = store
+
+    def recognise(self, app: Flask, text: str) -> Credential | None:
+        """The session key in a cookie of ours. The session keeps it: both stores have it under the same handle."""
+        secrets = config.secrets(app)
+        interface = app.session_interface
+        if not secrets:
+            return None
+        tokens = config.protection(app).tokens(secrets, interface.get_cookie_name(app), interface.get_cookie_path(app))
+        token = tokens.loads(text, SessionKey)
+        return None if token is None else Credential(str(token.key), token.key)
+
+    def find(self, app: Flask, credential: Credential, now: float) -> Old | None:
+        """The record as it is, with its owner, times and deadline."""
+        try:
+            record = self.store.load(credential.key)
+        except SessionGone:
+            return None
+        if record is None:
+            return None
+        return Old(record=record, ends_at=record.expires_ms / 1000, kept_as="record")
+
+    def remove(self, credential: Credential) -> None:
+        """As if it had never been: not with a tombstone, for the session goes on."""
+        self.store.drop(credential.key.handle)
