@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import typing as t
 
+import msgspec
+
 from . import codec
 from .errors import SessionCorrupt
 
 State = dict[str, bytes]
 
 
-class Set(t.NamedTuple):
+class Set(msgspec.Struct, frozen=True):
     """``session[key] = value``."""
 
     data: bytes
@@ -28,14 +30,14 @@ class Set(t.NamedTuple):
         state[key] = self.data
 
 
-class Remove(t.NamedTuple):
+class Remove(msgspec.Struct, frozen=True):
     """``del session[key]``."""
 
     def apply(self, state: State, key: str) -> None:
         state.pop(key, None)
 
 
-class Nested(t.NamedTuple):
+class Nested(msgspec.Struct, frozen=True):
     """``session[key].append(...)``: means something only while the value is there."""
 
     data: bytes
@@ -45,7 +47,7 @@ class Nested(t.NamedTuple):
             state[key] = self.data
 
 
-class Update(t.NamedTuple):
+class Update(msgspec.Struct, frozen=True):
     """``session.update_or(key, default, updater)``."""
 
     default: bytes
@@ -98,7 +100,8 @@ class Changes:
 
     def set(self, key: str, data: bytes) -> None:
         """Log a plain set. What came before it on this key no longer matters, but a removal (for its place)."""
-        removed = [change for change in self._changes_after_removal(key) if isinstance(change, Remove)]
+        changes = self._changes_after_removal(key)
+        removed = [change for change in changes if isinstance(change, Remove)] if changes else changes
         self._log[key] = [*removed[-1:], Set(data)]
 
     def remove(self, key: str) -> None:

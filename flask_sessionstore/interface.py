@@ -207,8 +207,11 @@ class _Browser:
         self._cookie_path = interface.get_cookie_path(app)
 
     def claims(self) -> list[Claim]:
+        cookies = self._cookies()
+        if not cookies:
+            return []
         claim = config.protection(self._app).claim
-        return [found for text in self._cookies() if (found := claim(text)) is not None]
+        return [found for text in cookies if (found := claim(text)) is not None]
 
     def tokens(self) -> list[Token]:
         if self._tokens is None:
@@ -327,7 +330,10 @@ class _ByHandle:
 
 def _has(response: Response, header: str) -> bool:
     """As ``in response.headers``, which takes ten times as long where the header is missing, as it nearly always is."""
-    return any(name.lower() == header for name, _ in response.headers)
+    for name, _ in response.headers:  # noqa: SIM110  - a third faster than any()
+        if name.lower() == header:
+            return True
+    return False
 
 
 def _vary_by_cookie(response: Response) -> None:

@@ -7,8 +7,7 @@ import hmac
 import re
 import secrets
 import typing as t
-from base64 import urlsafe_b64encode
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 
 from .errors import SessionError
 
@@ -16,7 +15,7 @@ from .errors import SessionError
 # each key has exactly one spelling.
 _KEY = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]", re.ASCII)
 _HANDLE = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_STANDARD = bytes.maketrans(b"-_", b"+/")
+_STANDARD, _URL_SAFE = bytes.maketrans(b"-_", b"+/"), bytes.maketrans(b"+/", b"-_")
 
 
 def from_base64url(text: str) -> bytes:
@@ -29,7 +28,7 @@ def from_base64url(text: str) -> bytes:
 
 def to_base64url(data: bytes) -> str:
     """Without padding."""
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
+    return b2a_base64(data, newline=False).translate(_URL_SAFE, b"=").decode()
 
 
 def is_handle(text: object) -> bool:

@@ -20,6 +20,7 @@ import time
 import typing as t
 from datetime import timedelta
 
+import msgspec
 from blinker import NamedSignal
 
 from . import owners, signals, signins
@@ -35,7 +36,7 @@ from .errors import (
 )
 from .key import Claim, SessionKey, Token
 from .policy import Policy, is_persistent
-from .record import TOMBSTONE_TIME, Record, largest_keys, new_revision, owner_mark
+from .record import TOMBSTONE_TIME, Record, largest_keys, new_revision, owner_mark, to_ms
 from .sessions import Session
 from .stores.base import ANY, OwnerIndex, ServerSideStore, SessionStore
 from .verdicts import Did, Fate, Verdict, ends_successor, on_lost, on_met
@@ -68,7 +69,7 @@ class Cookie(enum.Enum):
     DELETE = "delete"
 
 
-class Outcome(t.NamedTuple):
+class Outcome(msgspec.Struct, frozen=True):
     """What a commit came to."""
 
     cookie: Cookie = Cookie.KEEP
@@ -327,7 +328,8 @@ class Lifecycle:
     def _commit(self, session: Session, may_extend: t.Callable[[], bool]) -> Outcome:
         if session._purged:
             return self._purge()
-        session._notice_all()
+        if session._loaded:
+            session._notice_all()
         dirty = session._forced or bool(session._changes)
         if self._committed and not dirty and self.outcome is not KEEP:
             return self.outcome
@@ -352,18 +354,21 @@ class Lifecycle:
         claims = self.presented.claims()
         if len(claims) != 1 or not claims[0].lifetime:
             return KEEP
-        if not self._due(claims[0].issued, timedelta(seconds=claims[0].lifetime)) or not may_extend():
+        if not self._due(claims[0].issued * 1000, claims[0].lifetime * 1000) or not may_extend():
             return KEEP
         tokens = self.presented.tokens()
         return self._extend(tokens[0].key, None) if tokens else KEEP
 
     def _extend_seen(self, base: Record, may_extend: t.Callable[[], bool]) -> Outcome:
-        if not self.policy.refresh or self._extended or not self._due(base.extended_ms / 1000, self.policy.idle(base)):
+        if not self.policy.refresh or self._extended:
             return KEEP
-        return self._extend(self._known_key(), self.policy.idle(base)) if may_extend() else KEEP
+        idle = self.policy.idle(base)
+        if not self._due(base.extended_ms, to_ms(idle)) or not may_extend():
+            return KEEP
+        return self._extend(self._known_key(), idle)
 
-    def _due(self, extended: float, lifetime: timedelta) -> bool:
-        return self.store.now() - extended >= self.policy.interval(lifetime)
+    def _due(self, extended_ms: int, lifetime_ms: int) -> bool:
+        return self._now_ms() - extended_ms >= self.policy.interval_ms(lifetime_ms)
 
     def _extend(self, key: SessionKey, ttl: timedelta | None) -> Outcome:
         """A mere extension, tried once: where it fails, the response is served without it."""
@@ -838,7 +843,8 @@ class Lifecycle:
         end_ms = self.policy.end_ms(deadline, created_ms)
         if 0 < end_ms <= now_ms:
             return None
-        record = Record(
+        idle_ms = to_ms(self.policy.idle_of(permanent, lifetime))
+        return Record(
             state=state,
             revisions=(new_revision(), *(() if fresh or base is None else base.revisions[:3])),
             owner=owner,
@@ -847,9 +853,11 @@ class Lifecycle:
             deadline=deadline,
             client=client,
             created_ms=created_ms,
+            extended_ms=now_ms,
+            expires_ms=min(now_ms + idle_ms, end_ms) if end_ms else now_ms + idle_ms,
+            idle_ms=idle_ms,
             end_ms=end_ms,
         )
-        return record.written(now_ms, self.policy.idle(record))
 
     def _client(self) -> str | None:
         return self.presented.client() if self.policy.record_client else None
@@ -925,7 +933,8 @@ class Lifecycle:
         return self._key
 
     def _announce(self, signal: NamedSignal, key: SessionKey | None, **arguments: t.Any) -> None:
-        self._news.append((signal, {"handle": _handle(key), **arguments}))
+        if signal.receivers:
+            self._news.append((signal, {"handle": _handle(key), **arguments}))
 
     def _tell(self) -> None:
         """Send what has happened, now that all is settled: a receiver may look at the session, and save it even."""

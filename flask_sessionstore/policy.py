@@ -63,24 +63,30 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     def idle(self, record: Record) -> timedelta:
         """How long the session of ``record`` may be idle."""
-        if record.lifetime is not None:
-            return record.lifetime
-        if record.permanent or self.browser_lifetime is None:
+        return self.idle_of(record.permanent, record.lifetime)
+
+    def idle_of(self, permanent: bool, lifetime: timedelta | None) -> timedelta:
+        """How long a session may be idle that has this ``permanent`` and this ``lifetime`` of its own."""
+        if lifetime is not None:
+            return lifetime
+        if permanent or self.browser_lifetime is None:
             return self.lifetime
         return self.browser_lifetime
 
     def end_ms(self, deadline: datetime | None, created_ms: int) -> int:
         """The fixed end in force, in milliseconds since 1970; 0 for none."""
+        if deadline is None and self.absolute_lifetime is None:
+            return 0
         ends = []
         if deadline is not None:
             ends.append(int(deadline.timestamp() * 1000))
         if self.absolute_lifetime is not None:
             ends.append(created_ms + to_ms(self.absolute_lifetime))
-        return max(min(ends), 1) if ends else 0
+        return max(min(ends), 1)
 
-    def interval(self, lifetime: timedelta) -> float:
-        """Seconds between two extensions of a session with this idle lifetime."""
-        return min(self.refresh_interval, lifetime / 10).total_seconds()
+    def interval_ms(self, lifetime_ms: int) -> float:
+        """Between two extensions of a session with this idle lifetime; both in milliseconds."""
+        return min(to_ms(self.refresh_interval), lifetime_ms / 10)
 
 
 def is_persistent(record: Record) -> bool:

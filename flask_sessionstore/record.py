@@ -102,7 +102,8 @@ def new_revision() -> bytes:
 
 def to_ms(span: timedelta) -> int:
     """A span of time in whole milliseconds."""
-    return span // _MILLISECOND
+    # The same as a division by a millisecond, which takes ten times as long.
+    return span.days * 86_400_000 + span.seconds * 1000 + span.microseconds // 1000
 
 
 def to_datetime(ms: int) -> datetime:
@@ -320,7 +321,7 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None, head: bool)
     if _NO_REVISION in revisions:  # it is young, or damaged
         if revisions[0] == _NO_REVISION and any(history):
             raise ValueError("the newest of its revisions is missing")
-        revisions = tuple(revision for revision in revisions if revision != _NO_REVISION)
+        revisions = tuple([revision for revision in revisions if revision != _NO_REVISION])
     sealed, state = bool(flags & _SEALED), memoryview(data)[rest:]
     if sealed and decrypt is not None:
         sealed, state = False, memoryview(decrypt(data[:rest], data[rest:]))
@@ -385,9 +386,10 @@ def may_replace(current: bytes, replaces: bytes | None) -> bool:
 
 def expires_ms_of(data: bytes) -> int | None:
     """When a packed record or tombstone expires, in milliseconds since 1970; None for bytes that are neither."""
-    if data[:1] != _FORMAT_BYTE or len(data) < _HEADER.size:
+    if len(data) < _HEADER.size or data[0] != FORMAT:
         return None
-    return int.from_bytes(data[TIMES][8:], "big")
+    expires_ms: int = _TIMES.unpack_from(data, TIMES.start)[1]
+    return expires_ms
 
 
 def owner_in(data: bytes) -> str | None:

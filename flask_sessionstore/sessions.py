@@ -15,6 +15,7 @@ import threading
 import types
 import typing as t
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 from flask import current_app, g, has_app_context
 from flask.sessions import SessionMixin
@@ -24,6 +25,9 @@ from .changes import Changes, Update
 from .errors import SessionCorrupt, SessionError, SessionInsertError
 from .policy import Rules
 from .record import Record
+
+if t.TYPE_CHECKING:
+    from _typeshed import SupportsKeysAndGetItem
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -86,6 +90,14 @@ def _checked(key: object) -> str:
         return text
     what = f"not {type(key).__name__}" if text is None else "with a lone surrogate"
     raise SessionInsertError(f"session keys are text, {what}", path=None, type=type(key))
+
+
+def _pairs(other: t.Any) -> t.Iterable[tuple[t.Any, t.Any]]:
+    """Keys and values of what ``dict.update`` takes."""
+    if isinstance(other, t.Mapping):
+        return other.items()
+    # What has keys() need not iterate over them.
+    return ((key, other[key]) for key in other.keys()) if hasattr(other, "keys") else other  # noqa: SIM118
 
 
 def _is_lifetime(value: object) -> bool:
@@ -158,7 +170,8 @@ class Session(SessionMixin):
     def _touch(self) -> None:
         """Load the session if this is the first touch. To be called under the lock."""
         self.accessed = True
-        self._tell_if_late()
+        if self._on_late_touch is not None:
+            self._on_late_touch(self)
         if not self._loaded and not self._purged:
             record = self._source.load()
             seed = self._source.seed() if record is None else None  # may raise: nothing is adopted then
@@ -193,9 +206,10 @@ class Session(SessionMixin):
         self._record = record
         self._state = {} if record is None else dict(record.state)
         # What views hold stays what the session holds, as far as it is unchanged.
-        self._values = {
-            key: known for key, known in self._values.items() if known[2] and self._state.get(key) == known[1]
-        }
+        if self._values:
+            self._values = {
+                key: known for key, known in self._values.items() if known[2] and self._state.get(key) == known[1]
+            }
         self._before = {} if record is None else record.state
         self._minded, self._step_known = False, None
 
@@ -236,6 +250,12 @@ class Session(SessionMixin):
             if value is _MISSING:
                 raise KeyError(key)
             return value
+
+    def get(self, key: str, default: t.Any = None) -> t.Any:
+        """The value of ``key``; ``default`` if it is absent."""
+        with self._lock:
+            value = self._read(key)
+            return default if value is _MISSING else value
 
     def __contains__(self, key: object) -> bool:
         with self._lock:
@@ -309,16 +329,30 @@ class Session(SessionMixin):
         self[key] = value
 
     def __setitem__(self, key: str, value: t.Any) -> None:
-        key = _checked(key)
         with self._lock:
-            if self._is_final():
-                return
-            self._touch()
-            data, faithful = codec.encode_plain(value, key)
-            if key in self._source.rules.watched:
-                self._mind_login(key, data)
-            self._forced = True
-            self._keep(key, value, data, faithful)
+            self._set(key, value)
+
+    @t.overload
+    def update(self, other: SupportsKeysAndGetItem[str, t.Any], /, **more: t.Any) -> None: ...
+    @t.overload
+    def update(self, other: t.Iterable[tuple[str, t.Any]] = (), /, **more: t.Any) -> None: ...
+
+    def update(self, other: t.Any = (), /, **more: t.Any) -> None:
+        """Set many keys, as dict does. What stands before a value that cannot be kept is set."""
+        with self._lock:
+            for key, value in chain(_pairs(other), more.items()):
+                self._set(key, value)
+
+    def _set(self, key: object, value: t.Any) -> None:
+        key = _checked(key)
+        if self._is_final():
+            return
+        self._touch()
+        data, faithful = codec.encode_plain(value, key)
+        if key in self._source.rules.watched:
+            self._mind_login(key, data)
+        self._forced = True
+        self._keep(key, value, data, faithful)
 
     def _keep(self, key: str, value: t.Any, data: bytes, faithful: bool) -> None:
         """Set a value. An equal one is no write, unless it follows on another change of this request."""
@@ -731,8 +765,9 @@ class Session(SessionMixin):
             self._values[key] = (value, data, faithful)
 
     def _notice_all(self) -> None:
-        for key in list(self._values):
-            self._notice(key)
+        for key, known in list(self._values.items()):
+            if type(known[0]) in _MUTABLE:
+                self._notice(key)
 
 
 def _forget_token(dropped: t.Collection[str]) -> None:

@@ -14,6 +14,7 @@ import struct
 import typing as t
 from abc import ABC, abstractmethod
 from functools import lru_cache
+from hashlib import sha256
 
 from itsdangerous.encoding import want_bytes
 
@@ -74,21 +75,20 @@ class TokenSigner(Tokens):
 
     def __init__(self, secrets: Secrets, cookie_name: str, cookie_path: str) -> None:
         context = context_of(_PURPOSE, cookie_name, cookie_path)
-        # Copied for each token, since taking in its key is half of what an HMAC costs.
-        self._macs = [hmac.new(derive_key(secret, context), digestmod="sha256") for secret in secrets]
+        self._macs = [_Mac(derive_key(secret, context)) for secret in secrets]
 
     def dumps(self, token: Token) -> str:
         """The cookie's value for ``token``, signed by the first secret."""
         rest = to_base64url(_REST.pack(token.issued, to_lifetime(token), token.seen))
         value = f"{token.key}{_SEPARATOR}{rest}"
-        return f"{value}{_SEPARATOR}{_signature(self._macs[0], value)}"
+        return f"{value}{_SEPARATOR}{self._macs[0].sign(value)}"
 
     def loads(self, text: str, key_class: type[SessionKey]) -> Token | None:
         """The token of a cookie's value; None if it is not one that we signed."""
         value, _, signature = text.rpartition(_SEPARATOR)
         try:
             # Compared as text, for base64's decoder would take other spellings of one signature.
-            if not any(hmac.compare_digest(_signature(mac, value), signature) for mac in self._macs):
+            if not any(hmac.compare_digest(mac.sign(value), signature) for mac in self._macs):
                 return None
             key, _, rest = value.rpartition(_SEPARATOR)
             return to_token(key_class(key), *_REST.unpack(from_base64url(rest)))
@@ -96,10 +96,21 @@ class TokenSigner(Tokens):
             return None
 
 
-def _signature(mac: hmac.HMAC, value: str) -> str:
-    mac = mac.copy()
-    mac.update(value.encode("ascii"))
-    return to_base64url(mac.digest())
+class _Mac:
+    """HMAC-SHA-256 (RFC 2104) under one key of 32 bytes. Its two hashes have taken in the key, and are copied for each
+    text: that is half of what hmac.new and its wrappers cost.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        block = key.ljust(64, b"\0")
+        self._inner = sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def sign(self, text: str) -> str:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(text.encode("ascii"))
+        outer.update(inner.digest())
+        return to_base64url(outer.digest())
 
 
 @lru_cache(maxsize=64)

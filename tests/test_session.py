@@ -17,6 +17,7 @@ import pytest
 from flask import Flask
 from flask.sessions import SessionMixin
 from markupsafe import Markup
+from werkzeug.datastructures import MultiDict
 from werkzeug.local import LocalProxy
 
 from flask_sessionstore import (
@@ -202,6 +203,39 @@ def test_it_writes_as_a_dict_does() -> None:
     with pytest.raises(KeyError):
         del session["b"]
     assert session == {"a": 1, "c": 3, "d": 4, "e": 5, "f": None}
+
+
+class Row:
+    """Has keys, and iterates over its values, as a database's rows do."""
+
+    def keys(self) -> list[str]:
+        return ["a"]
+
+    def __getitem__(self, key: str) -> str:
+        return f"value of {key}"
+
+    def __iter__(self) -> t.Iterator[str]:
+        return iter(["value of a"])
+
+
+def test_an_update_takes_what_a_dict_takes() -> None:
+    session = Session()
+    session.update(Row())
+    assert session == {"a": "value of a"}
+    session.update(MultiDict([("a", 1), ("a", 2)]))
+    assert session == {"a": 1}
+    session.update()
+    session.update((key, 3) for key in "ab")
+    assert session == {"a": 3, "b": 3}
+    with pytest.raises(TypeError):
+        session.update(5)  # type: ignore[call-overload]
+
+
+def test_an_update_sets_what_stands_before_a_value_that_cannot_be_kept() -> None:
+    session = Session()
+    with pytest.raises(SessionInsertError, match="'bad'"):
+        session.update({"before": 1, "bad": object(), "after": 2})
+    assert session == {"before": 1}
 
 
 def test_it_pops_as_a_dict_does() -> None:

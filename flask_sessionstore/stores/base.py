@@ -437,7 +437,7 @@ class ServerSideStore(SessionStore):
             return None
         if self.seal == "required" and key is not None and not (is_sealed(data) or is_tombstone(data)):
             raise SessionCorrupt("the store holds a session that is not sealed, as SESSION_SEAL demands")
-        found = unpack(data, handle) if key is None else unseal(data, key)
+        found = unseal(data, key) if key is not None and is_sealed(data) else unpack(data, handle)
         if isinstance(found, Tombstone) and found.kind != IMPORTED and self._stands_too_long(found):
             raise SessionCorrupt("the store holds a tombstone that would stand for too long", newer=False)
         # Of a sealed record, that end can be moved in the store; its fixed end cannot.
