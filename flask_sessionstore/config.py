@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import typing as t
-import weakref
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import lru_cache
@@ -215,7 +214,6 @@ def _policy(app: Flask) -> Policy:
         record_client=_flag(config, SESSION_RECORD_CLIENT, False),
         private_reads=_flag(config, SESSION_PRIVATE_READS, False),
         conflict_timeout=t.cast("timedelta", _span(config, SESSION_CONFLICT_TIMEOUT, timedelta(seconds=2))),
-        sender=weakref.ref(app),
     )
 
 

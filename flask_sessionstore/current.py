@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from flask import current_app
+from flask import Flask, current_app
 
 from .errors import ConfigurationError, UnsupportedByStore
 from .interface import StoreSessionInterface
 from .stores.base import ServerSideStore, SessionStore
+
+
+def app_in_use() -> Flask:
+    """The application itself, and not what stands for it."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    return app
 
 
 def interface_in_use() -> StoreSessionInterface:

@@ -27,6 +27,10 @@ if t.TYPE_CHECKING:
     from .record import Record
 
 
+#: How a session went; "imported" for a name that is no session's, but marks one of another kind as imported.
+Kind = t.Literal["ended", "emptied", "renewed", "signed in", "replaced", "revoked", "imported"]
+
+
 class SessionError(Exception):
     """Base of all errors of this package.
 
@@ -145,7 +149,7 @@ class SessionGone(StoreError):
         self,
         message: str | None = None,
         *,
-        kind: str | None = None,
+        kind: Kind | None = None,
         left_at: datetime | None = None,
         successor: str | None = None,
         marks: tuple[bytes, bytes] | None = None,

@@ -9,8 +9,8 @@ import logging
 import typing as t
 
 from . import signins
+from .draft import Draft, SessionStatus
 from .policy import Rules
-from .sessions import Session, SessionStatus
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -53,26 +53,30 @@ class Hints:
         # The handles of sessions whose last request renewed them by a value which names nobody, oldest first.
         self._renewed: dict[str | None, None] = {}
 
-    def look(self, session: Session, rules: Rules, has_body: bool) -> t.Callable[[], None]:
-        """Look at what a request did, before it is stored. What is returned is to be called when it is."""
-        status = session.status  # notices what changed within a value
-        steps = sorted(signins.steps(rules, session._compared_with(), session._state).items())
-        for key in (key for key, step in steps if step is signins.Step.SIGNS_IN):
-            if names_no_owner(rules, session._state):
-                self._say(NO_OWNER, key)
-            if session._record is None and not has_body and key != signins.owner_head(rules, session._state):
-                self._say(_GUEST, key)
-        if status is not SessionStatus.RENEWED and session._record is not None and session._record.state:
-            for key in looks_alike(rules, session._state.keys() - session._record.state.keys()):
-                self._say(LOOKALIKE, key)
-        return self._look_for_another(session, [key for key, step in steps if step is signins.Step.RENEWS])
+    def look(self, draft: Draft, handle: str | None, has_body: bool) -> t.Callable[[str | None], None]:
+        """Look at what a request did, before it is stored. What is returned is to be called when it is, with the handle
+        that it has then.
 
-    def _look_for_another(self, session: Session, renews: list[str]) -> t.Callable[[], None]:
-        was_renewed = session.handle in self._renewed
-        self._renewed.pop(session.handle, None)
+        :param handle: the session's as yet.
+        """
+        status, rules, base = draft.status(), draft.rules, draft.base  # notices what changed within a value
+        steps = sorted(signins.steps(rules, draft.compared_with, draft.state).items())
+        for key in (key for key, step in steps if step is signins.Step.SIGNS_IN):
+            if names_no_owner(rules, draft.state):
+                self._say(NO_OWNER, key)
+            if base is None and not has_body and key != signins.owner_head(rules, draft.state):
+                self._say(_GUEST, key)
+        if status is not SessionStatus.RENEWED and base is not None and base.state:
+            for key in looks_alike(rules, draft.state.keys() - base.state.keys()):
+                self._say(LOOKALIKE, key)
+        return self._look_for_another(handle, [key for key, step in steps if step is signins.Step.RENEWS])
+
+    def _look_for_another(self, handle: str | None, renews: list[str]) -> t.Callable[[str | None], None]:
+        was_renewed = handle in self._renewed
+        self._renewed.pop(handle, None)
         if renews and was_renewed:
             self._say(_AGAIN, renews[0])
-        return (lambda: self._note(session.handle)) if renews else (lambda: None)
+        return self._note if renews else lambda handle: None
 
     def _note(self, handle: str | None) -> None:
         self._renewed[handle] = None

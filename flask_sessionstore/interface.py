@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import types
 import typing as t
-from functools import lru_cache
 
 import msgspec
+from blinker import NamedSignal
 from flask import Flask
 from flask.sessions import SessionInterface
 from flask.signals import got_request_exception
@@ -16,17 +17,18 @@ from werkzeug.http import dump_cookie, http_date, parse_list_header
 from werkzeug.sansio.http import parse_cookie
 from werkzeug.wsgi import ClosingIterator
 
-from . import config, signins
+from . import config, signals
 from .errors import ConfigurationError, SessionTooLarge, StoreUnavailable
 from .hints import Hints
 from .key import Claim, SessionKey, Token
-from .lifecycle import Cookie, Lifecycle, Outcome
+from .lifecycle import Lifecycle
 from .policy import Policy, cookie_lifetime
 from .record import Record, largest_keys, to_datetime
-from .sessions import Session
+from .sessions import Session, begin, source_of
 from .signing import Tokens
 from .stores.base import SessionStore
 from .user_agents import describe_client
+from .visitor import Delete, Keep, Send, Visitor
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -52,7 +54,8 @@ class StoreSessionInterface(SessionInterface):
         #: The application's store.
         self.store = store
         self._policy = policy
-        self._import_session = import_session
+        #: What brings over sessions kept elsewhere.
+        self.import_session = import_session
         self._hints = Hints()
 
     def open_session(self, app: Flask, request: Request) -> Session | None:
@@ -62,7 +65,7 @@ class StoreSessionInterface(SessionInterface):
         """
         if not app.secret_key:
             return None
-        return self.session_class._of(Lifecycle(self.store, self._policy_of(app), _Browser(self, app, request)))
+        return self._begin(app, _Browser(self, app, request))
 
     def save_session(self, app: Flask, session: t.Any, response: Response) -> None:
         """Store what changed, and send the cookie if there is something to tell the browser.
@@ -72,33 +75,31 @@ class StoreSessionInterface(SessionInterface):
         """
         if not isinstance(session, Session):
             return
-        lifecycle = t.cast("Lifecycle", session._source)
-        browser = t.cast("_Browser", lifecycle.presented)
+        lifecycle = t.cast("Lifecycle", source_of(session))
+        browser = t.cast("_Browser", lifecycle.visitor)
         browser.answer(response)
         try:
-            hint = None
-            if session._loaded and app.debug:
-                hint = self._hints.look(session, lifecycle.rules, browser.has_body())
-            outcome = lifecycle.commit(session, may_extend=lambda: browser.may_extend(response))
-            if hint is not None:
-                hint()
-            self._send(app, browser, outcome, session, response)
+            looked = self._look(app, lifecycle)
+            lifecycle.commit()
+            if looked is not None:
+                looked(lifecycle.handle())
+            self._send(app, lifecycle, response)
         except StoreUnavailable as error:
             if _propagates(app) or _is_event(browser.request):
-                self._send(app, browser, lifecycle.outcome, session, response)
+                self._send(app, lifecycle, response)
                 raise
             _turn_into_503(error, response)
-            self._send(app, browser, lifecycle.outcome, session, response)
+            self._send(app, lifecycle, response)
             got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
         except Exception as error:
             lifecycle.fail(error)
-            self._send(app, browser, lifecycle.outcome, session, response)
+            self._send(app, lifecycle, response)
             raise
         finally:
             browser.begun = True
-            session._on_late_touch = browser.watch
+            lifecycle.draft.on_late_touch = functools.partial(browser.watch, lifecycle)
             if browser.streams:  # what was read before may change in place, and no touch shows it
-                browser.watch(session)
+                browser.watch(lifecycle)
 
     def can_send(self, request: Request, response: Response | None) -> bool:
         """Whether a cookie can be sent in answer to ``request``. It cannot to an event of Flask-SocketIO.
@@ -111,16 +112,14 @@ class StoreSessionInterface(SessionInterface):
         """
         return not _is_event(request)
 
-    @property
-    def sender(self) -> t.Any:
-        """Of signals: the application."""
-        return self._policy.sender()
-
     def open_by_handle(self, app: Flask, handle: str) -> Session:
         """The session under ``handle``, for code that no browser sent: see :meth:`SessionManager.open`."""
-        return self.session_class._of(Lifecycle(self.store, self._policy_of(app), _ByHandle(handle)))
+        return self._begin(app, _ByHandle(app, handle))
 
-    def _policy_of(self, app: Flask) -> Policy:
+    def _begin(self, app: Flask, visitor: Visitor) -> Session:
+        return begin(Lifecycle(self.store, self.policy_of(app), visitor), self.session_class)
+
+    def policy_of(self, app: Flask) -> Policy:
         """The policy with what Flask has set now: an application may change these late."""
         policy = self._policy
         lifetime = app.permanent_session_lifetime
@@ -131,46 +130,59 @@ class StoreSessionInterface(SessionInterface):
 
     # -- headers ---------------------------------------------------------------------------------------------------
 
-    def _send(self, app: Flask, browser: _Browser, outcome: Outcome, session: Session, response: Response) -> None:
-        name = browser.cookie_name
-        if outcome.cookie is not Cookie.KEEP and self.can_send(browser.request, response):
-            attributes = _attributes(
-                name,
-                self.get_cookie_domain(app),
-                self.get_cookie_path(app),
-                self.get_cookie_secure(app),
-                self.get_cookie_httponly(app),
-                self.get_cookie_samesite(app),
-                self.get_cookie_partitioned(app),
-            )
-            value = self._cookie(browser, outcome, attributes) if outcome.cookie is Cookie.SET else _DELETED
-            response.headers.add("Set-Cookie", f"{name}={value}{attributes}")
-            _keep_private_with_cookie(response)
-            _vary_by_cookie(response)
+    def _look(self, app: Flask, lifecycle: Lifecycle) -> t.Callable[[str | None], None] | None:
+        """In debug mode, look for what may not be meant. What is returned wants the handle, once all is stored."""
+        if not (lifecycle.draft.loaded and app.debug):
+            return None
+        with lifecycle.lock:
+            return self._hints.look(lifecycle.draft, lifecycle.handle(), lifecycle.visitor.has_body())
+
+    def _send(self, app: Flask, lifecycle: Lifecycle, response: Response) -> None:
+        browser, draft, outcome = t.cast("_Browser", lifecycle.visitor), lifecycle.draft, lifecycle.outcome
+        if not isinstance(outcome, Keep) and self.can_send(browser.request, response):
+            self._send_cookie(app, browser, outcome, response)
             return
         may_touch = browser.streams and browser.sent_cookie()
-        if session.accessed or may_touch:
+        if draft.accessed or may_touch:
             _vary_by_cookie(response)
-        if self._policy.private_reads and (may_touch or _has_read_of_somebody(session)):
+        # A session that is gone may have been somebody's: nobody can tell.
+        if self._policy.private_reads and (may_touch or lifecycle.dropped is not None or draft.was_somebody):
             _keep_private(response)
 
-    def _cookie(self, browser: _Browser, outcome: Outcome, attributes: str) -> str:
-        """The cookie's value, and its end if it has one."""
-        record = t.cast("Record", outcome.record)
-        lifetime = cookie_lifetime(record)
-        seconds = 0 if lifetime is None else max(int(lifetime.total_seconds()), 1)
-        token = Token(
-            key=t.cast("t.Any", outcome.key),
-            issued=record.extended_ms // 1000,
-            lifetime=seconds,
-            permanent=record.permanent,
-            seen=record.revision[:4],
+    def _send_cookie(self, app: Flask, browser: _Browser, outcome: Delete | Send, response: Response) -> None:
+        name = browser.cookie_name
+        attributes = attributes_of(
+            name,
+            self.get_cookie_domain(app),
+            self.get_cookie_path(app),
+            self.get_cookie_secure(app),
+            self.get_cookie_httponly(app),
+            self.get_cookie_samesite(app),
+            self.get_cookie_partitioned(app),
         )
-        value = browser.protector.dumps(token)
-        if seconds:
-            value += f"; Expires={http_date(to_datetime(record.expires_ms))}; Max-Age={seconds}"
-        _check_cookie_size(len(browser.cookie_name) + 1 + len(value) + len(attributes), record)
-        return value
+        value = _value_of(browser, outcome, attributes) if isinstance(outcome, Send) else _DELETED
+        response.headers.add("Set-Cookie", f"{name}={value}{attributes}")
+        _keep_private_with_cookie(response)
+        _vary_by_cookie(response)
+
+
+def _value_of(browser: _Browser, sent: Send, attributes: str) -> str:
+    """A cookie's value, and its end if it has one."""
+    record = sent.record
+    lifetime = cookie_lifetime(record)
+    seconds = 0 if lifetime is None else max(int(lifetime.total_seconds()), 1)
+    token = Token(
+        key=sent.key,
+        issued=record.extended_ms // 1000,
+        lifetime=seconds,
+        permanent=record.permanent,
+        seen=record.revision[:4],
+    )
+    value = browser.protector.dumps(token)
+    if seconds:
+        value += f"; Expires={http_date(to_datetime(record.expires_ms))}; Max-Age={seconds}"
+    _check_cookie_size(len(browser.cookie_name) + 1 + len(value) + len(attributes), record)
+    return value
 
 
 class _Browser:
@@ -219,7 +231,7 @@ class _Browser:
         return self._tokens
 
     def seed(self) -> t.Mapping[str, object] | None:
-        import_session = self._interface._import_session
+        import_session = self._interface.import_session
         return None if import_session is None else import_session(self._app, self.request)
 
     def client(self) -> str | None:
@@ -234,22 +246,26 @@ class _Browser:
         """Whether there was a cookie of our name, whatever it says."""
         return bool(self._cookies())
 
-    def watch(self, session: Session) -> None:
-        """Warn, once the response is sent, if ``session`` was changed from now on and nobody saved it."""
+    def watch(self, lifecycle: Lifecycle) -> None:
+        """Warn, once the response is sent, if the session was changed from now on and nobody saved it."""
         if not self._watches and self._response is not None:
             self._watches = True
-            before = session._is_unsaved(), session._purged
-            self._response.call_on_close(lambda: self._end_watch(session, before))
+            before = lifecycle.unsaved()
+            self._response.call_on_close(lambda: self._end_watch(lifecycle, before))
 
-    def _end_watch(self, session: Session, before: tuple[bool, bool]) -> None:
+    def _end_watch(self, lifecycle: Lifecycle, before: tuple[bool, bool]) -> None:
         self._watches = False
-        if (session._is_unsaved(), session._purged) != before:
+        if lifecycle.unsaved() != before:
             logger.warning(
                 "the session was changed after the response was made, and nobody saved it: call session.save()"
             )
 
-    def may_extend(self, response: Response) -> bool:
+    def may_extend(self) -> bool:
+        response = t.cast("Response", self._response)
         return not _is_public(response) and self._interface.can_send(self.request, response)
+
+    def announce(self, signal: NamedSignal, **arguments: t.Any) -> None:
+        signals.announce(signal, self._app, **arguments)
 
     def has_body(self) -> bool:
         environ = self.request.environ
@@ -303,7 +319,8 @@ def _unquoted(value: str) -> str:
 class _ByHandle:
     """Presented by nobody: a session that the server's side opens by its handle."""
 
-    def __init__(self, handle: str) -> None:
+    def __init__(self, app: Flask, handle: str) -> None:
+        self._app = app
         self._token = Token(SessionKey.of(handle), issued=0, lifetime=0, permanent=False, seen=b"")
 
     def claims(self) -> list[Claim]:
@@ -323,6 +340,12 @@ class _ByHandle:
 
     def no_cookie(self) -> str:
         return "it was opened by its handle"
+
+    def may_extend(self) -> bool:
+        return False
+
+    def announce(self, signal: NamedSignal, **arguments: t.Any) -> None:
+        signals.announce(signal, self._app, **arguments)
 
 
 # -- caches between us and the browser -----------------------------------------------------------------------------
@@ -403,8 +426,8 @@ _NOT_SHARED = frozenset({"private", "no-store", "0"})
 _DELETED = "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0"
 
 
-@lru_cache(maxsize=64)
-def _attributes(
+@functools.lru_cache(maxsize=64)
+def attributes_of(
     name: str, domain: str | None, path: str, secure: bool, httponly: bool, samesite: str | None, partitioned: bool
 ) -> str:
     """What follows a cookie's value and end, the same for setting and for deleting it. As Werkzeug writes it.
@@ -458,12 +481,6 @@ def _check_cookie_size(size: int, record: Record) -> None:
             limit=MAX_COOKIE_SIZE,
             largest=largest,
         )
-
-
-def _has_read_of_somebody(session: Session) -> bool:
-    """Whether the request had the session of somebody signed in before it; or one that is gone, so nobody can tell."""
-    lifecycle = t.cast("Lifecycle", session._source)
-    return lifecycle.dropped is not None or signins.is_somebody(lifecycle.rules, session._before)
 
 
 # -- bodies that the application makes while they are sent ---------------------------------------------------------

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
-import secrets
 import typing as t
 from binascii import a2b_base64, b2a_base64
 
@@ -46,20 +46,21 @@ class SessionKey:
     :raises ValueError: if ``text`` is no session key.
     """
 
-    __slots__ = ("_handle", "_seal", "_text")
+    __slots__ = ("_handle", "_text", "sealer")
 
     def __init__(self, text: str) -> None:
         if not _KEY.fullmatch(text):
             raise ValueError("not a session key: 43 characters of base64url are expected")
         self._text: str | None = text
         self._handle: str | None = None
-        self._seal: t.Any = None  # kept here by sealing, for as long as the key itself is
+        #: What seals the session's record, made by sealing once and kept for as long as the key itself is.
+        self.sealer: t.Any = None
 
     @classmethod
     def generate(cls) -> t.Self:
         """A new key from the operating system's randomness (256 bits; OWASP asks for at least 64)."""
         key = cls.__new__(cls)
-        key._text, key._handle, key._seal = secrets.token_urlsafe(32), None, None
+        key._text, key._handle, key.sealer = to_base64url(os.urandom(32)), None, None
         return key
 
     @classmethod
@@ -71,7 +72,7 @@ class SessionKey:
         if not is_handle(handle):
             raise ValueError("not a session handle: 64 hexadecimal digits in lower case are expected")
         key = cls.__new__(cls)
-        key._text, key._handle, key._seal = None, handle, None
+        key._text, key._handle, key.sealer = None, handle, None
         return key
 
     @property

@@ -10,16 +10,16 @@ from urllib.parse import quote, unquote, urlsplit
 from uuid import UUID
 
 import flask
-from flask import Flask, current_app, has_request_context
+from flask import Flask, has_request_context
 
 from . import cli, config, owners, signals, stores
-from .current import interface_in_use, server_store_in_use, store_in_use
+from .current import app_in_use, interface_in_use, server_store_in_use, store_in_use
 from .errors import ConfigurationError, SessionGone, StoreUnavailable, UnsupportedByStore
 from .interface import ImportSession, StoreSessionInterface
 from .key import is_handle
 from .lifecycle import Lifecycle
 from .record import SessionInfo
-from .sessions import Session
+from .sessions import Session, source_of
 from .signins import owner_of
 from .stores.base import OwnerIndex, ServerSideStore, SessionStore, Sweeps
 from .stores.caching import CachingStore
@@ -118,7 +118,8 @@ class SessionManager:
         :raises StoreUnavailable:
         """
         found = owners.find(store_in_use(), _text_of(owner))
-        current = self._current_handle()
+        session = _current()
+        current = None if session is None else session.handle
         return [SessionInfo.of(handle, record, current=handle == current) for handle, record in found.items()]
 
     @_failures_are_logged()
@@ -136,13 +137,14 @@ class SessionManager:
         store = server_store_in_use()
         if owner is None or not is_handle(handle):
             return False
-        current = self._current_handle()
+        session = _current()
+        current = None if session is None else session.handle
         ended = store.end_found(handle, owner=None if owner is _ANYBODYS else _text_of(owner))
         if ended is None:
             return False
-        self._announce(ended)
-        if current is not None and current in (handle, ended):
-            self._leave(by_itself=True)
+        _announce(ended)
+        if session is not None and current in (handle, ended):
+            _lifecycle_of(session).leave(by_itself=True)
         return True
 
     @_failures_are_logged()
@@ -155,19 +157,19 @@ class SessionManager:
         :raises UnsupportedByStore: if the store cannot tell whose its sessions are.
         :raises StoreUnavailable: some, or all but one, may have ended: call it again.
         """
-        text, current = _text_of(owner), self._current_handle()
+        text, session = _text_of(owner), _current()
+        current = None if session is None else session.handle
         ended: set[str | None] = set()
 
         def note(handle: str) -> None:
             ended.add(handle)
-            self._announce(handle)
+            _announce(handle)
 
         count = owners.end_all(store_in_use(), text, keep=current if keep_current else None, ended=note)
-        if not keep_current and current is not None:
-            if current in ended:
-                self._leave(by_itself=True)
-            elif t.cast("Session", self._current())._loaded_owner == text:
-                self._leave(by_itself=False)
+        if session is not None and current is not None and not keep_current:
+            lifecycle = _lifecycle_of(session)
+            if current in ended or lifecycle.draft.owner_before == text:
+                lifecycle.leave(by_itself=current in ended)
         return count
 
     @_failures_are_logged()
@@ -206,39 +208,32 @@ class SessionManager:
         server_store_in_use()
         if not is_handle(handle):
             raise SessionGone("no session has such a handle")
-        session = interface_in_use().open_by_handle(current_app._get_current_object(), handle)  # type: ignore[attr-defined]
-        lifecycle = t.cast("Lifecycle", session._source)
+        session = interface_in_use().open_by_handle(app_in_use(), handle)
+        lifecycle = _lifecycle_of(session)
         if session.handle is None:
             raise SessionGone("there is no session under this handle", kind=lifecycle.absence)
         yield session
-        lifecycle.commit(session, may_extend=lambda: False)
+        lifecycle.commit()
         if lifecycle.dropped is not None:
-            raise SessionGone(
-                "the session ended before what was changed could be stored", kind=lifecycle.absence or lifecycle.dropped
-            )
+            raise SessionGone("the session ended before what was changed could be stored", kind=lifecycle.absence)
 
-    # -- how ------------------------------------------------------------------------------------------------------
 
-    def _current(self) -> Session | None:
-        """The session of this request, if it is one of this store's."""
-        if not has_request_context():
-            return None
-        session = flask.session._get_current_object()  # type: ignore[attr-defined]
-        if isinstance(session, Session) and getattr(session._source, "store", None) is store_in_use():
-            return session
+def _current() -> Session | None:
+    """The session of this request, if it is one of this store's."""
+    if not has_request_context():
         return None
+    session = flask.session._get_current_object()  # type: ignore[attr-defined]
+    if isinstance(session, Session) and getattr(source_of(session), "store", None) is store_in_use():
+        return session
+    return None
 
-    def _current_handle(self) -> str | None:
-        session = self._current()
-        return None if session is None else session.handle
 
-    def _leave(self, *, by_itself: bool) -> None:
-        """The session of this request has ended: go on with a new one."""
-        session = t.cast("Session", self._current())
-        t.cast("Lifecycle", session._source).leave(session, by_itself=by_itself)
+def _lifecycle_of(session: Session) -> Lifecycle:
+    return t.cast("Lifecycle", source_of(session))
 
-    def _announce(self, handle: str) -> None:
-        signals.announce(signals.session_ended, interface_in_use().sender, handle=handle, how="revoked")
+
+def _announce(handle: str) -> None:
+    signals.announce(signals.session_ended, app_in_use(), handle=handle, how="revoked")
 
 
 def _text_of(owner: Owner) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing as t
 from datetime import datetime, timedelta
 
 import msgspec
@@ -58,8 +57,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     record_client: bool = False
     #: Whether what was read from the session of somebody signed in is kept from all shared caches.
     private_reads: bool = False
-    #: Returns the sender of signals: a weak reference, for the application holds its interface, and that its policy.
-    sender: t.Callable[[], t.Any] = lambda: None
 
     def idle(self, record: Record) -> timedelta:
         """How long the session of ``record`` may be idle."""

@@ -35,7 +35,7 @@ bytes are a tombstone's, for it is as final as one.
 from __future__ import annotations
 
 import hashlib
-import secrets
+import os
 import struct
 import typing as t
 from binascii import a2b_hex
@@ -43,7 +43,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from .errors import SessionCorrupt
+from .errors import Kind, SessionCorrupt
 from .key import is_handle
 
 #: The format byte that this version writes and reads.
@@ -69,11 +69,13 @@ HEADER_SIZE = _HEADER.size
 #: The most that a record has before its state: an owner of 255 characters, and a client of 100.
 HEAD_SIZE = HEADER_SIZE + 4 * 255 + 100
 _TIMES = struct.Struct(">QQ")
-_KINDS = (None, "ended", "emptied", "renewed", "signed in", "replaced", "revoked", "imported")
+_KINDS: tuple[Kind | None, ...] = (
+    *(None, "ended", "emptied", "renewed", "signed in", "replaced", "revoked", "imported"),
+)
 #: The kinds of tombstones that name a successor.
 RENEWALS = ("renewed", "signed in")
 #: The kind of a mark.
-IMPORTED = "imported"
+IMPORTED: t.Literal["imported"] = "imported"
 _NAMING = (*RENEWALS, IMPORTED)
 _NOBODY = bytes(4)
 _OWNERS = struct.Struct(">4s4s")
@@ -97,7 +99,7 @@ _decode_state = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 def new_revision() -> bytes:
     """Eight random bytes that name one attempt to write."""
-    return secrets.token_bytes(8)
+    return os.urandom(8)
 
 
 def to_ms(span: timedelta) -> int:
@@ -191,8 +193,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     """What is left under a handle whose session went."""
 
-    #: "ended", "emptied", "renewed", "signed in", "replaced" or "revoked"; of a mark "imported".
-    kind: str
+    #: How it went; of a mark "imported".
+    kind: Kind
     #: Names the attempt that left it.
     revision: bytes
     #: When it is forgotten.
@@ -302,7 +304,7 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None, head: bool)
     names = _HEADER.size + owned
     rest = names + client
     if kind:
-        kind_name = t.cast(str, _KINDS[kind])
+        kind_name = t.cast("Kind", _KINDS[kind])
         if len(data) - rest != (32 if kind_name in _NAMING else 0):
             raise ValueError("a tombstone of the wrong length")
         before, after = _OWNERS.unpack(idle.to_bytes(8, "big"))

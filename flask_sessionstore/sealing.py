@@ -71,9 +71,9 @@ class _Seal:
 
 
 def _seal_of(key: SessionKey) -> _Seal:
-    if key._seal is None:
-        key._seal = _Seal(key)
-    return t.cast("_Seal", key._seal)
+    if key.sealer is None:
+        key.sealer = _Seal(key)
+    return t.cast("_Seal", key.sealer)
 
 
 def _derive(secret: bytes) -> bytes:

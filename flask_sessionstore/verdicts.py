@@ -8,6 +8,15 @@ from __future__ import annotations
 
 import enum
 import typing as t
+from datetime import timedelta
+
+from . import signins
+from .draft import Draft
+from .errors import Kind, SessionGone
+from .record import owner_mark
+
+# A request that began sooner than this after its session went was under way when it went.
+_UNDER_WAY = timedelta(seconds=10)
 
 
 class Fate(enum.Enum):
@@ -35,6 +44,11 @@ class Fate(enum.Enum):
     AMBIGUOUS = "ambiguous"
     #: This very request has ended it, by its handle.
     LEFT = "left"
+
+    @classmethod
+    def of(cls, gone: SessionGone) -> Fate:
+        """What a store says of a session that is gone."""
+        return cls.UNKNOWN if gone.kind is None or gone.kind == "imported" else cls(gone.kind)
 
 
 #: The fates after which the browser's session goes on, or somebody else's does.
@@ -87,6 +101,36 @@ class Did(t.NamedTuple):
         return self.clears or self.signs_out
 
 
+def did_by(draft: Draft, fate: Fate | None, gone: SessionGone | None, born: float, *, has_body: bool) -> Did:
+    """What a request did.
+
+    :param gone: what the store said of the session that is not there (any more).
+    :param born: when the request began, in seconds since 1970.
+    """
+    left_at = None if gone is None else gone.left_at
+    under_way = left_at is not None and born < (left_at + _UNDER_WAY).timestamp()
+    # Of a session that was revoked, or ended since there were several, the same user's form is a real log-in.
+    is_form = has_body and (fate is Fate.REVOKED or not _was_theirs(gone, draft.owner))
+    changes = draft.changes
+    return Did(
+        keeps=bool(draft.state),
+        wrote=bool(changes) and bool(draft.state or not changes.cleared),
+        signs_in=draft.signs_in,
+        renews=changes.renewed or draft.step is signins.Step.RENEWS,
+        clears=changes.cleared,
+        signs_out=draft.signs_out or (draft.was_somebody and not draft.is_somebody),
+        was_somebody=draft.was_somebody,
+        was_owned=draft.owner_before is not None,
+        straggles=under_way and not is_form,
+        is_overdue=left_at is not None and not under_way and not has_body,
+    )
+
+
+def _was_theirs(gone: SessionGone | None, owner: str | None) -> bool:
+    """Whether the session that is gone belonged to this owner, or went on with it."""
+    return owner is not None and gone is not None and owner_mark(owner) in (gone.marks or ())
+
+
 def on_met(fate: Fate | None, did: Did) -> Verdict:
     """There was no record at the first look.
 
@@ -126,3 +170,11 @@ def ends_successor(fate: Fate | None, did: Did) -> bool:
     Not for what somebody signed in to: whoever planted the old key could end it.
     """
     return did.ends and fate is Fate.RENEWED
+
+
+def kind_of_move(draft: Draft) -> Kind:
+    """Which kind of tombstone is left under the old key of a session that goes on under a new one."""
+    before, after = draft.owner_before, draft.owner
+    if before is not None and after != before:
+        return "replaced"
+    return "signed in" if before is None and draft.signs_in else "renewed"

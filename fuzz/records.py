@@ -10,6 +10,7 @@ from datetime import timedelta
 from itsdangerous.encoding import base64_encode
 
 from flask_sessionstore import Record, Session, SessionCorrupt, StoreError
+from flask_sessionstore.errors import Kind
 from flask_sessionstore.record import (
     Tombstone,
     expires_ms_of,
@@ -49,9 +50,10 @@ def seeds() -> list[bytes]:
     record = Record(state={"user": b"\xa3ann", "cart": b"\x91\xa3tea"}, owner="ann", client="curl", permanent=True)
     record = record.written(_NOW_MS, _HOUR)
     spans = Record(lifetime=_HOUR, deadline=record.expires_at, end_ms=record.expires_ms).written(_NOW_MS, _HOUR)
+    graves: list[tuple[Kind, str | None]] = [("ended", None), ("emptied", None), ("renewed", requests.KEY.handle)]
     tombstones = [
         Tombstone(kind=kind, revision=b"revision", expires_ms=_NOW_MS + 5000, successor=successor)
-        for kind, successor in (("ended", None), ("emptied", None), ("renewed", requests.KEY.handle))
+        for kind, successor in graves
     ]
     live = (record, spans)
     return [

@@ -29,16 +29,18 @@ from datetime import timedelta
 from types import MappingProxyType
 
 import greenlet  # type: ignore[import-untyped]
+from blinker import NamedSignal
 
 from flask_sessionstore import codec
 from flask_sessionstore.errors import SessionError, StoreFull
 from flask_sessionstore.key import Claim, Token
-from flask_sessionstore.lifecycle import KEEP, Lifecycle
+from flask_sessionstore.lifecycle import Lifecycle
 from flask_sessionstore.policy import Policy, Rules
 from flask_sessionstore.record import TOMBSTONE_TIME, Record, Tombstone, revision_of, unpack
-from flask_sessionstore.sessions import Session
+from flask_sessionstore.sessions import Session, begin
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import FaultyStore
+from flask_sessionstore.visitor import KEEP, Outcome, Send
 
 T = t.TypeVar("T")
 
@@ -267,6 +269,12 @@ class Browser(t.NamedTuple):
     def has_body(self) -> bool:
         return self.kind.body
 
+    def may_extend(self) -> bool:
+        return True
+
+    def announce(self, signal: NamedSignal, **arguments: object) -> None:
+        pass
+
 
 class _Unhurried(Lifecycle):
     """The order of the requests' steps is chosen here: nothing is gained by waiting."""
@@ -291,7 +299,7 @@ class Request:
         self.operations = 0
         #: When it came in.
         self.born = LATER
-        self.outcome = KEEP
+        self.outcome: Outcome = KEEP
         self.removed: t.Collection[str] = ()
         #: Who was signed in when it first looked, and when its view was done.
         self.found = self.who = NOBODY
@@ -305,7 +313,7 @@ class Request:
     @property
     def sent(self) -> str | None:
         """The handle of the key that was sent to the browser."""
-        return self.outcome.key.handle if self.outcome.key is not None else None
+        return self.outcome.key.handle if isinstance(self.outcome, Send) else None
 
     @property
     def ends(self) -> bool:
@@ -353,14 +361,14 @@ class Request:
             self.error = error
 
     def _serve(self, lifecycle: Lifecycle) -> None:
-        session = Session._of(lifecycle)
+        session = begin(lifecycle, Session)
         try:
             if self.kind.view is not _purge:  # which does not look
                 self.found = Who.of(session.copy())
             self.removed = self.kind.view(session, self.name)
-            self.data = {key: codec.decode(value) for key, value in session._state.items()}
+            self.data = {key: codec.decode(value) for key, value in lifecycle.draft.state.items()}
             self.who = Who.of(self.data)
-            lifecycle.commit(session)
+            lifecycle.commit()
         finally:
             self.outcome = lifecycle.outcome
 
@@ -719,7 +727,7 @@ class Run:
         """What it came to, equal for runs that came to the same: who sent what, what is alive, what was left."""
         names = {handle: f"session {number}" for number, handle in enumerate(self.begun)}
         names |= {handle: f"{maker}'s" for handle, maker in self.makers.items()}
-        cookies = [(request.outcome.cookie.name, names.get(request.sent or "")) for request in self.requests]
+        cookies = [(type(request.outcome).__name__, names.get(request.sent or "")) for request in self.requests]
         alive = [(names[handle], sorted(self.data(handle).items())) for handle in self.alive]
         left = [
             (names[handle], request.name, tombstone.kind, names.get(tombstone.successor or ""))
@@ -735,7 +743,7 @@ class Run:
             name = names.setdefault(step.operation.handle, f"new session {len(names)}")
             lines.append(f"{step.request}: {step.operation.verb} {name}: {_describe(step, names)}")
         for request in self.requests:
-            cookie = request.outcome.cookie.value
+            cookie = type(request.outcome).__name__.lower()
             sent = "" if request.sent is None else f" {names.get(request.sent, 'unknown')}"
             lines.append(f"{request}: cookie {cookie}{sent}" + (f", {request.error!r}" if request.error else ""))
         lines += [f"alive: {names.get(handle, 'unknown')} {self.data(handle)}" for handle in self.alive]

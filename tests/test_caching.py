@@ -47,6 +47,7 @@ from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.stores.redis import RedisStore
 from flask_sessionstore.testing import FaultyStore, StoreContract, later
+from flask_sessionstore.visitor import Send
 
 DAY = timedelta(days=1)
 MAX_AGE = 2.0
@@ -930,8 +931,8 @@ class TieredRun(Run):
 def everybody_reads_their_own_writes(run: Run) -> Complaints:
     """With the cookie that was sent, both processes know what was written for it, or something later."""
     for request in run.acknowledged:
-        record = request.outcome.record
-        if request.sent is not None and record is not None:
+        if request.sent is not None and isinstance(request.outcome, Send):
+            record = request.outcome.record
             for number, _, (found, truth) in _asked(run, request.sent, record):
                 if found != truth and not (isinstance(found, Record) and record.revision in found.revisions):
                     yield f"cache {number} does not know what {request} wrote, and serves {found}, not {truth}"

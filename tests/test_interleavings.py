@@ -46,11 +46,11 @@ from interleaving import (
     with_two_cookies,
 )
 
-from flask_sessionstore import lifecycle
+from flask_sessionstore import contests
 from flask_sessionstore.errors import SessionConflict
-from flask_sessionstore.lifecycle import Cookie
 from flask_sessionstore.record import Record, Tombstone, is_tombstone
 from flask_sessionstore.stores import base
+from flask_sessionstore.visitor import Delete, Keep
 
 Complaints = t.Iterator[str]
 Invariant = t.Callable[[Run], Complaints]
@@ -326,7 +326,7 @@ def a_cookie_is_sent_only_on_proof(run: Run) -> Complaints:
 def the_browser_never_loses_a_living_session(run: Run) -> Complaints:
     """Only who ended the session deletes its cookie: another may have been set since for what came after it."""
     for request in run.acknowledged:
-        deleted = request.outcome.cookie is Cookie.DELETE
+        deleted = isinstance(request.outcome, Delete)
         if deleted and run.handle in run.alive and not request.kind.two_cookies:
             yield f"{request} deleted the cookie of a session that is alive"
         ended = request in (by for by, _ in run.buried.values()) or request.kind.view is PURGE.view or run.store.is_full
@@ -350,7 +350,7 @@ def nothing_unreachable_is_left_alive(run: Run) -> Complaints:
 def only_the_dead_lose_writes(run: Run) -> Complaints:
     """An acknowledged request that wrote sends a cookie, unless the session ended or was renewed meanwhile."""
     for request in run.acknowledged:
-        if request.outcome.cookie is not Cookie.KEEP:
+        if not isinstance(request.outcome, Keep):
             continue
         wrote = request.writes or request.removed
         if wrote and run.grave is None and not _signed_out_in_place(run):
@@ -434,7 +434,7 @@ def no_acknowledged_removal_is_undone(run: Run) -> Complaints:
         handle = run.last(request.sent or run.handle)
         if request.kind.two_cookies and request.sent is None:
             continue  # it may have ended the other session
-        if request.outcome.cookie is not Cookie.KEEP and handle in run.alive:
+        if not isinstance(request.outcome, Keep) and handle in run.alive:
             back = {key for key in request.removed if run.data(handle).get(key, run) == run.start.get(key)}
             if back - {other.writes for other in run.requests if other.signs_in}:
                 yield f"{request} removed {back}"
@@ -600,8 +600,8 @@ LOSES_OFTEN = [(0, 1), (1, 1)]
 def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """After how many losses what goes on under a new key is saved first, and an end takes any revision."""
     before_saving, before_any = request.param
-    monkeypatch.setattr(lifecycle, "_LOSSES_BEFORE_SAVING", before_saving)
-    monkeypatch.setattr(lifecycle, "_MAX_LOSSES", before_any)
+    monkeypatch.setattr(contests, "_LOSSES_BEFORE_SAVING", before_saving)
+    monkeypatch.setattr(contests, "_MAX_LOSSES", before_any)
     monkeypatch.setattr(base, "_MAX_LOSSES", 2)
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_sessionstore import Record, SessionCorrupt
+from flask_sessionstore.errors import Kind
 from flask_sessionstore.record import (
     FORMAT,
     REVISION,
@@ -128,6 +129,16 @@ def test_an_owner_without_letters_is_an_owner_all_the_same() -> None:
 
 # -- the layout, pinned: what was stored yesterday must be read tomorrow -------------------------------------------
 
+#: Of each kind of tombstone its byte, and a successor if it names one.
+KINDS: tuple[tuple[Kind, str, str | None], ...] = (
+    ("ended", "01", None),
+    ("emptied", "02", None),
+    ("renewed", "03", "76543210fedcba98" * 4),
+    ("signed in", "04", "76543210fedcba98" * 4),
+    ("replaced", "05", None),
+    ("revoked", "06", None),
+)
+
 RECORD = Record(
     state={"cart": b"\x91\xa3tea", "n": b"\x05"},
     revisions=(b"AAAAAAAA", b"BBBBBBBB", b"CCCCCCCC", b"DDDDDDDD"),
@@ -189,14 +200,7 @@ LAYOUTS: list[tuple[Record | Tombstone, str]] = [
             {successor or ""}
             """,
         )
-        for kind, code, successor in (
-            ("ended", "01", None),
-            ("emptied", "02", None),
-            ("renewed", "03", "76543210fedcba98" * 4),
-            ("signed in", "04", "76543210fedcba98" * 4),
-            ("replaced", "05", None),
-            ("revoked", "06", None),
-        )
+        for kind, code, successor in KINDS
     ),
 ]
 

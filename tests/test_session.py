@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from blinker import NamedSignal
 from flask import Flask
 from flask.sessions import SessionMixin
 from markupsafe import Markup
@@ -32,9 +33,11 @@ from flask_sessionstore import (
     codec,
 )
 from flask_sessionstore.key import Claim, Token
-from flask_sessionstore.lifecycle import Cookie, Lifecycle
+from flask_sessionstore.lifecycle import Lifecycle
 from flask_sessionstore.policy import Policy, Rules, cookie_lifetime
+from flask_sessionstore.sessions import begin, source_of
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.visitor import Delete, Keep, Outcome, Send
 
 if t.TYPE_CHECKING:
     from conftest import Clock
@@ -99,15 +102,21 @@ class Browser:
     def has_body(self) -> bool:
         return False
 
+    def may_extend(self) -> bool:
+        return True
+
+    def announce(self, signal: NamedSignal, **arguments: object) -> None:
+        pass
+
     def open(self) -> Session:
         """The session of a new request."""
         self.store.calls.clear()
-        return Session._of(Lifecycle(self.store, self.policy, self))
+        return begin(Lifecycle(self.store, self.policy, self), Session)
 
-    def end(self, session: Session) -> Cookie:
+    def end(self, session: Session) -> type[Outcome]:
         """The end of the session's request."""
-        outcome = t.cast("Lifecycle", session._source).commit(session)
-        if outcome.key is not None and outcome.record is not None:
+        outcome = t.cast("Lifecycle", source_of(session)).commit()
+        if isinstance(outcome, Send):
             lifetime = cookie_lifetime(outcome.record)
             self.token = Token(
                 key=outcome.key,
@@ -116,9 +125,9 @@ class Browser:
                 permanent=outcome.record.permanent,
                 seen=outcome.record.revision[:4],
             )
-        elif outcome.cookie is Cookie.DELETE:
+        elif isinstance(outcome, Delete):
             self.token = None
-        return outcome.cookie
+        return type(outcome)
 
     def write(self, **values: object) -> None:
         """A whole request that writes."""
@@ -432,15 +441,14 @@ def test_asking_what_a_session_knows_of_itself_never_loads(
 
 def test_an_untouched_request_costs_nothing(browser: Browser) -> None:
     browser.write(a=1)
-    assert browser.end(browser.open()) is Cookie.KEEP
+    assert browser.end(browser.open()) is Keep
     assert browser.store.calls == []
 
 
-def test_only_the_values_that_are_read_are_decoded(browser: Browser) -> None:
-    browser.write(a=1, b=2)
-    session = browser.open()
-    assert session["a"] == 1
-    assert list(session._values) == ["a"]
+def test_only_the_values_that_are_read_are_decoded(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+    session = corrupt(browser)
+    assert session["good"] == 1
+    assert caplog.text == ""
 
 
 def test_a_value_that_cannot_be_decoded_is_left_out_with_a_warning(
@@ -534,8 +542,8 @@ def test_an_equal_value_of_the_same_type_is_a_modification_but_no_write(browser:
     session["a"] = 1
     session["b"] = [1]
     assert session.modified
-    assert not session._changes
-    assert browser.end(session) is Cookie.SET
+    assert not source_of(session).draft.changes
+    assert browser.end(session) is Send
     assert browser.store.calls == ["load", "update_ttl"]
 
 
@@ -554,7 +562,7 @@ def test_modified_by_hand_extends_and_rewrites_nothing(browser: Browser) -> None
     session = browser.open()
     session.modified = True
     assert session.status is CHANGED
-    assert browser.end(session) is Cookie.SET
+    assert browser.end(session) is Send
     assert browser.store.calls == ["load", "update_ttl"]
 
 
@@ -668,7 +676,7 @@ def test_a_change_within_a_value_is_noticed_and_stored(
     session = browser.open()
     change(session["v"])
     assert (session.modified, session.status) == (True, CHANGED)
-    assert browser.end(session) is Cookie.SET
+    assert browser.end(session) is Send
     assert browser.read() == {"v": expected}
 
 
@@ -825,7 +833,7 @@ def test_a_session_cleared_and_left_empty_is_deleted_on_both_sides(browser: Brow
     session = browser.open()
     session.clear()
     assert (session.copy(), session.status) == ({}, CHANGED)
-    assert browser.end(session) is Cookie.DELETE
+    assert browser.end(session) is Delete
     browser.token = old
     assert browser.read() == {}
 
@@ -838,7 +846,7 @@ def test_a_session_cleared_and_written_to_goes_on_under_a_new_key(browser: Brows
     session.clear()
     session["farewell"] = "bye"
     assert session.status is RENEWED
-    assert browser.end(session) is Cookie.SET
+    assert browser.end(session) is Send
     assert browser.token != old
     assert browser.read() == {"farewell": "bye"}
     assert not browser.open().permanent
@@ -863,7 +871,7 @@ def test_a_purged_session_is_gone_and_drops_what_is_written_later_with_one_warni
     session.clear()
     del session["a"]
     assert session == {}
-    assert browser.end(session) is Cookie.DELETE
+    assert browser.end(session) is Delete
     assert [record.message for record in caplog.records if "session.clear()" in record.message] == [
         record.message for record in caplog.records
     ]
@@ -909,7 +917,7 @@ def test_permanent_is_no_data_and_makes_no_session(browser: Browser) -> None:
     assert session.permanent
     assert not session.accessed
     assert list(session) == []
-    assert browser.end(session) is Cookie.KEEP
+    assert browser.end(session) is Keep
     assert browser.store.calls == []
 
 
@@ -932,7 +940,7 @@ def test_assigning_the_permanent_it_has_is_free(browser: Browser) -> None:
     session = browser.open()
     session.permanent = True
     assert (session.accessed, session.modified, session.status) == (False, False, UNCHANGED)
-    assert browser.end(session) is Cookie.KEEP
+    assert browser.end(session) is Keep
     assert browser.store.calls == []
 
 
@@ -941,7 +949,7 @@ def test_assigning_another_permanent_is_a_change(browser: Browser) -> None:
     session = browser.open()
     session.permanent = True
     assert (session.accessed, session.modified, session.status) == (False, True, CHANGED)
-    assert browser.end(session) is Cookie.SET
+    assert browser.end(session) is Send
     assert browser.store.calls == ["load", "update"]
     assert browser.token is not None
     assert (browser.token.permanent, browser.token.lifetime) == (True, 31 * 86_400)
@@ -1010,7 +1018,7 @@ def test_a_lifetime_without_end_can_be_asked_for(browser: Browser) -> None:
     session = browser.open()
     session["a"] = 1
     session.lifetime = timedelta.max
-    assert browser.end(session) is Cookie.SET
+    assert browser.end(session) is Send
     assert browser.read() == {"a": 1}
 
 
@@ -1109,7 +1117,7 @@ def test_a_foreign_encoding_that_is_only_read_is_no_write(browser: Browser, fore
     session = browser.open()
     assert session["v"] == foreign
     assert not session.modified
-    assert browser.end(session) is not Cookie.SET
+    assert browser.end(session) is not Send
     assert browser.store.calls == ["load"]
     session = browser.open()
     session["a"] = session["v"] and 2
@@ -1135,7 +1143,7 @@ def test_a_deadline_in_the_past_ends_the_session(browser: Browser) -> None:
     browser.write(a=1)
     session = browser.open()
     session.deadline = datetime(1969, 1, 1, tzinfo=UTC)
-    assert browser.end(session) is Cookie.DELETE
+    assert browser.end(session) is Delete
 
 
 # -- whose session -------------------------------------------------------------------------------------------------
@@ -1316,7 +1324,7 @@ def test_save_writes_now_and_the_end_of_the_request_writes_no_more(browser: Brow
     session.save()
     assert (session.new, session.modified, session.status) == (False, False, UNCHANGED)
     assert session.handle is not None
-    assert browser.end(session) is Cookie.SET
+    assert browser.end(session) is Send
     assert browser.store.calls == ["save"]
     assert browser.read() == {"a": 1}
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import itertools
 import typing as t
+from datetime import UTC, datetime
 
 import pytest
 
-from flask_sessionstore.verdicts import Did, Fate, Verdict, ends_successor, on_lost, on_met
+from flask_sessionstore import Record, SessionGone, codec
+from flask_sessionstore.draft import Draft
+from flask_sessionstore.errors import Kind
+from flask_sessionstore.policy import Rules
+from flask_sessionstore.record import owner_mark
+from flask_sessionstore.verdicts import Did, Fate, Verdict, did_by, ends_successor, kind_of_move, on_lost, on_met
 
 NOTHING, FORGET, DROP, SAVE, SAVE_OWN, SAVE_CARRIED, SAVE_BESIDE = Verdict
 
@@ -172,3 +178,114 @@ def test_what_was_written_is_never_dropped_in_silence() -> None:
 def test_what_ended_is_never_gone_on_with_by_a_mere_write() -> None:
     for did in (did for did in EVERYTHING if not did.signs_in):
         assert all(on_lost(fate, did) in (DROP, NOTHING) for fate in GONE)
+
+
+# -- what a request did ------------------------------------------------------------------------------------------------
+
+OWNER, USER, LEFT_AT = "_user_id", "user", datetime(2026, 1, 1, tzinfo=UTC)
+Data = t.Mapping[str, object]
+
+
+def drafted(before: Data, *acts: t.Callable[[Draft], object]) -> Draft:
+    """A draft that started from this data, and what was done to it."""
+    draft = Draft(Rules())
+    draft.start(Record(state={key: codec.encode(value, key) for key, value in before.items()}) if before else None)
+    for act in acts:
+        act(draft)
+    return draft
+
+
+def put(key: str, value: object) -> t.Callable[[Draft], None]:
+    return lambda draft: draft.write(key, value)
+
+
+def take(key: str) -> t.Callable[[Draft], None]:
+    return lambda draft: draft.remove(key)
+
+
+def renew(draft: Draft) -> None:
+    draft.changes.renewed = True
+
+
+ANN, CART = {OWNER: "ann"}, {"cart": ["tea"]}
+
+DONE: list[tuple[str, Draft, Did]] = [
+    ("nothing", drafted({}), READ),
+    ("written", drafted({}, put("cart", 1)), WROTE),
+    ("an equal value written", drafted(CART, put("cart", ["tea"])), Did(keeps=True)),
+    ("the last key removed", drafted(CART, take("cart")), Did(wrote=True)),
+    ("an owner set", drafted({}, put(OWNER, "ann")), SIGNED_IN),
+    ("a login key set", drafted({}, put(USER, "ann")), SIGNED_IN),
+    ("renewed", drafted(CART, renew), RENEWED),
+    ("renewed by its owner", drafted(ANN, renew), RENEWED._replace(was_somebody=True, was_owned=True)),
+    ("a value that names nobody changed", drafted({USER: [1]}, put(USER, [2])), RENEWED._replace(was_somebody=True)),
+    ("nobody's session cleared", drafted(CART, Draft.clear), CLEARED),
+    ("nobody's session cleared, and written", drafted(CART, Draft.clear, put("cart", 1)), CLEARED_AND_WROTE),
+    ("cleared by its owner", drafted(ANN, Draft.clear), CLEARED_AND_OUT._replace(was_somebody=True)),
+    (
+        "the owner removed",
+        drafted({**ANN, **CART}, take(OWNER)),
+        SIGNED_OUT._replace(was_somebody=True),
+    ),
+    (
+        "the login key removed",
+        drafted({USER: "ann", **CART}, take(USER)),
+        SIGNED_OUT._replace(was_somebody=True, was_owned=False),
+    ),
+]
+
+
+@pytest.mark.parametrize(("draft", "did"), [row[1:] for row in DONE], ids=[row[0] for row in DONE])
+def test_done(draft: Draft, did: Did) -> None:
+    assert did_by(draft, None, None, 0, has_body=False) == did
+
+
+def gone(kind: Kind | None, before: str | None = None, after: str | None = None) -> SessionGone:
+    """A session that went at a time that is known, if its kind is."""
+    marks = (owner_mark(before), owner_mark(after))
+    return SessionGone(kind=kind, left_at=None if kind is None else LEFT_AT, marks=marks)
+
+
+#: What is gone, who signs in, whether in a form; and whether that straggles if the request began within ten seconds.
+STRAGGLERS: list[tuple[str, SessionGone, str, bool, bool]] = [
+    ("without a body", gone("ended"), "ann", False, True),
+    ("without a body, once more", gone("revoked", "ann"), "ann", False, True),
+    ("the form of whoever was there", gone("ended", "ann"), "ann", True, True),
+    ("the form of whoever it went on with", gone("signed in", None, "ann"), "ann", True, True),
+    ("the form of somebody else", gone("replaced", "bob", "eve"), "ann", True, False),
+    ("the form of whoever was revoked", gone("revoked", "ann"), "ann", True, False),
+    ("nobody knows when it went", gone(None), "ann", False, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("met", "owner", "body", "straggles"), [row[1:] for row in STRAGGLERS], ids=[row[0] for row in STRAGGLERS]
+)
+def test_who_straggles(met: SessionGone, owner: str, body: bool, straggles: bool) -> None:
+    draft, left_at = drafted({}, put(OWNER, owner)), LEFT_AT.timestamp()
+    for after, under_way in ((-60, True), (0, True), (9.9, True), (10, False), (30, False)):
+        did = did_by(draft, Fate.of(met), met, left_at + after, has_body=body)
+        assert did.straggles is (straggles and under_way)
+        assert did.is_overdue is (met.left_at is not None and not under_way and not body)
+
+
+@pytest.mark.parametrize("kind", [*t.get_args(Kind), None])
+def test_each_way_in_which_a_session_can_go_is_a_fate(kind: Kind | None) -> None:
+    known = None if kind == "imported" else kind  # by a mark, which is no session's
+    assert Fate.of(SessionGone(kind=kind)).value == (known or "unknown")
+
+
+MOVES: list[tuple[str, Draft, Kind]] = [
+    ("renewed", drafted(CART, renew), "renewed"),
+    ("renewed by its owner", drafted(ANN, renew), "renewed"),
+    ("an owner came", drafted(CART, put(OWNER, "ann")), "signed in"),
+    ("somebody came who is no owner", drafted(CART, put(USER, "ann")), "signed in"),
+    ("another owner came", drafted(ANN, put(OWNER, "bob")), "replaced"),
+    ("the owner went", drafted({**ANN, **CART}, take(OWNER)), "replaced"),
+    ("started over", drafted(CART, Draft.clear, put("cart", 1)), "renewed"),
+]
+
+
+@pytest.mark.parametrize(("draft", "kind"), [row[1:] for row in MOVES], ids=[row[0] for row in MOVES])
+def test_moved(draft: Draft, kind: Kind) -> None:
+    assert kind_of_move(draft) == kind

@@ -188,7 +188,9 @@ def errors() -> None:
     except SessionConflict as error:
         t.assert_type(error.record, Record | None)
     except SessionGone as error:
-        t.assert_type(error.kind, str | None)
+        t.assert_type(
+            error.kind, t.Literal["ended", "emptied", "renewed", "signed in", "replaced", "revoked", "imported"] | None
+        )
     except SessionCorrupt as error:
         t.assert_type(error.newer, bool | None)
     except (StoreUnavailable, StoreError, UnsupportedByStore, SessionError) as error:

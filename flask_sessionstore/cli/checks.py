@@ -13,7 +13,7 @@ from flask import Flask
 
 from .. import config, hints, signins
 from ..errors import ConfigurationError, SessionCorrupt, SessionError
-from ..interface import StoreSessionInterface, _attributes
+from ..interface import StoreSessionInterface, attributes_of
 from ..key import SessionKey
 from ..policy import Rules
 from ..record import Record, Tombstone, new_revision, pack_tombstone, revision_of, to_ms, unpack
@@ -55,7 +55,7 @@ class _Cookie(t.NamedTuple):
 
 def settings_of(app: Flask, interface: StoreSessionInterface) -> dict[str, t.Any]:
     """The settings in force, by name. Nothing secret is among them."""
-    store, policy = interface.store, interface._policy_of(app)
+    store, policy = interface.store, interface.policy_of(app)
     return {
         "SESSION_STORE": _name_of(store),
         "SESSION_KEY_PREFIX": getattr(store, "prefix", None),
@@ -83,7 +83,7 @@ def findings_of(app: Flask, interface: StoreSessionInterface) -> list[str]:
     """What is risky, and what to do about it, a sentence each. Asks the store, and leaves a note of who asked there, if
     it has sessions.
     """
-    rules = interface._policy_of(app).rules
+    rules = interface.policy_of(app).rules
     return [
         *_secrets(app),
         *_cookies(_cookie(app, interface)),
@@ -138,7 +138,7 @@ def _weakness(secret: bytes) -> str | None:
 
 def _cookies(cookie: _Cookie) -> t.Iterator[str]:
     try:
-        _attributes(*cookie)
+        attributes_of(*cookie)
     except (ConfigurationError, ValueError) as error:
         yield f"No session works: {error}."
     if not cookie.secure:

@@ -18,7 +18,7 @@ import typing as t
 from abc import ABC, abstractmethod
 from datetime import timedelta
 
-from ..errors import Barred, SessionConflict, SessionCorrupt, SessionGone, StoreFull, StoreUnavailable
+from ..errors import Barred, Kind, SessionConflict, SessionCorrupt, SessionGone, StoreFull, StoreUnavailable
 from ..key import SessionKey
 from ..record import (
     IMPORTED,
@@ -144,7 +144,7 @@ class SessionStore(ABC):
         ttl: timedelta,
         *,
         replaces: bytes | None,
-        kind: str = "renewed",
+        kind: Kind = "renewed",
         to: SessionKey | None = None,
         owner: str | None = None,
     ) -> SessionKey:
@@ -256,7 +256,7 @@ class ServerSideStore(SessionStore):
     def delete(
         self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False, owner: str | None = None
     ) -> None:
-        kind = "emptied" if emptied else "ended"
+        kind: Kind = "emptied" if emptied else "ended"
         if replaces is None:
             self._end(key.handle, kind=kind, follows=("renewed",))
             return
@@ -271,7 +271,7 @@ class ServerSideStore(SessionStore):
         ttl: timedelta,
         *,
         replaces: bytes | None,
-        kind: str = "renewed",
+        kind: Kind = "renewed",
         to: SessionKey | None = None,
         owner: str | None = None,
     ) -> SessionKey:
@@ -298,7 +298,7 @@ class ServerSideStore(SessionStore):
         """
         return self.end_found(handle, owner=owner) is not None
 
-    def end_found(self, handle: str, *, owner: str | None = None, kind: str = "revoked") -> str | None:
+    def end_found(self, handle: str, *, owner: str | None = None, kind: Kind = "revoked") -> str | None:
         """As :meth:`end`; the handle of the session that ended: a successor's, if that under ``handle`` was renewed.
 
         :param kind: of the tombstone that is left.
@@ -479,7 +479,7 @@ class ServerSideStore(SessionStore):
         return added
 
     def _tombstone(
-        self, kind: str, before: str | None = None, successor: str | None = None, after: str | None = None
+        self, kind: Kind, before: str | None = None, successor: str | None = None, after: str | None = None
     ) -> Tombstone:
         """A tombstone to be left now.
 
@@ -520,7 +520,7 @@ class ServerSideStore(SessionStore):
         return gone(found)
 
     def _end(
-        self, handle: str, *, kind: str, owner: str | None = None, follows: t.Collection[str] = RENEWALS
+        self, handle: str, *, kind: Kind, owner: str | None = None, follows: t.Collection[str] = RENEWALS
     ) -> tuple[str, Record] | None:
         """End what is under ``handle``, following successors; read again on a loss, so that none is missed.
 
@@ -536,7 +536,7 @@ class ServerSideStore(SessionStore):
             handle = found.successor
         return None
 
-    def _end_here(self, handle: str, kind: str, owner: str | None) -> Record | Tombstone | None:
+    def _end_here(self, handle: str, kind: Kind, owner: str | None) -> Record | Tombstone | None:
         """The record that was ended under ``handle``; or else the tombstone that stands there, or None."""
         for losses in range(2 * _MAX_LOSSES):
             found, replaces = self._endable(handle)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from itsdangerous.encoding import base64_decode, base64_encode
 from itsdangerous.exc import BadData
 
-from ..errors import ConfigurationError, SessionCorrupt, SessionGone, SessionTooLarge
+from ..errors import ConfigurationError, Kind, SessionCorrupt, SessionGone, SessionTooLarge
 from ..key import SessionKey
 from ..record import Record, Tombstone, largest_keys, pack, unpack
 from .base import SessionStore
@@ -89,7 +89,7 @@ class CookieStore(SessionStore):
         ttl: timedelta,
         *,
         replaces: bytes | None,
-        kind: str = "renewed",
+        kind: Kind = "renewed",
         to: SessionKey | None = None,
         owner: str | None = None,
     ) -> SessionKey:

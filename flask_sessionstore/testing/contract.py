@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from ..errors import SessionConflict, SessionCorrupt, SessionGone
+from ..errors import Kind, SessionConflict, SessionCorrupt, SessionGone
 from ..key import SessionKey
 from ..record import (
     FORMAT,
@@ -207,7 +207,7 @@ class StoreContract(SessionStoreContract):
         assert store.read(_UNKNOWN) == data
 
     @pytest.mark.parametrize("kind", ["ended", "emptied", "renewed"])
-    def test_swap_of_any_revision_leaves_a_tombstone_alone(self, store: ServerSideStore, kind: str) -> None:
+    def test_swap_of_any_revision_leaves_a_tombstone_alone(self, store: ServerSideStore, kind: Kind) -> None:
         expires_ms = int(store.now() * 1000) + 60_000
         successor = "1" * 64 if kind == "renewed" else None
         tombstone = Tombstone(kind=kind, revision=new_revision(), expires_ms=expires_ms, successor=successor)
@@ -398,7 +398,7 @@ class StoreContract(SessionStoreContract):
 
     @pytest.mark.parametrize(("kind", "before", "after"), _MOVES)
     def test_what_a_renewal_leaves_says_what_it_was_and_when(
-        self, store: ServerSideStore, kind: str, before: str | None, after: str | None
+        self, store: ServerSideStore, kind: Kind, before: str | None, after: str | None
     ) -> None:
         key = store.save(Record(state={"a": b"1"}, owner=before), _DAY)
         record = _alive(store, key)
@@ -432,7 +432,7 @@ class StoreContract(SessionStoreContract):
         ("kind", "deleted", "ended"), [("renewed", True, True), ("signed in", False, True), ("replaced", False, False)]
     )
     def test_delete_follows_a_renewal_and_end_a_sign_in_too(
-        self, store: ServerSideStore, kind: str, deleted: bool, ended: bool
+        self, store: ServerSideStore, kind: Kind, deleted: bool, ended: bool
     ) -> None:
         """Who knows a planted key cannot end what somebody signed in to; who knows a handle may."""
         for end, ends in ((store.delete, deleted), (lambda key: store.end(key.handle), ended)):

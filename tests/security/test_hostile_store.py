@@ -30,6 +30,7 @@ from flask_sessionstore import (
     UnsupportedByStore,
     session,
 )
+from flask_sessionstore.errors import Kind
 from flask_sessionstore.record import HEADER_SIZE, Tombstone, pack, pack_tombstone
 from flask_sessionstore.stores import OwnerIndex, ServerSideStore, from_url, list_name
 from flask_sessionstore.stores.cookie import CookieStore, _StateKey
@@ -198,9 +199,10 @@ ENDS = {VERBS["delete"], VERBS["end"]}
 def damaged_tombstones(clock: Clock, handle: str) -> list[bytes]:
     """Bytes that begin as tombstones do."""
     expires_ms = int((clock() + 3600) * 1000)
+    graves: list[tuple[Kind, str | None]] = [("ended", None), ("renewed", "ab" * 32)]
     ended, renewed = (
         pack_tombstone(Tombstone(kind=kind, revision=b"revision", expires_ms=expires_ms, successor=successor), handle)
-        for kind, successor in (("ended", None), ("renewed", "ab" * 32))
+        for kind, successor in graves
     )
     return [
         *(ended + b"x", ended[:-1], ended + bytes(32)),

@@ -35,7 +35,9 @@ from flask_sessionstore import (
     signals,
 )
 from flask_sessionstore.key import Token
+from flask_sessionstore.lifecycle import Lifecycle
 from flask_sessionstore.record import Record, SessionInfo
+from flask_sessionstore.sessions import source_of
 from flask_sessionstore.stores import ServerSideStore, from_url
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 from flask_sessionstore.stores.sqlalchemy.store import _change
@@ -99,6 +101,11 @@ def output() -> t.Iterator[Output]:
     output.check()
 
 
+def lifecycle() -> Lifecycle:
+    """That of the session at hand."""
+    return t.cast("Lifecycle", source_of(t.cast("t.Any", session)._get_current_object()))
+
+
 def life(app: Flask, clock: Clock, output: Output) -> None:
     """A session from its first write to its last, with everything that goes wrong on the way."""
     user = Browser(app)
@@ -107,8 +114,9 @@ def life(app: Flask, clock: Clock, output: Output) -> None:
         lambda: session["nested"].append(VALUE),
         lambda: output.show(session, session.entries().keys(), session.handle, session.status),
         renew,
-        lambda: output.show(vars(session).keys(), session._source, session._record, session._changes),
-        lambda: output.show(t.cast("t.Any", session)._source.presented, app.session_interface, app.extensions),
+        lambda: output.show(vars(session).keys(), lifecycle(), lifecycle().draft, lifecycle().draft.base),
+        lambda: output.show(lifecycle().draft.changes, lifecycle().outcome, lifecycle().visitor),
+        lambda: output.show(app.session_interface, app.extensions),
         lambda: check_errors(output),
     ):
         user.does(action)

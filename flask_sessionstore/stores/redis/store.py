@@ -21,7 +21,7 @@ from datetime import timedelta
 
 import redis
 
-from ...errors import ConfigurationError, SessionCorrupt, StoreFull, StoreUnavailable
+from ...errors import ConfigurationError, Kind, SessionCorrupt, StoreFull, StoreUnavailable
 from ...key import SessionKey, is_handle
 from ...record import (
     HEAD_SIZE,
@@ -216,7 +216,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
                 return
         super().delete(key, replaces=replaces, emptied=emptied, owner=owner)
 
-    def _end_at_once(self, handle: str, kind: str) -> None:
+    def _end_at_once(self, handle: str, kind: Kind) -> None:
         name, tombstone = self.prefix + handle, pack_tombstone(self._tombstone(kind), handle)
         arguments = (tombstone, to_ms(TOMBSTONE_TIME), self._now_ms())
         data = self._run(END, name, *arguments, kind=_ENDED, accept=_of(handle))

@@ -1,0 +1,176 @@
+"""Writer: makes the records that a draft is stored as, and knows how each kind of write is done."""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+from datetime import datetime, timedelta
+
+from .changes import State
+from .draft import Draft
+from .errors import Kind, SessionTooLarge, StoreUnavailable
+from .key import SessionKey
+from .policy import Policy
+from .record import Record, largest_keys, new_revision, to_ms
+from .signins import owner_in
+from .stores.base import OwnerIndex, SessionStore
+
+# Milliseconds after which a write files its session anew, as a mere extension does.
+_FILED_FOR = 60_000
+
+_Metadata = tuple[bool, timedelta | None, datetime | None]
+
+
+class Writer:
+    """Writes one draft. Each write is tried once: see :mod:`.contests` for what others write meanwhile.
+
+    :param client: names the browser and its address.
+    """
+
+    def __init__(self, store: SessionStore, policy: Policy, draft: Draft, client: t.Callable[[], str | None]) -> None:
+        self.store = store
+        self.policy = policy
+        self.draft = draft
+        self._client = client
+
+    # -- records ---------------------------------------------------------------------------------------------------
+
+    def record(self, state: State, base: Record | None, *, fresh: bool = False) -> Record | None:
+        """The record to write now: ``state``, with the metadata of ``base`` where this request assigned none.
+
+        None if its end has come already.
+
+        :param fresh: it starts a life of its own, and is no later revision of ``base``.
+        :raises SessionTooLarge: if the state is over the limit, and larger than that of ``base``.
+        """
+        self._check_size(state, {} if base is None else base.state)
+        draft, policy, now_ms = self.draft, self.policy, int(self.store.now() * 1000)
+        kept = None if base is None or draft.changes.cleared else base
+        owner = owner_in(policy.rules, state)
+        before = draft.owner_before if draft.minded else owner
+        permanent, lifetime, deadline = self._metadata(kept, is_anothers=before not in (None, owner))
+        if kept is not None and owner == before and not draft.signs_in:
+            created_ms, client = kept.created_ms, kept.client
+        else:
+            created_ms, client = now_ms, self._client() if policy.record_client else None
+        end_ms = policy.end_ms(deadline, created_ms)
+        if 0 < end_ms <= now_ms:
+            return None
+        idle_ms = to_ms(policy.idle_of(permanent, lifetime))
+        return Record(
+            state=state,
+            revisions=(new_revision(), *(() if fresh or base is None else base.revisions[:3])),
+            owner=owner,
+            permanent=permanent,
+            lifetime=lifetime,
+            deadline=deadline,
+            client=client,
+            created_ms=created_ms,
+            extended_ms=now_ms,
+            expires_ms=min(now_ms + idle_ms, end_ms) if end_ms else now_ms + idle_ms,
+            idle_ms=idle_ms,
+            end_ms=end_ms,
+        )
+
+    def _metadata(self, kept: Record | None, *, is_anothers: bool) -> _Metadata:
+        """``permanent``, ``lifetime`` and ``deadline``: as assigned, as they were, or as in a new session.
+
+        :param is_anothers: whether ``kept`` belonged to another owner.
+        """
+        if kept is None:
+            before: _Metadata = (self.policy.rules.permanent, None, None)
+        elif is_anothers:
+            before = (kept.permanent, None, None)  # how long one user is remembered says nothing about the next
+        else:
+            before = (kept.permanent, kept.lifetime, kept.deadline)
+        assigned = self.draft.changes.metadata
+        if not assigned:
+            return before
+        permanent, lifetime, deadline = before
+        return (
+            assigned.get("permanent", permanent),
+            assigned.get("lifetime", lifetime),
+            assigned.get("deadline", deadline),
+        )
+
+    def _check_size(self, state: State, before: t.Mapping[str, bytes]) -> None:
+        """The limit is one of growth: what is over it already may be made smaller, and ended."""
+        size, limit = _size_of(state), self.policy.max_size
+        if size > limit and size > _size_of(before):
+            largest = largest_keys(state)
+            raise SessionTooLarge(
+                f"the session is {size} bytes, over SESSION_MAX_SIZE ({limit}); its largest keys are"
+                f" {', '.join(map(repr, largest))}",
+                size=size,
+                limit=limit,
+                largest=largest,
+            )
+
+    # -- writes ----------------------------------------------------------------------------------------------------
+
+    def save(self, record: Record) -> SessionKey:
+        """Keep a record under a new key."""
+        return self.store.save(record, self.policy.idle(record))
+
+    def update(self, key: SessionKey, record: Record, newest: Record) -> SessionKey:
+        """Put a record in the place of ``newest``.
+
+        It has another owner where SESSION_OWNER_KEY was changed, and where a sign-out can send no cookie.
+        """
+        ttl = self.policy.idle(record)
+        if record.owner == newest.owner or not isinstance(self.store, OwnerIndex):
+            key = self.store.update(key, record, ttl, replaces=newest.revision)
+            if record.extended_ms - newest.extended_ms >= _FILED_FOR:
+                self._file_anew(key, record)
+            return key
+        if record.owner is not None:
+            self.store.file(record.owner, key.handle)
+        key = self.store.update(key, record, ttl, replaces=newest.revision)
+        if newest.owner is not None:
+            with contextlib.suppress(StoreUnavailable):  # what is left of it in the list is pruned later
+                self.store.unfile(newest.owner, key.handle)
+        return key
+
+    def extend(self, key: SessionKey, ttl: timedelta | None) -> tuple[SessionKey, Record]:
+        """Move a record's end, and nothing else."""
+        key, record = self.store.update_ttl(key, ttl)
+        self._file_anew(key, record)
+        return key, record
+
+    def _file_anew(self, key: SessionKey, record: Record) -> None:
+        """A session was extended: if its entry in the owner's list was lost, it comes back."""
+        if record.owner is not None and isinstance(self.store, OwnerIndex):
+            with contextlib.suppress(StoreUnavailable):  # the next extension files it
+                self.store.file(record.owner, key.handle)
+
+    def renew(
+        self,
+        key: SessionKey,
+        record: Record,
+        newest: Record,
+        kind: Kind,
+        *,
+        to: SessionKey | None = None,
+        any_revision: bool = False,
+    ) -> SessionKey:
+        """Keep a record under a new key, or have it there already, and leave a tombstone in the place of ``newest``."""
+        replaces = None if any_revision else newest.revision
+        return self.store.renew(
+            key, record, self.policy.idle(record), replaces=replaces, kind=kind, to=to, owner=newest.owner
+        )
+
+
+def differs(record: Record, newest: Record) -> bool:
+    """Whether there is anything to write."""
+    return (
+        record.state != newest.state
+        or record.permanent is not newest.permanent
+        or record.lifetime != newest.lifetime
+        or record.deadline != newest.deadline
+        or record.owner != newest.owner
+    )
+
+
+def _size_of(state: t.Mapping[str, bytes]) -> int:
+    keys = "".join(state)
+    return sum(map(len, state.values())) + (len(keys) if keys.isascii() else len(keys.encode()))

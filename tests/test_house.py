@@ -1,0 +1,100 @@
+"""How the package is built: nobody reaches into another's class, and the files of a request stand on one another."""
+
+from __future__ import annotations
+
+import ast
+import typing as t
+from pathlib import Path
+
+import flask_sessionstore
+
+ROOT = Path(flask_sessionstore.__file__).parent
+#: Public in spite of their names: of named tuples, and of Werkzeug's proxies.
+PUBLIC = {"_asdict", "_replace", "_get_current_object"}
+#: The files that a request walks down and up. Each imports only what stands below it, if it imports any of them.
+FLOORS = [
+    *("manager", "current", "interface", "sessions", "hints", "lifecycle", "contests", "writing", "verdicts", "draft"),
+    *("changes", "signins", "policy", "visitor", "owners", "stores.base", "stores.abilities", "sealing", "record"),
+    *("codec", "signing", "key"),
+]
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in PUBLIC
+
+
+def _names_made_in(tree: ast.AST) -> t.Iterator[str]:
+    """What a class, or a file, defines: functions, names, and what is set on ``self``."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case (
+                ast.Name(id=name, ctx=ast.Store())
+                | ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store())
+            ):
+                yield name
+
+
+def _is_ones_own(reached: ast.expr) -> bool:
+    match reached:
+        case ast.Name(id="self" | "cls") | ast.Call(func=ast.Name(id="super")):
+            return True
+    return False
+
+
+def reaches(source: str) -> list[str]:
+    """Where code reaches for the underscore of a class that is not its own; a file's functions may for its classes'."""
+    tree = ast.parse(source)
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    rest = ast.Module([node for node in tree.body if not isinstance(node, ast.ClassDef)], [])
+    return [
+        f"{node.lineno}: {ast.unparse(node)}"
+        for part in (*classes, rest)
+        for made in ({*_names_made_in(tree if part is rest else part)},)
+        for node in ast.walk(part)
+        if isinstance(node, ast.Attribute) and _is_private(node.attr)
+        if not _is_ones_own(node.value) and node.attr not in made
+    ]
+
+
+def test_no_class_reaches_for_anothers_underscore() -> None:
+    found = {path.name: reaches(path.read_text(encoding="utf-8")) for path in ROOT.rglob("*.py")}
+    assert {name: places for name, places in found.items() if places} == {}
+
+
+def test_what_reaches_for_anothers_underscore_is_found() -> None:
+    """Else the test above would always pass."""
+    source = """
+class Session:
+    def __init__(self):
+        self._state = {}
+    def __eq__(self, other):
+        return self._state == other._state
+class Lifecycle:
+    def commit(self, session):
+        return session._state
+def _peek(session):
+    return session._state or session._elsewhere or session._replace()
+"""
+    assert reaches(source) == ["9: session._state", "11: session._elsewhere"]
+
+
+def _imported_by(floor: str) -> t.Iterator[str]:
+    """The files of the package that a file imports, those for types included."""
+    path = ROOT.joinpath(*floor.split(".")).with_suffix(".py")
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            package = floor.split(".")[: -node.level]
+            module = [*package, *(node.module or "").split(".")] if node.module else package
+            yield ".".join(module)
+            yield from (".".join([*module, alias.name]) for alias in node.names)
+
+
+def test_the_files_of_a_request_stand_on_one_another() -> None:
+    above = {
+        floor: [name for name in _imported_by(floor) if name in FLOORS[: place + 1]]
+        for place, floor in enumerate(FLOORS)
+    }
+    assert {floor: names for floor, names in above.items() if names} == {}
+    assert {"draft", "contests", "verdicts", "visitor"} <= {*_imported_by("lifecycle")}
