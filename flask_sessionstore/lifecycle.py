@@ -18,6 +18,7 @@ import time
 import typing as t
 from datetime import timedelta
 
+import msgspec
 from blinker import NamedSignal
 
 from . import contests, owners, signals, signins
@@ -328,8 +329,11 @@ class Lifecycle:
             if not isinstance(error, SessionGone):
                 logger.warning("session %s was not extended: %s", _short(key), error)
             return KEEP
-        if self.draft.base is not None:
-            self.draft.base = record  # with its later end
+        base = self.draft.base
+        if base is not None:  # with its later end; not what another has written meanwhile, which was not read
+            self.draft.base = msgspec.structs.replace(
+                base, extended_ms=record.extended_ms, expires_ms=record.expires_ms
+            )
         # A browser-session cookie has no end that would move; but a cookie that is the session itself is another now.
         return Send(sent, record) if is_persistent(record) or sent is not key else KEEP
 

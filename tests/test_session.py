@@ -1350,6 +1350,21 @@ def test_reload_reads_what_others_wrote_and_drops_what_was_not_saved(browser: Br
     assert not session.modified
 
 
+def test_an_extension_takes_nothing_over_of_what_another_request_wrote_meanwhile(
+    browser: Browser, clock: Clock
+) -> None:
+    browser.write(a=1)
+    clock.advance(3600)
+    here, other = browser.open(), Browser(browser.store)
+    other.token = browser.token
+    assert here["a"] == 1
+    other.write(b=2)
+    browser.end(here)  # it extends what is there now, and that is newer than what it has
+    here["c"] = 3
+    here.save()
+    assert browser.read() == {"a": 1, "b": 2, "c": 3}
+
+
 # -- threads -------------------------------------------------------------------------------------------------------
 
 
