@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from flask_sessionstore import owners
 from flask_sessionstore.key import SessionKey
-from flask_sessionstore.record import Record, new_revision, pack
+from flask_sessionstore.layout import pack
+from flask_sessionstore.record import Record, new_revision
 
 from .apps import Place
 from .cases import Case

@@ -19,9 +19,9 @@ import msgspec
 
 from . import signins
 from .changes import State
-from .errors import Kind, SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable
+from .errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable
 from .key import SessionKey
-from .record import Record
+from .record import Kind, Record
 from .stores.base import ANY, SessionStore
 from .writing import Writer, differs
 

@@ -24,11 +24,7 @@ from datetime import datetime
 from werkzeug.exceptions import ServiceUnavailable
 
 if t.TYPE_CHECKING:
-    from .record import Record
-
-
-#: How a session went; "imported" for a name that is no session's, but marks one of another kind as imported.
-Kind = t.Literal["ended", "emptied", "renewed", "signed in", "replaced", "revoked", "imported"]
+    from .record import Kind, Record
 
 
 class SessionError(Exception):

@@ -24,10 +24,10 @@ from blinker import NamedSignal
 from . import contests, owners, signals, signins
 from .changes import State
 from .draft import Draft
-from .errors import Barred, Kind, SessionCorrupt, SessionError, SessionGone, StoreError, StoreUnavailable
+from .errors import Barred, SessionCorrupt, SessionError, SessionGone, StoreError, StoreUnavailable
 from .key import SessionKey, Token
 from .policy import Policy, is_persistent
-from .record import TOMBSTONE_TIME, Record, to_ms
+from .record import TOMBSTONE_TIME, Kind, Record, to_ms
 from .stores.base import ServerSideStore, SessionStore
 from .verdicts import Fate, Verdict, did_by, ends_successor, kind_of_move, on_lost, on_met
 from .visitor import DELETE, KEEP, Outcome, Send, Visitor

@@ -17,7 +17,8 @@ import msgspec
 
 from .errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable, UnsupportedByStore
 from .key import SessionKey
-from .record import Record, Tombstone, new_revision, unpack
+from .layout import unpack
+from .record import Record, Tombstone, new_revision
 from .stores.base import Entry, OwnerIndex, ServerSideStore, SessionStore, has_left, list_name
 
 # Reading again until nothing new appears: who signs in faster than this is no human being.

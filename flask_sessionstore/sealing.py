@@ -22,7 +22,8 @@ from hashlib import sha256
 
 from .errors import SessionCorrupt
 from .key import SessionKey, from_base64url
-from .record import TIMES, Record, Tombstone, pack, unpack
+from .layout import TIMES, pack, unpack
+from .record import Record, Tombstone
 
 _PURPOSE = b"flask_sessionstore.seal"
 _NONCE_SIZE = 12

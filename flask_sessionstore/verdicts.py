@@ -12,8 +12,8 @@ from datetime import timedelta
 
 from . import signins
 from .draft import Draft
-from .errors import Kind, SessionGone
-from .record import owner_mark
+from .errors import SessionGone
+from .record import Kind, owner_mark
 
 # A request that began sooner than this after its session went was under way when it went.
 _UNDER_WAY = timedelta(seconds=10)

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 from .changes import State
 from .draft import Draft
-from .errors import Kind, SessionTooLarge, StoreUnavailable
+from .errors import SessionTooLarge, StoreUnavailable
 from .key import SessionKey
 from .policy import Policy
-from .record import Record, largest_keys, new_revision, to_ms
+from .record import Kind, Record, largest_keys, new_revision, to_ms
 from .signins import owner_in
 from .stores.base import OwnerIndex, SessionStore
 

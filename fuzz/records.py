@@ -10,9 +10,7 @@ from datetime import timedelta
 from itsdangerous.encoding import base64_encode
 
 from flask_sessionstore import Record, Session, SessionCorrupt, StoreError
-from flask_sessionstore.errors import Kind
-from flask_sessionstore.record import (
-    Tombstone,
+from flask_sessionstore.layout import (
     expires_ms_of,
     is_sealed,
     is_tombstone,
@@ -22,6 +20,7 @@ from flask_sessionstore.record import (
     revision_of,
     unpack,
 )
+from flask_sessionstore.record import Kind, Tombstone
 from flask_sessionstore.sealing import seal, unseal
 from flask_sessionstore.stores import Entry, has_expired, has_left, list_name
 from flask_sessionstore.stores.cookie import CookieStore, _StateKey

@@ -13,7 +13,7 @@ from uuid import UUID
 from markupsafe import Markup
 
 from flask_sessionstore import Record, Session, SessionCorrupt, SessionGetError, SessionInsertError, codec
-from flask_sessionstore.record import pack
+from flask_sessionstore.layout import pack
 
 from . import requests
 

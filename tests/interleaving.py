@@ -34,9 +34,10 @@ from blinker import NamedSignal
 from flask_sessionstore import codec
 from flask_sessionstore.errors import SessionError, StoreFull
 from flask_sessionstore.key import Claim, Token
+from flask_sessionstore.layout import revision_of, unpack
 from flask_sessionstore.lifecycle import Lifecycle
 from flask_sessionstore.policy import Policy, Rules
-from flask_sessionstore.record import TOMBSTONE_TIME, Record, Tombstone, revision_of, unpack
+from flask_sessionstore.record import TOMBSTONE_TIME, Record, Tombstone
 from flask_sessionstore.sessions import Session, begin
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import FaultyStore

@@ -39,7 +39,8 @@ from interleaving import (
 from test_interleavings import ALWAYS, INVARIANTS, Complaints, check, nothing_failed
 
 from flask_sessionstore import ConfigurationError, Record, SessionConflict, SessionGone, SessionKey, StoreUnavailable
-from flask_sessionstore.record import FORMAT, TOMBSTONE_TIME, Tombstone, new_revision, pack, pack_tombstone, unpack
+from flask_sessionstore.layout import FORMAT, pack, pack_tombstone, unpack
+from flask_sessionstore.record import TOMBSTONE_TIME, Tombstone, new_revision
 from flask_sessionstore.stores import OwnerIndex, Scans, ServerSideStore, StoreFull, Sweeps, from_url
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore

@@ -39,7 +39,8 @@ from flask_sessionstore import (
     session,
 )
 from flask_sessionstore.codec import encode
-from flask_sessionstore.record import TOMBSTONE_TIME, Record, pack
+from flask_sessionstore.layout import pack
+from flask_sessionstore.record import TOMBSTONE_TIME, Record
 from flask_sessionstore.stores import Entry, Scans, ServerSideStore, SessionStore, exposure, from_url
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore

@@ -46,7 +46,8 @@ from flask_sessionstore import (
     session,
 )
 from flask_sessionstore.key import SessionKey, Token
-from flask_sessionstore.record import FORMAT, Record, new_revision, pack
+from flask_sessionstore.layout import FORMAT, pack
+from flask_sessionstore.record import Record, new_revision
 from flask_sessionstore.signing import signer
 from flask_sessionstore.stores import ServerSideStore, from_url
 from flask_sessionstore.stores.cookie import CookieStore

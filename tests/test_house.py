@@ -1,8 +1,9 @@
-"""How the package is built: nobody reaches into another's class, and the files of a request stand on one another."""
+"""How the package is built: nobody reaches into another's class, and imports lead down, those for types included."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import typing as t
 from pathlib import Path
 
@@ -14,8 +15,8 @@ PUBLIC = {"_asdict", "_replace", "_get_current_object"}
 #: The files that a request walks down and up. Each imports only what stands below it, if it imports any of them.
 FLOORS = [
     *("manager", "current", "interface", "sessions", "hints", "lifecycle", "contests", "writing", "verdicts", "draft"),
-    *("changes", "signins", "policy", "visitor", "owners", "stores.base", "stores.abilities", "sealing", "record"),
-    *("codec", "signing", "key"),
+    *("changes", "signins", "policy", "visitor", "owners", "stores.base", "stores.abilities", "sealing", "layout"),
+    *("codec", "signing", "key", "errors", "record"),
 ]
 
 
@@ -80,21 +81,67 @@ def _peek(session):
     assert reaches(source) == ["9: session._state", "11: session._elsewhere"]
 
 
-def _imported_by(floor: str) -> t.Iterator[str]:
-    """The files of the package that a file imports, those for types included."""
-    path = ROOT.joinpath(*floor.split(".")).with_suffix(".py")
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            package = floor.split(".")[: -node.level]
-            module = [*package, *(node.module or "").split(".")] if node.module else package
-            yield ".".join(module)
-            yield from (".".join([*module, alias.name]) for alias in node.names)
+def name_of(path: Path) -> str:
+    """A module by its path below the package; of a folder, its ``__init__``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imports(name: str) -> set[str]:
+    """The modules of the package that a module names in its imports, wherever they stand in it."""
+    path = MODULES[name]
+    home = name.split(".") if path.name == "__init__.py" and name != "__init__" else name.split(".")[:-1]
+    return {
+        found
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.level
+        for found in _named(home[: len(home) - node.level + 1], node)
+    } - {name}
+
+
+def _named(base: list[str], node: ast.ImportFrom) -> t.Iterator[str]:
+    module = [*base, *(node.module.split(".") if node.module else ())]
+    for alias in node.names:
+        inner = ".".join([*module, alias.name])
+        yield inner if inner in MODULES else ".".join(module) or "__init__"
+
+
+ARROWS = {name: imports(name) for name in MODULES}
+
+
+def reached(name: str) -> set[str]:
+    """All that a module needs."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        new = ARROWS[waiting.pop()] - found
+        found |= new
+        waiting.extend(new)
+    return found
+
+
+def test_arrows_are_found() -> None:
+    """Else what follows would always pass."""
+    assert {"codec", "errors"} <= reached("sessions")
+    assert {"draft", "contests", "verdicts", "visitor"} <= ARROWS["lifecycle"]
+    assert "stores.redis.clients" in ARROWS["stores.redis.store"]
+    assert "cli" in ARROWS["manager"]
+
+
+def test_no_module_needs_itself() -> None:
+    graphlib.TopologicalSorter(ARROWS).prepare()  # raises, and names a circle
 
 
 def test_the_files_of_a_request_stand_on_one_another() -> None:
-    above = {
-        floor: [name for name in _imported_by(floor) if name in FLOORS[: place + 1]]
-        for place, floor in enumerate(FLOORS)
-    }
+    above = {floor: [name for name in ARROWS[floor] if name in FLOORS[:place]] for place, floor in enumerate(FLOORS)}
     assert {floor: names for floor, names in above.items() if names} == {}
-    assert {"draft", "contests", "verdicts", "visitor"} <= {*_imported_by("lifecycle")}
+
+
+def test_stores_know_neither_flask_nor_what_lies_above() -> None:
+    for name in MODULES:
+        if name.startswith("stores"):
+            above = {module for module in reached(name) if not module.startswith("stores")}
+            assert above <= {"errors", "record", "layout", "key", "sealing"}, name

@@ -48,7 +48,8 @@ from interleaving import (
 
 from flask_sessionstore import contests
 from flask_sessionstore.errors import SessionConflict
-from flask_sessionstore.record import Record, Tombstone, is_tombstone
+from flask_sessionstore.layout import is_tombstone
+from flask_sessionstore.record import Record, Tombstone
 from flask_sessionstore.stores import base
 from flask_sessionstore.visitor import Delete, Keep
 

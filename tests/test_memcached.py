@@ -34,7 +34,7 @@ from flask_sessionstore import (
     StoreUnavailable,
     session,
 )
-from flask_sessionstore.record import pack
+from flask_sessionstore.layout import pack
 from flask_sessionstore.stores import ServerSideStore, StoreFull
 from flask_sessionstore.stores.memcached import MemcachedStore
 from flask_sessionstore.testing import StoreContract, later

@@ -37,7 +37,7 @@ from flask_sessionstore import (
     StoreUnavailable,
     session,
 )
-from flask_sessionstore.record import pack
+from flask_sessionstore.layout import pack
 from flask_sessionstore.stores import ServerSideStore, StoreFull
 from flask_sessionstore.stores import mongodb as module
 from flask_sessionstore.stores.base import Entry

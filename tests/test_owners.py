@@ -26,9 +26,10 @@ from flask_sessionstore import (
     owners,
     session,
 )
+from flask_sessionstore.layout import FORMAT
 from flask_sessionstore.lifecycle import Lifecycle
 from flask_sessionstore.manager import EXTENSION
-from flask_sessionstore.record import FORMAT, TOMBSTONE_TIME
+from flask_sessionstore.record import TOMBSTONE_TIME
 from flask_sessionstore.sessions import source_of
 from flask_sessionstore.stores import Entry, OwnerIndex, ServerSideStore
 from flask_sessionstore.stores.cookie import CookieStore

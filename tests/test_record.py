@@ -12,25 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_sessionstore import Record, SessionCorrupt
-from flask_sessionstore.errors import Kind
-from flask_sessionstore.record import (
+from flask_sessionstore.layout import (
     FORMAT,
     REVISION,
     TIMES,
-    TOMBSTONE_TIME,
-    Tombstone,
     expires_ms_of,
     move_times,
-    new_revision,
     owner_in,
-    owner_mark,
     pack,
     pack_tombstone,
     revision_of,
-    to_datetime,
-    to_ms,
     unpack,
 )
+from flask_sessionstore.record import TOMBSTONE_TIME, Kind, Tombstone, new_revision, owner_mark, to_datetime, to_ms
 
 NOW_MS = 1_767_225_600_123  # 2026-01-01 00:00:00.123 UTC
 
@@ -155,7 +149,7 @@ RECORD = Record(
 )
 MARK = "975125e9"  # of SHA-1, which Redis can compute too
 LAYOUT_NAMES = ["record", "bare record", "ended", "emptied", "renewed", "signed in", "replaced", "revoked"]
-# In the order of record.py: format, kind, revision; three older ones; extended, expires, created; idle, end, deadline;
+# In the order of layout.py: format, kind, revision; three older ones; extended, expires, created; idle, end, deadline;
 # flags, lengths of the owner and the client, handle; what follows.
 LAYOUTS: list[tuple[Record | Tombstone, str]] = [
     (

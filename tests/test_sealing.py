@@ -30,9 +30,9 @@ from flask_sessionstore import (
     SessionManager,
     sealing,
 )
-from flask_sessionstore.errors import Kind
+from flask_sessionstore.layout import HEADER_SIZE, TIMES, is_sealed, move_times, pack, pack_tombstone, unpack
 from flask_sessionstore.manager import EXTENSION
-from flask_sessionstore.record import HEADER_SIZE, TIMES, is_sealed, move_times, pack, pack_tombstone, unpack
+from flask_sessionstore.record import Kind
 from flask_sessionstore.sealing import seal, unseal
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.caching import CachingStore

@@ -16,8 +16,8 @@ from flask import Flask
 from http_support import DELETED, SET, Action, Browser, fate, make_app, set_cookies, started, warnings_in
 
 from flask_sessionstore import SessionGone, SessionKey, SessionManager, SessionStore, StoreUnavailable, session, signals
+from flask_sessionstore.layout import FORMAT
 from flask_sessionstore.manager import EXTENSION
-from flask_sessionstore.record import FORMAT
 from flask_sessionstore.stores import OwnerIndex, ServerSideStore, StoreFull
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore

@@ -10,9 +10,8 @@ import pytest
 
 from flask_sessionstore import Record, SessionGone, codec
 from flask_sessionstore.draft import Draft
-from flask_sessionstore.errors import Kind
 from flask_sessionstore.policy import Rules
-from flask_sessionstore.record import owner_mark
+from flask_sessionstore.record import Kind, owner_mark
 from flask_sessionstore.verdicts import Did, Fate, Verdict, did_by, ends_successor, kind_of_move, on_lost, on_met
 
 NOTHING, FORGET, DROP, SAVE, SAVE_OWN, SAVE_CARRIED, SAVE_BESIDE = Verdict

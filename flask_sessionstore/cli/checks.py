@@ -15,8 +15,9 @@ from .. import config, hints, signins
 from ..errors import ConfigurationError, SessionCorrupt, SessionError
 from ..interface import StoreSessionInterface, attributes_of
 from ..key import SessionKey
+from ..layout import pack_tombstone, revision_of, unpack
 from ..policy import Rules
-from ..record import Record, Tombstone, new_revision, pack_tombstone, revision_of, to_ms, unpack
+from ..record import Record, Tombstone, new_revision, to_ms
 from ..stores.base import Scans, ServerSideStore, SessionStore
 
 #: Shorter ones can be found by trying.

@@ -6,7 +6,8 @@ import typing as t
 
 from ..codec import decode
 from ..errors import SessionCorrupt, SessionGone, UnsupportedByStore
-from ..record import Record, SessionInfo, Tombstone, to_datetime, unpack
+from ..layout import unpack
+from ..record import Record, SessionInfo, Tombstone, to_datetime
 from ..stores.base import OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps
 from .rendering import DAMAGED, Facts
 

@@ -9,7 +9,7 @@ import typing as t
 from importlib.metadata import entry_points
 
 from ..errors import ConfigurationError, StoreFull
-from ..record import may_replace, owner_in, revision_of
+from ..layout import may_replace, owner_in, revision_of
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_expired, has_left, list_name
 from .pool import PerProcess
 

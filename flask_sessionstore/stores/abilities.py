@@ -11,7 +11,8 @@ import typing as t
 from abc import ABC, abstractmethod
 
 from ..errors import SessionCorrupt
-from ..record import TOMBSTONE_TIME, Tombstone, to_ms, unpack
+from ..layout import unpack
+from ..record import TOMBSTONE_TIME, Tombstone, to_ms
 
 
 class Entry(t.NamedTuple):

@@ -18,28 +18,22 @@ import typing as t
 from abc import ABC, abstractmethod
 from datetime import timedelta
 
-from ..errors import Barred, Kind, SessionConflict, SessionCorrupt, SessionGone, StoreFull, StoreUnavailable
+from ..errors import Barred, SessionConflict, SessionCorrupt, SessionGone, StoreFull, StoreUnavailable
 from ..key import SessionKey
+from ..layout import expires_ms_of, is_sealed, is_tombstone, move_times, pack, pack_tombstone, revision_of, unpack
 from ..record import (
     IMPORTED,
     LONGEST_TOMBSTONE_TIME,
     RENEWALS,
     TOMBSTONE_TIME,
+    Kind,
     Record,
     SessionInfo,
     Tombstone,
-    expires_ms_of,
-    is_sealed,
-    is_tombstone,
-    move_times,
     new_revision,
     owner_mark,
-    pack,
-    pack_tombstone,
-    revision_of,
     to_datetime,
     to_ms,
-    unpack,
 )
 from ..sealing import seal, unseal
 from .abilities import Entry, OwnerIndex, Scans, Sweeps, has_left, lend, list_name

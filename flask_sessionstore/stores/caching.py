@@ -17,18 +17,8 @@ from datetime import timedelta
 
 from ..errors import ConfigurationError, SessionCorrupt, SessionError, SessionTooLarge, StoreFull
 from ..key import SessionKey
-from ..record import (
-    REVISION,
-    TIMES,
-    TOMBSTONE_TIME,
-    Record,
-    Tombstone,
-    expires_ms_of,
-    is_tombstone,
-    move_times,
-    revision_of,
-    to_ms,
-)
+from ..layout import REVISION, TIMES, expires_ms_of, is_tombstone, move_times, revision_of
+from ..record import TOMBSTONE_TIME, Record, Tombstone, to_ms
 from .base import ServerSideStore, Sweeps, gone, has_expired, lend
 
 logger = logging.getLogger("flask_sessionstore")

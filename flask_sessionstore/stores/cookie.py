@@ -9,9 +9,10 @@ from datetime import timedelta
 from itsdangerous.encoding import base64_decode, base64_encode
 from itsdangerous.exc import BadData
 
-from ..errors import ConfigurationError, Kind, SessionCorrupt, SessionGone, SessionTooLarge
+from ..errors import ConfigurationError, SessionCorrupt, SessionGone, SessionTooLarge
 from ..key import SessionKey
-from ..record import Record, Tombstone, largest_keys, pack, unpack
+from ..layout import pack, unpack
+from ..record import Kind, Record, Tombstone, largest_keys
 from .base import SessionStore
 
 # Far above what fits a cookie, and a bound on what a signed but hostile one could unpack to.

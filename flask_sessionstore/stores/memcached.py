@@ -27,7 +27,7 @@ from pymemcache.exceptions import (
 from pymemcache.serde import LegacyWrappingSerde
 
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
-from ..record import HEADER_SIZE, may_replace, of_another
+from ..layout import HEADER_SIZE, may_replace, of_another
 from .base import ServerSideStore, has_expired
 from .exposure import clear_text
 from .pool import MAX_CONNECTIONS, NoneFree, Pool

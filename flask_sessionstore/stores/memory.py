@@ -8,7 +8,7 @@ from collections import OrderedDict
 from datetime import timedelta
 
 from ..errors import ConfigurationError, SessionTooLarge
-from ..record import may_replace, owner_in
+from ..layout import may_replace, owner_in
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired
 from .pool import PerProcess
 

@@ -32,7 +32,8 @@ from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
-from ..record import expires_ms_of, is_tombstone, owner_in, revision_of, to_datetime, to_ms
+from ..layout import expires_ms_of, is_tombstone, owner_in, revision_of
+from ..record import to_datetime, to_ms
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
 from .pool import MAX_CONNECTIONS, PerProcess
 

@@ -23,20 +23,10 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from ..errors import Kind, SessionConflict, SessionCorrupt, SessionGone
+from ..errors import SessionConflict, SessionCorrupt, SessionGone
 from ..key import SessionKey
-from ..record import (
-    FORMAT,
-    TOMBSTONE_TIME,
-    Record,
-    Tombstone,
-    new_revision,
-    owner_mark,
-    pack,
-    pack_tombstone,
-    revision_of,
-    unpack,
-)
+from ..layout import FORMAT, pack, pack_tombstone, revision_of, unpack
+from ..record import TOMBSTONE_TIME, Kind, Record, Tombstone, new_revision, owner_mark
 from ..stores.base import OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_left, list_name
 
 _generate = SessionKey.generate

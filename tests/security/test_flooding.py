@@ -16,7 +16,7 @@ from msgspec import Raw
 from msgspec.msgpack import Ext, encode
 
 from flask_sessionstore import Record, SessionCorrupt, SessionInsertError, codec, session
-from flask_sessionstore.record import pack
+from flask_sessionstore.layout import pack
 from flask_sessionstore.stores.memory import MemoryStore
 
 HOUR = timedelta(hours=1)

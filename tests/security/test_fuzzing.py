@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_sessionstore import Record
-from flask_sessionstore.record import pack
+from flask_sessionstore.layout import pack
 from fuzz import MAX_LENGTH, SECONDS, TARGETS, kept, memory_bound, memory_used, requests, target
 
 SEEDS = {name: target(name).seeds() for name in TARGETS}

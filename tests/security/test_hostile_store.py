@@ -30,8 +30,8 @@ from flask_sessionstore import (
     UnsupportedByStore,
     session,
 )
-from flask_sessionstore.errors import Kind
-from flask_sessionstore.record import HEADER_SIZE, Tombstone, pack, pack_tombstone
+from flask_sessionstore.layout import HEADER_SIZE, pack, pack_tombstone
+from flask_sessionstore.record import Kind, Tombstone
 from flask_sessionstore.stores import OwnerIndex, ServerSideStore, from_url, list_name
 from flask_sessionstore.stores.cookie import CookieStore, _StateKey
 from flask_sessionstore.stores.memory import MemoryStore

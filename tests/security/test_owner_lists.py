@@ -19,7 +19,8 @@ from flask import session
 from http_support import Browser, make_app, started
 
 from flask_sessionstore import Record, SessionKey, owners
-from flask_sessionstore.record import HEAD_SIZE, TOMBSTONE_TIME
+from flask_sessionstore.layout import HEAD_SIZE
+from flask_sessionstore.record import TOMBSTONE_TIME
 from flask_sessionstore.stores import OwnerIndex, ServerSideStore, from_url, list_name
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.mongodb import MongoDBStore

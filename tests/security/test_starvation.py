@@ -14,7 +14,8 @@ from flask import Flask
 from http_support import Browser, make_app, started
 
 from flask_sessionstore import StoreUnavailable, session
-from flask_sessionstore.record import Record, new_revision, pack, unpack
+from flask_sessionstore.layout import pack, unpack
+from flask_sessionstore.record import Record, new_revision
 from flask_sessionstore.stores import ServerSideStore, StoreFull
 from flask_sessionstore.stores.memory import MemoryStore
 

@@ -14,7 +14,7 @@ from http_support import Browser, started
 
 from flask_sessionstore import SessionError, SessionKey, SessionManager, session
 from flask_sessionstore.key import Token
-from flask_sessionstore.record import HEADER_SIZE, TIMES
+from flask_sessionstore.layout import HEADER_SIZE, TIMES
 from flask_sessionstore.signing import SIGNED
 from flask_sessionstore.stores import Scans, ServerSideStore, from_url
 from flask_sessionstore.stores.caching import CachingStore

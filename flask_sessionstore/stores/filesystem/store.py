@@ -36,7 +36,7 @@ from urllib.request import url2pathname
 
 from ...errors import ConfigurationError, SessionCorrupt, StoreError, StoreFull, StoreUnavailable
 from ...key import is_handle
-from ...record import HEAD_SIZE, HEADER_SIZE, TIMES, is_tombstone, may_replace
+from ...layout import HEAD_SIZE, HEADER_SIZE, TIMES, is_tombstone, may_replace
 from ..base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
 from ..exposure import network_file_system
 from .locks import LOCKS, Held, Locks, check_folder, user_name

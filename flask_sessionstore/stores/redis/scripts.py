@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 
-from ...record import FORMAT, HEADER_SIZE
+from ...layout import FORMAT, HEADER_SIZE
 
-# Lua counts from one: the revision stands at 3 to 10, the times at 35, their second at 43 (see record.py).
+# Lua counts from one: the revision stands at 3 to 10, the times at 35, their second at 43 (see layout.py).
 _EXPIRED = f"string.byte(head) == {FORMAT} and #head >= {HEADER_SIZE} and struct.unpack('>I8', head, 43) <= now"
 
 # What is no string is no record, as bytes that are none: it reads as '', and is replaced as these are.

@@ -21,18 +21,10 @@ from datetime import timedelta
 
 import redis
 
-from ...errors import ConfigurationError, Kind, SessionCorrupt, StoreFull, StoreUnavailable
+from ...errors import ConfigurationError, SessionCorrupt, StoreFull, StoreUnavailable
 from ...key import SessionKey, is_handle
-from ...record import (
-    HEAD_SIZE,
-    TOMBSTONE_TIME,
-    Record,
-    Tombstone,
-    of_another,
-    pack_tombstone,
-    to_ms,
-    unpack,
-)
+from ...layout import HEAD_SIZE, of_another, pack_tombstone, unpack
+from ...record import TOMBSTONE_TIME, Kind, Record, Tombstone, to_ms
 from ..base import Entry, OwnerIndex, Scans, ServerSideStore, gone, has_left, list_name
 from ..exposure import clear_text
 from ..pool import NoneFree
@@ -43,7 +35,7 @@ from .urls import connect
 
 logger = logging.getLogger("flask_sessionstore")
 
-# Kinds of tombstones, as they stand in the second byte of their bytes (see record.py): of an end, and of those after
+# Kinds of tombstones, as they stand in the second byte of their bytes (see layout.py): of an end, and of those after
 # which the browser's session goes on under another key.
 _ENDED, _RENEWALS = 1, (3, 4, 5)
 # Keys at once, where there are many: few round trips, and none that others wait for long.

@@ -19,17 +19,8 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 
 from ...errors import ConfigurationError, SessionError, SessionTooLarge, StoreFull, StoreUnavailable
-from ...record import (
-    FORMAT,
-    HEAD_SIZE,
-    HEADER_SIZE,
-    TOMBSTONE_TIME,
-    of_another,
-    owner_in,
-    pack_tombstone,
-    revision_of,
-    to_ms,
-)
+from ...layout import FORMAT, HEAD_SIZE, HEADER_SIZE, of_another, owner_in, pack_tombstone, revision_of
+from ...record import TOMBSTONE_TIME, to_ms
 from ..base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
 from ..pool import MAX_CONNECTIONS, NoneFree
 from .connections import Borrowed, Connections, kept
