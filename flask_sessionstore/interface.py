@@ -28,7 +28,10 @@ from .sessions import Session, begin, source_of
 from .signing import Tokens
 from .stores.base import SessionStore
 from .user_agents import describe_client
-from .visitor import Delete, Keep, Send, Visitor
+from .visitor import Delete, Keep, OldSession, Send, Visitor
+
+if t.TYPE_CHECKING:
+    from .migrate.importing import Importer
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -36,7 +39,9 @@ logger = logging.getLogger("flask_sessionstore")
 #: count more).
 MAX_COOKIE_SIZE = 4093
 
-ImportSession = t.Callable[[Flask, Request], t.Mapping[str, object] | None]
+ImportFunction = t.Callable[[Flask, Request], t.Mapping[str, object] | None]
+Import = t.Union["Importer", ImportFunction]
+ImportSession = t.Union[Import, t.Sequence[Import]]  # noqa: UP007  - evaluated at run time
 
 
 class StoreSessionInterface(SessionInterface):
@@ -44,8 +49,7 @@ class StoreSessionInterface(SessionInterface):
 
     :param store: where sessions are kept.
     :param policy: the application's settings.
-    :param import_session: called with the application and the request where no cookie of ours came; returns the data
-        of a new session, or None.
+    :param import_session: what brings over sessions kept elsewhere: see :class:`SessionManager`.
     """
 
     session_class = Session
@@ -54,8 +58,8 @@ class StoreSessionInterface(SessionInterface):
         #: The application's store.
         self.store = store
         self._policy = policy
-        #: What brings over sessions kept elsewhere.
-        self.import_session = import_session
+        #: What knows sessions kept elsewhere by what browsers present; and functions that make data of a request.
+        self.importers, self.import_functions = _sorted_out(import_session)
         self._hints = Hints()
 
     def open_session(self, app: Flask, request: Request) -> Session | None:
@@ -162,6 +166,8 @@ class StoreSessionInterface(SessionInterface):
         )
         value = _value_of(browser, outcome, attributes) if isinstance(outcome, Send) else _DELETED
         response.headers.add("Set-Cookie", f"{name}={value}{attributes}")
+        for old in browser.old_cookies() if isinstance(outcome, Delete) else ():
+            response.headers.add("Set-Cookie", f"{old}={_DELETED}{attributes}")
         _keep_private_with_cookie(response)
         _vary_by_cookie(response)
 
@@ -192,6 +198,7 @@ class _Browser:
         "_app",
         "_cookie_path",
         "_interface",
+        "_old",
         "_protector",
         "_response",
         "_tokens",
@@ -214,12 +221,13 @@ class _Browser:
         #: Whether the body of the response is made while it is sent.
         self.streams = False
         self._watches = False
+        self._old: t.Sequence[OldSession] | None = None
         #: Asked for while the request's context stands, as the path: an override may depend on it.
         self.cookie_name = interface.get_cookie_name(app)
         self._cookie_path = interface.get_cookie_path(app)
 
     def claims(self) -> list[Claim]:
-        cookies = self._cookies()
+        cookies = self._cookies(self.cookie_name)
         if not cookies:
             return []
         claim = config.protection(self._app).claim
@@ -230,9 +238,27 @@ class _Browser:
             self._tokens = self._verified()
         return self._tokens
 
+    def old(self) -> t.Sequence[OldSession]:
+        importers = self._interface.importers
+        if not importers:
+            return ()
+        if self._old is None:
+            from .migrate.importing import candidates
+
+            self._old = list(candidates(importers, self._app, self._values_of))
+        return self._old
+
+    def _values_of(self, name: str | None) -> list[str]:
+        return self._cookies(name or self.cookie_name)
+
     def seed(self) -> t.Mapping[str, object] | None:
-        import_session = self._interface.import_session
-        return None if import_session is None else import_session(self._app, self.request)
+        answers = (function(self._app, self.request) for function in self._interface.import_functions)
+        return next((answer for answer in answers if answer is not None), None)
+
+    def old_cookies(self) -> set[str]:
+        """The names of the cookies, other than ours, with which an old session was presented."""
+        names = {importer.cookie for importer in self._interface.importers} - {None, self.cookie_name}
+        return {name for name in names if name is not None and self._cookies(name)}
 
     def client(self) -> str | None:
         return describe_client(self.request.headers.get("User-Agent", ""), self.request.remote_addr)
@@ -244,7 +270,7 @@ class _Browser:
 
     def sent_cookie(self) -> bool:
         """Whether there was a cookie of our name, whatever it says."""
-        return bool(self._cookies())
+        return bool(self._cookies(self.cookie_name))
 
     def watch(self, lifecycle: Lifecycle) -> None:
         """Warn, once the response is sent, if the session was changed from now on and nobody saved it."""
@@ -285,19 +311,19 @@ class _Browser:
         return self._protector
 
     def _verified(self) -> list[Token]:
-        cookies = self._cookies()
+        cookies = self._cookies(self.cookie_name)
         if not cookies:
             return []
         loads = self.protector.loads
         tokens = [token for text in cookies if (token := loads(text, self._interface.store.key_class)) is not None]
         return tokens if len(tokens) < 2 else list({token.key: token for token in tokens}.values())
 
-    def _cookies(self) -> list[str]:
-        """The values of our cookies: what we write needs no unquoting, so this need not wait for all to be parsed.
+    def _cookies(self, name: str) -> list[str]:
+        """The values of the cookies of a name. What we write needs no unquoting: no need to have them all parsed.
 
         The header is split as browsers write it: at every semicolon, in quotes or not.
         """
-        name, header = self.cookie_name, self.request.environ.get("HTTP_COOKIE", "")
+        header = self.request.environ.get("HTTP_COOKIE", "")
         values = [
             _unquoted(value.strip(" \t"))
             for part in header.split(";")
@@ -307,6 +333,23 @@ class _Browser:
             if key.strip(" \t") == name
         ]
         return values if len(values) < 2 else list(dict.fromkeys(values))
+
+
+def _sorted_out(given: ImportSession | None) -> tuple[list[Importer], list[ImportFunction]]:
+    """Importers, and functions of one's own.
+
+    :raises ConfigurationError: for what is neither.
+    """
+    every = [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
+    importers = [one for one in every if hasattr(one, "recognise")]
+    functions = [one for one in every if callable(one) and one not in importers]
+    if len(importers) + len(functions) < len(every):
+        raise ConfigurationError(
+            "import_session takes an importer of flask_sessionstore.migrate, a function of the application and the"
+            " request, or a list of these",
+            key="import_session",
+        )
+    return t.cast("list[Importer]", importers), t.cast("list[ImportFunction]", functions)
 
 
 def _unquoted(value: str) -> str:
@@ -328,6 +371,9 @@ class _ByHandle:
 
     def tokens(self) -> list[Token]:
         return [self._token]
+
+    def old(self) -> t.Sequence[OldSession]:
+        return ()
 
     def seed(self) -> None:
         return None

@@ -14,7 +14,8 @@
     58      8      idle: the lifetime in force, as a span
     66      8      end: the fixed end in force, 0 if none
     74      8      deadline: the session's own fixed end, 0 if none
-    82      1      flags: 1 permanent, 2 has an owner, 4 has a lifetime of its own, 8 has a client, 16 is sealed
+    82      1      flags: 1 permanent, 2 has an owner, 4 has a lifetime of its own, 8 has a client, 16 is sealed,
+                   32 its key is derived from the credential of a session of another kind
     83      2      length of the owner in bytes
     85      2      length of the client in bytes
     87      8      the first eight bytes of the handle that it is kept under, zeros in a cookie
@@ -66,7 +67,7 @@ _KINDS: tuple[Kind | None, ...] = (
 )
 _NAMING = (*RENEWALS, IMPORTED)
 _OWNERS = struct.Struct(">4s4s")
-_PERMANENT, _OWNED, _OWN_LIFETIME, _CLIENT, _SEALED = 1, 2, 4, 8, 16
+_PERMANENT, _OWNED, _OWN_LIFETIME, _CLIENT, _SEALED, _DERIVED = 1, 2, 4, 8, 16, 32
 _FORMAT_BYTE = bytes([FORMAT])
 _LIVE = bytes([FORMAT, 0])
 _FLAGS, _OWNER_SIZE, _NAME = 82, slice(83, 85), 87
@@ -106,7 +107,8 @@ def pack(record: Record, handle: str | None, encrypt: Cipher | None = None) -> b
         | (_OWNED if record.owner is not None else 0)
         | (_OWN_LIFETIME if record.lifetime is not None else 0)
         | (_CLIENT if record.client is not None else 0)
-        | (_SEALED if encrypt is not None else 0),
+        | (_SEALED if encrypt is not None else 0)
+        | (_DERIVED if record.derived else 0),
         len(owner),
         len(client),
         _NAMELESS if handle is None else _name_of(handle),
@@ -185,6 +187,7 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None, head: bool)
         lifetime=idle * _MILLISECOND if flags & _OWN_LIFETIME else None,
         deadline=to_datetime(deadline) if deadline else None,
         client=data[names:rest].decode() if flags & _CLIENT else None,
+        derived=bool(flags & _DERIVED),
         created_ms=created,
         extended_ms=extended,
         expires_ms=expires,

@@ -26,15 +26,18 @@ from .changes import State
 from .draft import Draft
 from .errors import Barred, SessionCorrupt, SessionError, SessionGone, StoreError, StoreUnavailable
 from .key import SessionKey, Token
+from .moving_in import Doorkeeper
 from .policy import Policy, is_persistent
 from .record import TOMBSTONE_TIME, Kind, Record, to_ms
 from .stores.base import ServerSideStore, SessionStore
 from .verdicts import Fate, Verdict, did_by, ends_successor, kind_of_move, on_lost, on_met
-from .visitor import DELETE, KEEP, Outcome, Send, Visitor
+from .visitor import DELETE, KEEP, OldSession, Outcome, Send, Visitor
 from .writing import Writer
 
 logger = logging.getLogger("flask_sessionstore")
 
+# The fates of which nothing tells that there ever was a session.
+_UNTRACED = (None, Fate.UNKNOWN, Fate.LATE)
 _NO_COOKIE = "no cookie"  # why writes were dropped
 
 
@@ -60,6 +63,10 @@ class Lifecycle:
     _failure: Exception | None = None
     _committed = False
     _extended = False
+    # Whether the session was found by what the browser holds of one of another kind: it lacks our cookie.
+    _came_as_old = False
+    # Whether all that this commit does is to renew a session whose key was derived.
+    _only_renews = False
     # Whether this commit was asked for by save(), whose caller is told what cannot be done.
     _demanded = False
     # Whether this commit has filed the session under an owner that it did not belong to.
@@ -100,6 +107,9 @@ class Lifecycle:
         tokens = self.visitor.tokens()
         if len(tokens) == 1:
             return tokens[0].permanent
+        if not tokens and self.visitor.old():
+            self.load()  # it is in no token
+            return self.draft.permanent
         seed = None if tokens else self._new_seed()
         return bool(seed["_permanent"]) if seed and "_permanent" in seed else None
 
@@ -176,10 +186,32 @@ class Lifecycle:
 
     def _find(self) -> Record | None:
         try:
-            return self._choose(self.visitor.tokens())
+            record = self._choose(self.visitor.tokens())
+            if record is None and self._fate in _UNTRACED:
+                record = self._choose_old(self.visitor.old())
+            return record
         except StoreUnavailable as error:
             self.fail(error)
             raise
+
+    def _choose_old(self, presented: t.Sequence[OldSession]) -> Record | None:
+        """Of the old sessions presented the first of which anything is known here, or that can be imported."""
+        for old in presented:
+            doorkeeper = Doorkeeper(t.cast("ServerSideStore", self.store), self.policy, self.visitor.client, self._note)
+            is_known = doorkeeper.knows(old)
+            record, fate, met = self._look(old.key, None)
+            try:
+                if is_known or fate not in _UNTRACED:
+                    doorkeeper.remember(old)
+                else:
+                    record = doorkeeper.let_in(old, record)
+            except SessionGone as gone:
+                is_known, record, fate, met = True, None, Fate.of(gone), gone
+            if record is not None or is_known or fate not in _UNTRACED:
+                self._key, self._fate, self._met = old.key, None if record is not None else fate, met
+                self._came_as_old = record is not None
+                return record
+        return None
 
     def _choose(self, tokens: list[Token]) -> Record | None:
         """Of the tokens presented the one whose session is alive. Where several are, all of them are ended.
@@ -289,9 +321,16 @@ class Lifecycle:
             self.load()  # metadata alone was assigned
         if draft.base is None:
             return self._commit_new()
-        if dirty:
+        if self._is_open_to_others(draft.base) and (dirty or self.visitor.may_extend()):
+            self._only_renews, draft.changes.renewed = not dirty, True
+        if dirty or self._only_renews:
             return self._commit_changes(draft.base)
         return self._extend_seen(draft.base)
+
+    def _is_open_to_others(self, base: Record) -> bool:
+        """Whether it is sealed under a key that whoever reads the old store can derive, and can be renewed now."""
+        sealed = base.derived and getattr(self.store, "seal", False)
+        return sealed and not self._came_as_old and self.visitor.no_cookie() is None
 
     # -- nothing changed -------------------------------------------------------------------------------------------
 
@@ -308,16 +347,21 @@ class Lifecycle:
         return self._extend(tokens[0].key, None) if tokens else KEEP
 
     def _extend_seen(self, base: Record) -> Outcome:
-        if not self.policy.refresh or self._extended:
+        if self._extended:
             return KEEP
         idle = self.policy.idle(base)
-        if not self._is_due(base.extended_ms, to_ms(idle)):
+        if self._came_as_old:  # the browser lacks our cookie, and an extension proves that the session is there
+            return self._extend(self._known_key(), idle) if self._may_extend() else KEEP
+        if not self.policy.refresh or not self._is_due(base.extended_ms, to_ms(idle)):
             return KEEP
         return self._extend(self._known_key(), idle)
 
     def _is_due(self, extended_ms: int, lifetime_ms: int) -> bool:
         if self._now_ms() - extended_ms < self.policy.interval_ms(lifetime_ms):
             return False
+        return self._may_extend()
+
+    def _may_extend(self) -> bool:
         return self._demanded or self.visitor.may_extend()
 
     def _extend(self, key: SessionKey, ttl: timedelta | None) -> Outcome:
@@ -335,7 +379,8 @@ class Lifecycle:
                 base, extended_ms=record.extended_ms, expires_ms=record.expires_ms
             )
         # A browser-session cookie has no end that would move; but a cookie that is the session itself is another now.
-        return Send(sent, record) if is_persistent(record) or sent is not key else KEEP
+        tells_something = is_persistent(record) or sent is not key or self._came_as_old
+        return Send(sent, record) if tells_something else KEEP
 
     # -- the end of a session ---------------------------------------------------------------------------------------
 
@@ -362,10 +407,10 @@ class Lifecycle:
     def _only_key(self) -> SessionKey | None:
         """The key presented, for a session that was not loaded; where there are several, the one that is alive."""
         if self._fate is None:
-            tokens = self.visitor.tokens()
-            if len(tokens) == 1:
+            tokens, old = self.visitor.tokens(), self.visitor.old()
+            if len(tokens) == 1 and not old:
                 return tokens[0].key
-            self._choose(tokens)
+            self._find()  # what could be imported yet is, so that the end holds
         return self._key
 
     def _forget(self) -> None:
@@ -401,6 +446,8 @@ class Lifecycle:
     def _commit_gone(self, base: Record, gone: SessionGone) -> Outcome:
         """The session this request had loaded went meanwhile."""
         self._fate, self._met = Fate.of(gone), gone
+        if self._only_renews:
+            return self._gone()
         if isinstance(gone, Barred):  # all sessions of the owner were ended while this one was made
             return self._drop()
         did = did_by(self.draft, self._fate, gone, self._born, has_body=self.visitor.has_body())
@@ -619,8 +666,11 @@ class Lifecycle:
         return self._key
 
     def _announce(self, signal: NamedSignal, key: SessionKey | None, **arguments: t.Any) -> None:
+        self._note(signal, _handle(key), **arguments)
+
+    def _note(self, signal: NamedSignal, handle: str | None, **arguments: t.Any) -> None:
         if signal.receivers:
-            self._news.append((signal, {"handle": _handle(key), **arguments}))
+            self._news.append((signal, {"handle": handle, **arguments}))
 
     def _tell(self) -> None:
         """Send what has happened, now that all is settled: a receiver may look at the session, and save it even."""

@@ -18,6 +18,7 @@ from .errors import ConfigurationError, SessionGone, StoreUnavailable, Unsupport
 from .interface import ImportSession, StoreSessionInterface
 from .key import is_handle
 from .lifecycle import Lifecycle
+from .moving_in import bar_owner
 from .record import SessionInfo
 from .sessions import Session, source_of
 from .signins import owner_of
@@ -64,9 +65,11 @@ class SessionManager:
     :param store: where sessions are kept, for applications whose SESSION_STORE is not set: a store, a URL, a
         pair (cache, store) of these, or a function of the application that returns one. Default: files in the
         instance folder.
-    :param import_session: a function of the application and the request that returns the data of a session kept
-        elsewhere, or None; called where the browser has no session of ours, to move from another kind of session
-        without logging anybody out.
+    :param import_session: what brings over the sessions of another kind, so that nobody is logged out: an importer
+        (see :mod:`flask_sessionstore.migrate`), or a function of the application and the request that returns the data
+        of a session kept elsewhere, or None; or a list of these, of which the first that knows something counts. What a
+        function returns starts a new session wherever the browser has none of ours; nothing is noted of it, so what it
+        reads may be imported again after a log-out.
     """
 
     #: What becomes the application's ``session_interface``: a subclass may stand here.
@@ -102,7 +105,14 @@ class SessionManager:
             )
         if settings.seal:
             _seal(made, settings.seal)
-        app.session_interface = self.interface_class(made, settings.policy, self._import_session)
+        interface = self.interface_class(made, settings.policy, self._import_session)
+        if interface.importers and not isinstance(made, ServerSideStore):
+            raise ConfigurationError(
+                f"an importer needs a store on the server's side, for it has to remember what it imported:"
+                f" {type(made).__name__} cannot. A function as import_session works with every store",
+                key="import_session",
+            )
+        app.session_interface = interface
         app.extensions[EXTENSION] = self
         if cli.sessions.name not in app.cli.commands:  # else it has a command of its own by that name
             app.cli.add_command(cli.sessions)
@@ -165,7 +175,10 @@ class SessionManager:
             ended.add(handle)
             _announce(handle)
 
-        count = owners.end_all(store_in_use(), text, keep=current if keep_current else None, ended=note)
+        interface, store = interface_in_use(), store_in_use()
+        if interface.importers:  # first: who is being imported looks for it once the session is there
+            bar_owner(t.cast("ServerSideStore", store), text, interface.policy_of(app_in_use()).lifetime)
+        count = owners.end_all(store, text, keep=current if keep_current else None, ended=note)
         if session is not None and current is not None and not keep_current:
             lifecycle = _lifecycle_of(session)
             if current in ended or lifecycle.draft.owner_before == text:

@@ -63,6 +63,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     deadline: datetime | None = None
     #: Browser and address of the last sign-in, where the application has them recorded.
     client: str | None = None
+    #: Whether its key is derived from the credential of a session of another kind: see ``moving_in``.
+    derived: bool = False
     created_ms: int = 0
     extended_ms: int = 0
     expires_ms: int = 0

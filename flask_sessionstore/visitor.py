@@ -33,6 +33,46 @@ Outcome = Keep | Delete | Send
 KEEP, DELETE = Keep(), Delete()
 
 
+class Old(msgspec.Struct, frozen=True, kw_only=True):
+    """A living session of another kind."""
+
+    #: What it comes to here, not written yet.
+    record: Record
+    #: When its credential is good for nothing any more, in seconds since 1970; None: never by itself.
+    ends_at: float | None
+    #: How it was kept: "pickle", "msgpack", "json", "cookie", "record".
+    kept_as: str
+
+
+class OldSession(t.Protocol):
+    """A session of another kind that may be there: its credential was presented."""
+
+    @property
+    def key(self) -> SessionKey:
+        """Under which it goes on here."""
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether that key is derived from the credential, and not the credential itself."""
+
+    @property
+    def mark(self) -> str:
+        """The name of the mark that says that it was imported."""
+
+    def find(self, now: float) -> Old | None:
+        """What there is; None if none is alive.
+
+        :param now: in seconds since 1970.
+        :raises StoreUnavailable, SessionCorrupt:
+        """
+
+    def remove(self) -> None:
+        """Remove it where it was, if that is wanted.
+
+        :raises StoreUnavailable:
+        """
+
+
 class Visitor(t.Protocol):
     """Whoever the request is from: what came with it, and what can be sent back."""
 
@@ -41,6 +81,9 @@ class Visitor(t.Protocol):
 
     def tokens(self) -> list[Token]:
         """Tokens whose signature holds, under different keys."""
+
+    def old(self) -> t.Sequence[OldSession]:
+        """The sessions of other kinds whose credentials were presented."""
 
     def seed(self) -> t.Mapping[str, object] | None:
         """Data to start a new session with."""

@@ -65,6 +65,7 @@ class Writer:
             lifetime=lifetime,
             deadline=deadline,
             client=client,
+            derived=base is not None and base.derived and not (fresh or draft.moves),
             created_ms=created_ms,
             extended_ms=now_ms,
             expires_ms=min(now_ms + idle_ms, end_ms) if end_ms else now_ms + idle_ms,
@@ -95,8 +96,8 @@ class Writer:
 
     def _check_size(self, state: State, before: t.Mapping[str, bytes]) -> None:
         """The limit is one of growth: what is over it already may be made smaller, and ended."""
-        size, limit = _size_of(state), self.policy.max_size
-        if size > limit and size > _size_of(before):
+        size, limit = size_of(state), self.policy.max_size
+        if size > limit and size > size_of(before):
             largest = largest_keys(state)
             raise SessionTooLarge(
                 f"the session is {size} bytes, over SESSION_MAX_SIZE ({limit}); its largest keys are"
@@ -171,6 +172,7 @@ def differs(record: Record, newest: Record) -> bool:
     )
 
 
-def _size_of(state: t.Mapping[str, bytes]) -> int:
+def size_of(state: t.Mapping[str, bytes]) -> int:
+    """What SESSION_MAX_SIZE limits, in bytes."""
     keys = "".join(state)
     return sum(map(len, state.values())) + (len(keys) if keys.isascii() else len(keys.encode()))

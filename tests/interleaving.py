@@ -258,6 +258,9 @@ class Browser(t.NamedTuple):
     def tokens(self) -> list[Token]:
         return list(self.presented)
 
+    def old(self) -> tuple[()]:
+        return ()
+
     def seed(self) -> None:
         return None
 

@@ -14,7 +14,19 @@ ROOT = Path(flask_sessionstore.__file__).parent
 PUBLIC = {"_asdict", "_replace", "_get_current_object"}
 #: The files that a request walks down and up. Each imports only what stands below it, if it imports any of them.
 FLOORS = [
-    *("manager", "current", "interface", "sessions", "hints", "lifecycle", "contests", "writing", "verdicts", "draft"),
+    *(
+        "manager",
+        "current",
+        "interface",
+        "sessions",
+        "hints",
+        "lifecycle",
+        "moving_in",
+        "contests",
+        "writing",
+        "verdicts",
+        "draft",
+    ),
     *("changes", "signins", "policy", "visitor", "owners", "stores.base", "stores.abilities", "sealing", "layout"),
     *("codec", "signing", "key", "errors", "record"),
 ]

@@ -90,6 +90,9 @@ class Browser:
     def tokens(self) -> list[Token]:
         return [] if self.token is None else [self.token]
 
+    def old(self) -> tuple[()]:
+        return ()
+
     def seed(self) -> t.Mapping[str, object] | None:
         return None
 

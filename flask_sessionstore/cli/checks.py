@@ -89,6 +89,7 @@ def findings_of(app: Flask, interface: StoreSessionInterface) -> list[str]:
         *_secrets(app),
         *_cookies(_cookie(app, interface)),
         *_store(interface.store),
+        *_imports(interface),
         *_logins(interface.store, rules),
         *_neighbours(app, interface.store),
     ]
@@ -232,6 +233,16 @@ def _leave_note(store: ServerSideStore, mark: bytes, before: bytes | None) -> No
 def _mark_of(secret: str | bytes) -> bytes:
     """Four bytes by which a secret is known again, and cannot be found out."""
     return hmac.digest(secret.encode() if isinstance(secret, str) else secret, _NOTE.encode(), "sha256")[:4]
+
+
+def _imports(interface: StoreSessionInterface) -> t.Iterator[str]:
+    """Whether a log-out may be forgotten that has to hold against an old cookie."""
+    if interface.importers and getattr(interface.store, "forgets", False):
+        yield (
+            "Sessions of another kind are imported into a store that may forget what it imported (it is full, or starts"
+            " anew): then who signed out is signed in again by the old cookie. Take a lasting store, or take"
+            " import_session out."
+        )
 
 
 def _store(store: SessionStore) -> list[str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ..derived import Credential
 from ..errors import ConfigurationError
 from ..stores.base import ServerSideStore, SessionStore
-from .derived import Credential
+from ..visitor import Old
 from .flask_cookie import FlaskCookies
 from .flask_sessions import FlaskSessions
-from .importing import Importer, Listing, Old
+from .importing import Importer, Listing
 from .origins import origin
 from .other_store import OtherStore
 
@@ -38,6 +39,7 @@ def from_flask_session(
     signed: bool = False,
     id_length: int = 32,
     cookie: str | None = None,
+    remove: bool = False,
     **options: t.Any,
 ) -> Listing:
     """Imports Flask-Session's sessions, of its versions 0.4 to 0.8.
@@ -50,18 +52,21 @@ def from_flask_session(
     :param signed: SESSION_USE_SIGNER.
     :param id_length: SESSION_ID_LENGTH, in bytes. The longer ids of versions before 0.6 are known in any case.
     :param cookie: the cookie's name, if that was another than it is now.
+    :param remove: remove each old session once it is imported. Else they end by themselves, and old versions of the
+        application may go on using them meanwhile.
     :param options: ``table`` and ``schema`` of a database; ``database`` and ``collection`` of MongoDB.
     :raises ConfigurationError: if ``source`` means nothing that can be read, or its driver is not installed.
     """
     origin_ = origin(source, options)
-    return FlaskSessions(origin_, prefix=prefix, signed=signed, id_length=id_length, cookie=cookie)
+    return FlaskSessions(origin_, prefix=prefix, signed=signed, id_length=id_length, cookie=cookie, remove=remove)
 
 
-def from_store(store: SessionStore) -> Importer:
+def from_store(store: SessionStore, *, remove: bool = False) -> Importer:
     """Imports the sessions of another store of this package, under the same cookie: for a change of SESSION_STORE.
 
+    :param remove: remove each session from the other store once it is imported.
     :raises ConfigurationError: if that store keeps nothing on the server's side.
     """
     if not isinstance(store, ServerSideStore):
         raise ConfigurationError(f"from_store takes a store on the server's side, not {type(store).__name__}")
-    return OtherStore(store)
+    return OtherStore(store, remove=remove)

@@ -9,13 +9,16 @@ from flask.sessions import SecureCookieSessionInterface
 from itsdangerous import BadData, URLSafeTimedSerializer
 from itsdangerous.encoding import base64_decode, base64_encode
 
+from ..derived import Credential
 from ..errors import SessionCorrupt
-from .derived import Credential
-from .importing import Old, to_record
+from ..visitor import Old
+from .importing import to_record
 
 
 class FlaskCookies:
     """See :func:`~flask_sessionstore.migrate.from_flask`."""
+
+    removes = False
 
     def __init__(self, *, cookie: str | None = None) -> None:
         self.cookie = cookie

@@ -7,17 +7,20 @@ import typing as t
 from flask import Flask
 
 from .. import config
+from ..derived import Credential
+from ..visitor import Old
 from . import contents, session_ids
-from .derived import Credential
-from .importing import Old, to_record
+from .importing import to_record
 from .origins import Found, Origin
 
 
 class FlaskSessions:
     """See :func:`~flask_sessionstore.migrate.from_flask_session`."""
 
-    def __init__(self, origin: Origin, *, prefix: str, signed: bool, id_length: int, cookie: str | None) -> None:
-        self.cookie = cookie
+    def __init__(
+        self, origin: Origin, *, prefix: str, signed: bool, id_length: int, cookie: str | None, remove: bool
+    ) -> None:
+        self.cookie, self.removes = cookie, remove
         self._origin, self._prefix = origin, prefix
         self._signed, self._id_length = signed, id_length
 

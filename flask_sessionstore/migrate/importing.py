@@ -5,29 +5,19 @@ from __future__ import annotations
 import logging
 import typing as t
 
-import msgspec
 from flask import Flask
 
 from .. import codec, signins
+from ..derived import Credential
 from ..errors import SessionInsertError
+from ..key import SessionKey
 from ..record import Record
-from .derived import Credential
+from ..visitor import Old
 
 logger = logging.getLogger("flask_sessionstore")
 
 #: Where Flask's session and others keep what :attr:`Session.permanent` says.
 _PERMANENT = "_permanent"
-
-
-class Old(msgspec.Struct, frozen=True, kw_only=True):
-    """A living session of another kind."""
-
-    #: What it comes to here, not written yet.
-    record: Record
-    #: When its credential is good for nothing any more, in seconds since 1970; None: never by itself.
-    ends_at: float | None
-    #: How it was kept: "pickle", "msgpack", "json", "cookie", "record".
-    kept_as: str
 
 
 class Importer(t.Protocol):
@@ -36,6 +26,10 @@ class Importer(t.Protocol):
     @property
     def cookie(self) -> str | None:
         """The name of the cookie that has the credentials; None: the application's."""
+
+    @property
+    def removes(self) -> bool:
+        """Whether an old session is removed once it is imported."""
 
     def recognise(self, app: Flask, text: str) -> Credential | None:
         """The credential in a cookie's value, if it is of this kind, well formed and signed as it should be.
@@ -71,7 +65,7 @@ class Listing(Importer, t.Protocol):
 
 def candidates(
     importers: t.Iterable[Importer], app: Flask, cookies: t.Callable[[str | None], t.Iterable[str]]
-) -> t.Iterator[tuple[Importer, Credential]]:
+) -> t.Iterator[Presented]:
     """What was presented that an importer knows, the first importer's first.
 
     :param cookies: the values of the request's cookies of a name.
@@ -80,7 +74,39 @@ def candidates(
         for text in cookies(importer.cookie):
             credential = importer.recognise(app, text)
             if credential is not None:
-                yield importer, credential
+                yield Presented(app, importer, credential)
+
+
+class Presented(t.NamedTuple):
+    """An old session whose credential was presented to an application."""
+
+    app: Flask
+    importer: Importer
+    credential: Credential
+
+    @property
+    def key(self) -> SessionKey:
+        """Under which it goes on here."""
+        return self.credential.key
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether that is derived, and not the credential itself."""
+        return str(self.credential.key) != self.credential.text
+
+    @property
+    def mark(self) -> str:
+        """The name of its mark."""
+        return self.credential.mark
+
+    def find(self, now: float) -> Old | None:
+        """See :meth:`Importer.find`."""
+        return self.importer.find(self.app, self.credential, now)
+
+    def remove(self) -> None:
+        """See :meth:`Importer.remove`; nothing unless that is wanted."""
+        if self.importer.removes:
+            self.importer.remove(self.credential)
 
 
 def to_record(data: t.Mapping[object, object], foreign: t.Sequence[str] = ()) -> Record:

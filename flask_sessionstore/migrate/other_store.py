@@ -5,11 +5,11 @@ from __future__ import annotations
 from flask import Flask
 
 from .. import config
+from ..derived import Credential
 from ..errors import SessionGone
 from ..key import SessionKey
 from ..stores.base import ServerSideStore
-from .derived import Credential
-from .importing import Old
+from ..visitor import Old
 
 
 class OtherStore:
@@ -17,8 +17,8 @@ class OtherStore:
 
     cookie = None
 
-    def __init__(self, store: ServerSideStore) -> None:
-        self.store = store
+    def __init__(self, store: ServerSideStore, *, remove: bool) -> None:
+        self.store, self.removes = store, remove
 
     def recognise(self, app: Flask, text: str) -> Credential | None:
         """The session key in a cookie of ours. The session keeps it: both stores have it under the same handle."""

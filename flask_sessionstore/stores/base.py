@@ -176,6 +176,9 @@ class ServerSideStore(SessionStore):
     #: SESSION_SEAL sets it.
     seal: bool | t.Literal["required"] = False
 
+    #: Whether it may lose what it keeps before its time, for want of room or when its process ends.
+    forgets: bool = False
+
     def __init__(self, *, prefix: str = "session:") -> None:
         self.prefix = prefix
 

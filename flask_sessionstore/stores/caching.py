@@ -63,6 +63,7 @@ class CachingStore(ServerSideStore):
         if not timedelta(0) < max_age <= _REST:
             raise ConfigurationError("CachingStore: max_age must be above 0 and at most 10 seconds", key="max_age")
         super().__init__(prefix=store.prefix)
+        self.forgets = store.forgets
         self.cache = cache
         self.store = store
         self.max_age = max_age

@@ -66,6 +66,8 @@ class MemcachedStore(ServerSideStore):
         connection at all.
     """
 
+    forgets = True
+
     def __init__(
         self,
         client: Client | PooledClient | HashClient,

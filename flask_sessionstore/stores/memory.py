@@ -24,6 +24,8 @@ class MemoryStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     :param max_bytes: how much memory they may take, in bytes.
     """
 
+    forgets = True
+
     def __init__(self, *, max_bytes: int = 64 * 1024 * 1024, prefix: str = "session:") -> None:
         super().__init__(prefix=prefix)
         if max_bytes <= 0:

@@ -15,9 +15,9 @@ from itsdangerous import Signer
 from writers import SECRET_KEY
 
 from flask_sessionstore import Record, SessionKey, SessionManager
+from flask_sessionstore.derived import owner_mark
 from flask_sessionstore.key import is_handle
 from flask_sessionstore.migrate import Credential, Importer, from_flask, from_flask_session, from_store
-from flask_sessionstore.migrate.derived import owner_mark
 from flask_sessionstore.migrate.importing import candidates
 from flask_sessionstore.stores import list_name
 from flask_sessionstore.stores.memory import MemoryStore
@@ -250,7 +250,7 @@ def test_importers_are_asked_in_their_order_each_for_its_own_cookie(app: Flask) 
     cookies = {None: [sid, "junk", cookie], "before": [cookie, old]}
     found = list(candidates(importers, app, lambda name: cookies[name]))
     assert found == [
-        (importers[0], Credential.of(cookie)),
-        (importers[1], Credential.of(sid)),
-        (importers[2], Credential.of(old)),
+        (app, importers[0], Credential.of(cookie)),
+        (app, importers[1], Credential.of(sid)),
+        (app, importers[2], Credential.of(old)),
     ]

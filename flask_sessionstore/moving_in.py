@@ -1,0 +1,208 @@
+"""Moving in: how a session of another kind comes to be one of this store's, once and never again. No Flask.
+
+Its key is derived from the old credential, so every request that presents it comes to the same name; and a mark under a
+second derived name says that it was imported. The record is first, then the mark, then the answer, so:
+
+* Who finds a mark, and no session, lets nobody in: the session was here, and has gone.
+* Who finds a session without a mark finishes what another has begun.
+* The mark is looked for *before* the session. Then what comes and goes in between is met by its tombstone.
+
+All sessions of an owner are ended by leaving a mark for the owner first: it is looked for once the record is there,
+and whoever ends them lists what is there after that.
+"""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+from datetime import timedelta
+
+import msgspec
+from blinker import NamedSignal
+
+from . import owners, signals
+from .derived import owner_mark
+from .errors import SessionConflict, SessionCorrupt, SessionError, SessionGone, SessionTooLarge, StoreUnavailable
+from .policy import Policy
+from .record import TOMBSTONE_TIME, Record
+from .signins import owner_in
+from .stores.base import ServerSideStore
+from .visitor import Old, OldSession
+from .writing import size_of
+
+logger = logging.getLogger("flask_sessionstore")
+
+# For how long the mark of a credential stands that never ends by itself.
+_FOR_EVER = timedelta(days=3650)
+
+
+class Tell(t.Protocol):
+    """Is told what has happened."""
+
+    def __call__(self, signal: NamedSignal, handle: str | None, **arguments: t.Any) -> None:
+        """``signal``, of the session under ``handle``."""
+
+
+class Doorkeeper:
+    """Lets old sessions in.
+
+    :param client: names the browser and its address.
+    """
+
+    def __init__(self, store: ServerSideStore, policy: Policy, client: t.Callable[[], str | None], tell: Tell) -> None:
+        self._store = store
+        self._policy = policy
+        self._client = client
+        self._tell = tell
+
+    def knows(self, old: OldSession) -> bool:
+        """Whether it was imported, whatever became of it since."""
+        return self._is_marked(old.mark)
+
+    def remember(self, old: OldSession) -> None:
+        """Leave its mark, or let the one that stands there stand for as long as the credential may be good for."""
+        self._mark(old, self._ask_again(old))
+
+    def let_in(self, old: OldSession, record: Record | None) -> Record | None:
+        """Import it, or finish what another request has begun; None if there is nothing to import.
+
+        To be called where no mark stood before ``record`` was looked for.
+
+        :param record: what is there under its key.
+        :raises SessionGone: if it is not to come in, or has ended already.
+        :raises StoreUnavailable: if this store, or the old one, cannot be asked.
+        """
+        began = self._store.now()
+        found = self._find(old) if record is None else self._ask_again(old)
+        if record is None:
+            record = None if found is None else self._import(old, found, began)
+        if record is not None:
+            record = self._finish(old, record, found)
+        return record
+
+    # -- what there is ---------------------------------------------------------------------------------------------
+
+    def _find(self, old: OldSession) -> Old | None:
+        try:
+            return old.find(self._store.now())
+        except SessionCorrupt as error:
+            logger.warning("a session of another kind is not imported: %s", error)
+            return None
+
+    def _ask_again(self, old: OldSession) -> Old | None:
+        """What there is, where that is asked only for its end."""
+        try:
+            return old.find(self._store.now())
+        except SessionError:
+            return None
+
+    def _import(self, old: OldSession, found: Old, began: float) -> Record | None:
+        record = self._to_be_kept(old, found)
+        if record is None:
+            return None
+        if record.owner is not None and self._is_marked(owner_mark(record.owner)):
+            self._mark_owner(record.owner, found)
+            raise _ended_all()
+        kept = self._save(old, record)
+        if kept is record and self._store.now() - began >= TOMBSTONE_TIME.total_seconds() and self._is_marked(old.mark):
+            # So slow that it may have come here and gone meanwhile, and even its tombstone.
+            self._store.end_found(old.key.handle, kind="ended")
+            raise SessionGone("it was imported by another request, and has gone", kind="ended")
+        return kept
+
+    def _to_be_kept(self, old: OldSession, found: Old) -> Record | None:
+        record, policy, now_ms = found.record, self._policy, int(self._store.now() * 1000)
+        created_ms = record.created_ms or now_ms
+        end_ms = policy.end_ms(record.deadline, created_ms)
+        if not record.state or 0 < end_ms <= now_ms:
+            return None
+        if size_of(record.state) > policy.max_size:
+            _warn_of_size()
+            return None
+        return msgspec.structs.replace(
+            record,
+            owner=owner_in(policy.rules, record.state),
+            client=record.client or (self._client() if policy.record_client else None),
+            created_ms=created_ms,
+            end_ms=end_ms,
+            derived=record.derived or old.is_derived,
+        ).written(now_ms, policy.idle(record))
+
+    def _save(self, old: OldSession, record: Record) -> Record | None:
+        """Keep it under its key, or take what another request has put there."""
+        try:
+            self._store.save(record, self._policy.idle(record), key=old.key)
+        except SessionConflict as conflict:
+            return conflict.record
+        except SessionTooLarge:
+            _warn_of_size()
+            return None
+        self._tell(signals.session_created, old.key.handle)
+        return record
+
+    # -- what makes it final ---------------------------------------------------------------------------------------
+
+    def _finish(self, old: OldSession, record: Record, found: Old | None) -> Record:
+        if record.owner is not None and self._is_marked(owner_mark(record.owner)):
+            self._mark_owner(record.owner, found)
+            self._store.end_found(old.key.handle, kind="revoked")
+            raise _ended_all()
+        self._mark(old, found)
+        record = self._keep_to_limit(old, record)
+        self._remove(old)
+        return record
+
+    def _keep_to_limit(self, old: OldSession, record: Record) -> Record:
+        most, ttl = self._policy.max_per_owner, self._policy.idle(record)
+        if most is None or record.owner is None:
+            return record
+        try:
+            return owners.keep_to(self._store, most, old.key, record, ttl, self._displaced)
+        except StoreUnavailable as error:  # who comes in is in, and the next one will count again
+            logger.warning("the sessions of an owner could not be counted: %s", error)
+            return record
+
+    def _displaced(self, handle: str) -> None:
+        self._tell(signals.session_ended, handle, how="displaced")
+
+    def _remove(self, old: OldSession) -> None:
+        try:
+            old.remove()
+        except StoreUnavailable as error:
+            logger.warning("an old session was imported, and could not be removed: %s", error)
+
+    # -- marks -----------------------------------------------------------------------------------------------------
+
+    def _is_marked(self, name: str) -> bool:
+        try:
+            return self._store.marked(name) is not None
+        except SessionCorrupt:
+            return True  # something stands there, and nobody knows what it was
+
+    def _mark(self, old: OldSession, found: Old | None) -> None:
+        self._store.mark(old.mark, old.key.handle, self._left(found))
+
+    def _mark_owner(self, owner: str, found: Old | None) -> None:
+        bar_owner(self._store, owner, max(self._left(found), self._policy.lifetime))
+
+    def _left(self, found: Old | None) -> timedelta:
+        """How long the credential may be good for: where nobody can tell, as if an old version had just written it."""
+        if found is None:
+            return self._policy.lifetime
+        if found.ends_at is None:
+            return _FOR_EVER
+        return max(timedelta(seconds=found.ends_at - self._store.now()), timedelta(milliseconds=1))
+
+
+def bar_owner(store: ServerSideStore, owner: str, ttl: timedelta) -> None:
+    """Leave the mark that says that nothing of an owner's is imported any more."""
+    name = owner_mark(owner)
+    store.mark(name, name, ttl)
+
+
+def _warn_of_size() -> None:
+    logger.warning("a session of another kind is not imported: it is larger than sessions may be here")
+
+
+def _ended_all() -> SessionGone:
+    return SessionGone("all sessions of this owner were ended", kind="revoked")
