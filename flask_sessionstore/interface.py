@@ -17,7 +17,7 @@ from werkzeug.http import dump_cookie, http_date, parse_list_header
 from werkzeug.sansio.http import parse_cookie
 from werkzeug.wsgi import ClosingIterator
 
-from . import config, signals
+from . import settings, signals
 from .errors import ConfigurationError, SessionTooLarge, StoreUnavailable
 from .hints import Hints
 from .key import Claim, SessionKey, Token
@@ -222,7 +222,7 @@ class _Browser:
         cookies = self._cookies()
         if not cookies:
             return []
-        claim = config.protection(self._app).claim
+        claim = settings.protection(self._app).claim
         return [found for text in cookies if (found := claim(text)) is not None]
 
     def tokens(self) -> list[Token]:
@@ -280,8 +280,8 @@ class _Browser:
     def protector(self) -> Tokens:
         """With the secrets as they are now; kept for the request."""
         if self._protector is None:
-            protection = config.protection(self._app)
-            self._protector = protection.tokens(config.secrets(self._app), self.cookie_name, self._cookie_path)
+            protection = settings.protection(self._app)
+            self._protector = protection.tokens(settings.secrets(self._app), self.cookie_name, self._cookie_path)
         return self._protector
 
     def _verified(self) -> list[Token]:
