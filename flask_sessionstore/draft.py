@@ -76,8 +76,9 @@ class Draft:
     minded = False
     #: Whether changes were stored, or dropped, already.
     has_settled = False
-    #: Called at every touch from when the response was made; None until then.
-    on_late_touch: t.Callable[[], object] | None = None
+    #: Called with the session's source at every touch from when the response was made; None until then. (What it is
+    #: called with it must not hold: a request's objects would wait for the garbage collector.)
+    on_late_touch: t.Callable[[t.Any], object] | None = None
     #: Told which keys were dropped, since somebody signed in or out.
     on_login: t.Callable[[t.Collection[str]], object] | None = None
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import types
 import typing as t
+from functools import lru_cache
 
 import msgspec
 from blinker import NamedSignal
@@ -97,7 +97,7 @@ class StoreSessionInterface(SessionInterface):
             raise
         finally:
             browser.begun = True
-            lifecycle.draft.on_late_touch = functools.partial(browser.watch, lifecycle)
+            lifecycle.draft.on_late_touch = browser.watch
             if browser.streams:  # what was read before may change in place, and no touch shows it
                 browser.watch(lifecycle)
 
@@ -426,7 +426,7 @@ _NOT_SHARED = frozenset({"private", "no-store", "0"})
 _DELETED = "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0"
 
 
-@functools.lru_cache(maxsize=64)
+@lru_cache(maxsize=64)
 def attributes_of(
     name: str, domain: str | None, path: str, secure: bool, httponly: bool, samesite: str | None, partitioned: bool
 ) -> str:

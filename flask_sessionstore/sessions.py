@@ -128,14 +128,14 @@ class Session(SessionMixin):
         draft = self._draft
         draft.accessed = True
         if draft.on_late_touch is not None:
-            draft.on_late_touch()
+            draft.on_late_touch(self._source)
         if not draft.loaded and not draft.purged:
             self._source.load()
         return draft
 
     def _tell_if_late(self) -> None:
         if self._draft.on_late_touch is not None:
-            self._draft.on_late_touch()
+            self._draft.on_late_touch(self._source)
 
     @property
     def accessed(self) -> bool:
