@@ -18,7 +18,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 
-from ...errors import ConfigurationError, SessionError, SessionTooLarge, StoreFull, StoreUnavailable
+from ...errors import ConfigurationError, SessionError, SessionTooLarge, StoreFull, StoreUnavailable, TableMissing
 from ...record import (
     FORMAT,
     HEAD_SIZE,
@@ -65,13 +65,6 @@ _FAILURES = (exc.SQLAlchemyError, NoneFree, Unacceptable)
 
 R = t.TypeVar("R")
 _Conditions = tuple[sa.ColumnElement[bool], ...]
-
-
-class TableMissing(ConfigurationError):
-    """The table for the sessions is not there: :meth:`SQLAlchemyStore.create_schema` was not called yet.
-
-    SQLite's is made when it is first missed.
-    """
 
 
 class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
