@@ -25,7 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("SESSIONSTORE_VENV") or ROOT / ".venv").absolute()
-EXTRAS = ["crypto", "memcached", "mongodb", "mysql", "postgresql", "redis", "sqlalchemy", "testing"]
+EXTRAS = ["crypto", "dynamodb", "memcached", "mongodb", "mysql", "postgresql", "redis", "sqlalchemy", "testing"]
 SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
 
 
