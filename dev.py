@@ -4,29 +4,39 @@ python3 dev.py shop  [options of "flask run"]   the example shop, on http://127.
 python3 dev.py test  [options of pytest]        the tests, with real servers of their own
 python3 dev.py foreign                          the suites of Flask, Flask-Login and Flask-WTF, over our sessions
 python3 dev.py deployment [options of pytest]   an application on every server that Flask runs on; needs a C compiler
-python3 dev.py check                            what CI checks besides: style, types, documentation, wheel
+python3 dev.py check                            what CI checks besides: style, types, documentation, lock, wheel
+python3 dev.py audit [options of pip-audit]     whether a version that CI installs has a known vulnerability
+python3 dev.py lock                             write .ci/lock.txt anew, with the newest versions
 
 Each makes the virtual environment .venv if there is none yet, and installs again only when pyproject.toml has
-changed. SESSIONSTORE_VENV names another folder for the environment: .ci/run has one for each Python.
+changed. SESSIONSTORE_VENV names another folder for the environment: .ci/run has one for each Python. SESSIONSTORE_WHEEL
+names a wheel ("check" leaves one in dist) that the tests use in place of the checkout.
 """
 
-from __future__ import annotations
-
+import contextlib
+import json
 import os
 import platform
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 import typing as t
 import zipfile
 from pathlib import Path
 
+if sys.version_info < (3, 11):  # noqa: UP036 - an older Python gets as far as this
+    sys.exit(f"dev.py needs Python 3.11 or newer; this is {platform.python_version()}. Try: python3.11 dev.py")
+
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("SESSIONSTORE_VENV") or ROOT / ".venv").absolute()
-EXTRAS = ["crypto", "memcached", "mongodb", "mysql", "postgresql", "redis", "sqlalchemy", "testing"]
+WHEEL = os.environ.get("SESSIONSTORE_WHEEL", "")
+PACKAGE = "flask_sessionstore"
+LOCK = ROOT / ".ci" / "lock.txt"
 SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
+QUIET_PIP = ("-m", "pip", "--disable-pip-version-check", "-q")
 
 
 def main(arguments: list[str]) -> int:
@@ -45,54 +55,121 @@ def main(arguments: list[str]) -> int:
 
 def shop(options: list[str]) -> int:
     """Serve the example shop."""
-    install(extras=["redis"])
+    install("drivers")
     return run("flask", "--app", "examples/shop", "run", *options)
 
 
 def test(options: list[str]) -> int:
     """Run the tests, in one process more than there are processors, since some only wait; -n0 runs them in this one."""
-    install(extras=EXTRAS, groups=["test"])
-    return run("pytest", "-n", str((os.cpu_count() or 1) + 1), *options)
+    install("test")
+    return run_tests("-n", str((os.cpu_count() or 1) + 1), *options)
 
 
 def foreign(options: list[str]) -> int:
     """Run other people's tests with our sessions in every application, and compare with Flask's own."""
-    install(extras=EXTRAS, groups=["test"])
-    return run("pytest", "-m", "foreign", "tests/foreign", *options)
+    install("test")
+    return run_tests("-m", "foreign", "tests/foreign", *options)
 
 
 def deployment(options: list[str]) -> int:
     """Try the servers and stores that CI tries together, in two processes, since a server has some of its own."""
-    install(extras=EXTRAS, groups=["test", "deployment"])
-    return run("pytest", "-n", "2", "-m", "deployment", "tests/deployment", *options)
+    install("test", "deployment")
+    return run_tests("-n", "2", "-m", "deployment", "tests/deployment", *options)
 
 
 def check(_options: list[str]) -> int:
     """Run every check, and fail if one fails."""
-    install(extras=EXTRAS, groups=["test", "check"])
+    install("dev")
     checks = [
         run("ruff", "check"),
         run("ruff", "format", "--check"),
         run("mypy"),
         run("pyright", "--pythonpath", str(SCRIPTS / "python")),
         run("sphinx-build", "-q", "-W", "-n", "docs", "docs/_build"),
+        check_lock(),
         check_wheel(),
     ]
     return int(any(checks))
 
 
-def check_wheel() -> int:
-    """Build the wheel, and look whether it holds the package and its types, and nothing else."""
+def check_lock() -> int:
+    """Look whether the lock is one for pyproject.toml; newer versions than it names are no matter."""
     with tempfile.TemporaryDirectory() as folder:
-        if code := run("python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, "."):
-            return code
-        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
-            names = wheel.namelist()
-    strays = [name for name in names if not name.startswith(("flask_sessionstore/", "flask_sessionstore-"))]
-    if strays or "flask_sessionstore/py.typed" not in names:
-        print(f"the wheel lacks flask_sessionstore/py.typed, or has what does not belong there: {strays}")
+        anew = Path(shutil.copy(LOCK, folder))  # a version that it names stays if it may
+        if write_lock(anew):
+            return 1
+        missing = pins(anew) - pins(LOCK)
+    if missing:
+        print(f"{LOCK.name} does not satisfy pyproject.toml, which wants: {', '.join(sorted(missing))}.")
+        print("python3 dev.py lock writes it anew.")
+    return int(bool(missing))
+
+
+def check_wheel() -> int:
+    """Build the wheel, and look whether it holds the package and its types, and nothing else; it stays in dist."""
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    if run("python", *QUIET_PIP, "wheel", "--no-deps", "-w", "dist", "."):
+        return 1
+    with zipfile.ZipFile(next(ROOT.glob("dist/*.whl"))) as wheel:
+        names = wheel.namelist()
+    strays = [name for name in names if not name.startswith((f"{PACKAGE}/", f"{PACKAGE}-"))]
+    if strays or f"{PACKAGE}/py.typed" not in names:
+        print(f"the wheel lacks {PACKAGE}/py.typed, or has what does not belong there: {strays}")
         return 1
     return 0
+
+
+def lock(_options: list[str]) -> int:
+    """Write the lock anew, with the newest versions that pyproject.toml allows."""
+    install("dev")
+    return write_lock(LOCK, "--upgrade")
+
+
+def write_lock(path: Path, *options: str) -> int:
+    """Write a lock for every Python and system; without options, versions that stand there stay if they may."""
+    groups = ["--all-extras", "--group", "dev", "--group", "deployment"]
+    form = ["--universal", "--generate-hashes", "--no-annotate", "--custom-compile-command", "python3 dev.py lock"]
+    return run("uv", "pip", "compile", "-q", "pyproject.toml", *groups, *form, *options, "-o", str(path))
+
+
+def pins(path: Path) -> set[str]:
+    """What a lock names: versions and for which Pythons, without their hashes."""
+    return {line.rstrip(" \\") for line in path.read_text().splitlines() if "==" in line}
+
+
+def audit(options: list[str]) -> int:
+    """Look for known vulnerabilities of what the lock names; where nobody can be asked, say so and pass."""
+    install("dev")
+    arguments = ["--disable-pip", "--progress-spinner=off", "--format=json", f"--requirement={LOCK}", *options]
+    print("+", shlex.join(["pip-audit", *arguments]), flush=True)
+    done = subprocess.run([SCRIPTS / "pip-audit", *arguments], capture_output=True, text=True, check=False)
+    if done.stdout:
+        return report(json.loads(done.stdout)["dependencies"])
+    return report_failure(done.stderr)
+
+
+def report(packages: list[dict[str, t.Any]]) -> int:
+    """Print what is known of these packages, as pip-audit has them; the result is an exit code."""
+    asked = [package for package in packages if "skip_reason" not in package]
+    found = [(package, hole) for package in asked for hole in package["vulns"]]
+    for package, hole in found:
+        fixed = ", ".join(hole["fix_versions"]) or "no version yet"
+        print(f"{package['name']} {package['version']}: {hole['id']}, mended in {fixed}. {hole['description']}")
+    if asked:
+        print(f"packages looked up: {len(asked)} of {len(packages)}; known vulnerabilities: {len(found)}")
+    else:
+        print("no vulnerability was looked up: the index has no answer about any package")
+    return int(bool(found))
+
+
+def report_failure(stderr: str) -> int:
+    """Print why pip-audit has no report; it is a failure unless nobody could be reached."""
+    reason = stderr.strip().rpartition("\n")[2]
+    if re.search("connect|timeout|ServiceError", reason, re.IGNORECASE):
+        print(f"no vulnerability was looked up: {reason}")
+        return 0
+    print(stderr)
+    return 1
 
 
 COMMANDS: dict[str, t.Callable[[list[str]], int]] = {
@@ -101,29 +178,70 @@ COMMANDS: dict[str, t.Callable[[list[str]], int]] = {
     "foreign": foreign,
     "deployment": deployment,
     "check": check,
+    "audit": audit,
+    "lock": lock,
 }
 
 
-def run(program: str, *arguments: str) -> int:
+def run(program: str, *arguments: str, cwd: Path = ROOT) -> int:
     """Run a program of the environment in the project's folder; the result is its exit code."""
     print("+", shlex.join([program, *arguments]), flush=True)
-    return subprocess.run([SCRIPTS / program, *arguments], cwd=ROOT, check=False).returncode
+    return subprocess.run([SCRIPTS / program, *arguments], cwd=cwd, check=False).returncode
 
 
-def install(*, extras: list[str], groups: t.Sequence[str] = ()) -> None:
-    """Install the project, editable, with these extras and dependency groups, if they are not there yet."""
+def run_tests(*options: str) -> int:
+    """Run pytest where it finds the package that is to be tested, and no other."""
+    if not WHEEL:
+        return run("pytest", *options)
+    with without_package() as folder:
+        return check_source(folder) or run("pytest", *options, cwd=folder)
+
+
+@contextlib.contextmanager
+def without_package() -> t.Iterator[Path]:
+    """Copy the project without the package: whatever a test starts there can only import what is installed."""
+    ignored = shutil.ignore_patterns(PACKAGE, ".*", "__pycache__", "_build")
+    with tempfile.TemporaryDirectory() as folder:
+        yield shutil.copytree(ROOT, Path(folder) / "project", ignore=ignored)
+
+
+def check_source(folder: Path) -> int:
+    """Look whether a program that is started in this folder imports the package from the environment."""
+    code = f"import {PACKAGE}; print({PACKAGE}.__file__)"
+    said = subprocess.run([SCRIPTS / "python", "-c", code], cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
+    if Path(said.stdout.strip()).is_relative_to(VENV):
+        return 0
+    print(f"the tests are to import {PACKAGE} from the wheel in {VENV}, and would import {said.stdout.strip()}")
+    return 1
+
+
+def install(*groups: str) -> None:
+    """Install these dependency groups, and the project: the wheel, or the checkout, editable, unless it is there."""
     make_environment()
     project = (ROOT / "pyproject.toml").read_text()
-    stamp = VENV / f"installed-{'-'.join([*extras, *groups])}.toml"
-    if stamp.exists() and stamp.read_text() == project:
+    stamp = VENV / f"installed-{'-'.join(groups)}.toml"
+    if not WHEEL and stamp.exists() and stamp.read_text() == project:
         return
-    table = tomllib.loads(project)["dependency-groups"]
-    requirements = [requirement for group in groups for requirement in table[group]]
-    editable = f"{ROOT}[{','.join(extras)}]"
-    print("+ installing", editable, *requirements, flush=True)
-    pip = [str(SCRIPTS / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--editable", editable, *requirements], check=True)
-    stamp.write_text(project)
+    print(f"+ installing {WHEEL or ROOT} and {', '.join(groups)}; pip is silent for a minute or two", flush=True)
+    pip_install("pip>=26.2", PIP_CONSTRAINT="")  # knows groups and hashes in constraints; an older one fails on those
+    pip_install(WHEEL or f"--editable={ROOT}", *(f"--group={group}" for group in groups))
+    if WHEEL:
+        install_wheel()
+    else:
+        stamp.write_text(project)
+
+
+def install_wheel() -> None:
+    """Install the wheel once more: pip keeps another of the same version."""
+    pip_install("--force-reinstall", "--no-deps", WHEEL)
+    for stamp in VENV.glob("installed-*.toml"):  # of the checkout, which is not installed any more
+        stamp.unlink()
+
+
+def pip_install(*arguments: str, **variables: str) -> None:
+    """Install with the environment's pip, which these variables set up."""
+    command: list[str | Path] = [SCRIPTS / "python", *QUIET_PIP, "install", *arguments]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}, check=True)
 
 
 def make_environment() -> None:

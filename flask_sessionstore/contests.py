@@ -146,7 +146,7 @@ def _mergeable(writer: Writer, newest: Record) -> Record:
         no cookie can be sent, and by removing a login key, that is done under the same key.)
     """
     draft = writer.draft
-    if not draft.changes.cleared and not signins.is_same(draft.rules, draft.before, newest.state):
+    if not draft.changes.cleared and not signins.is_same(draft.policy, draft.before, newest.state):
         raise SessionGone("who was signed in was signed out under the same key", kind="ended")
     return newest
 

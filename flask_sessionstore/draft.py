@@ -16,7 +16,7 @@ import typing as t
 from . import codec, signins
 from .changes import Changes, State, Update
 from .errors import SessionCorrupt, SessionInsertError
-from .policy import Rules
+from .policy import Policy
 from .record import Record
 
 logger = logging.getLogger("flask_sessionstore")
@@ -54,7 +54,7 @@ def checked(key: object) -> str:
 class Draft:
     """One request's working copy of a session.
 
-    :param rules: the settings that it obeys.
+    :param policy: the settings that it obeys.
     :param has_body: whether the request has a body, as one has that was sent by a form.
     """
 
@@ -76,16 +76,17 @@ class Draft:
     minded = False
     #: Whether changes were stored, or dropped, already.
     has_settled = False
-    #: Called at every touch from when the response was made; None until then.
-    on_late_touch: t.Callable[[], object] | None = None
+    #: Called with the session's source at every touch from when the response was made; None until then. (What it is
+    #: called with it must not hold: a request's objects would wait for the garbage collector.)
+    on_late_touch: t.Callable[[t.Any], object] | None = None
     #: Told which keys were dropped, since somebody signed in or out.
     on_login: t.Callable[[t.Collection[str]], object] | None = None
 
     # What this request did about who is signed in; None as long as that is not found out.
     _step: signins.Step | None = signins.Step.NOTHING
 
-    def __init__(self, rules: Rules, has_body: t.Callable[[], bool] = lambda: False) -> None:
-        self.rules = rules
+    def __init__(self, policy: Policy, has_body: t.Callable[[], bool] = lambda: False) -> None:
+        self.policy = policy
         #: The data as this request has them, encoded.
         self.state: State = {}
         #: What this request did.
@@ -179,7 +180,7 @@ class Draft:
         :raises SessionInsertError: if it cannot be kept, or can be no owner's name.
         """
         data, faithful = codec.encode_plain(value, key)
-        if key in self.rules.watched:
+        if key in self.policy.watched:
             self._mind_login(key, data)
         self.forced = True
         self._keep(key, value, data, faithful)
@@ -201,7 +202,7 @@ class Draft:
         """
         if key not in self.state:
             raise KeyError(key)
-        if key in self.rules.watched:
+        if key in self.policy.watched:
             self._mind_login(key, None)
         self.forced = True
         self.changes.remove(key)
@@ -217,7 +218,7 @@ class Draft:
         self._notice(key)
         update = Update(codec.encode(default, key), updater, type)
         data = update.result(self.state.get(key), key)
-        if key in self.rules.watched:
+        if key in self.policy.watched:
             self._mind_login(key, data)
         self.forced = True
         self.changes.update(key, update)
@@ -255,7 +256,7 @@ class Draft:
     @property
     def permanent(self) -> bool:
         """Whether the cookie outlives the browser, once it is known what the session starts from."""
-        return bool(self.meta("permanent", self.rules.permanent))
+        return bool(self.meta("permanent", self.policy.permanent))
 
     # -- changes within a value ------------------------------------------------------------------------------------
 
@@ -279,7 +280,7 @@ class Draft:
                 raise
             return  # somebody else wrote it into the store: it stays as it is
         if data != before and data != codec.canonical(before):  # nor is it a change that somebody else chose his bytes
-            if key in self.rules.watched:
+            if key in self.policy.watched:
                 self._mind_login(key, data, written=self.changes)
             self.changes.nested(key, data)
             self.state[key] = data
@@ -293,21 +294,23 @@ class Draft:
         :param written: what is not dropped.
         :raises SessionInsertError: if it can be no owner's name.
         """
-        rules, before, signs_in = self.rules, self.state.get(key), False
+        policy, before, signs_in = self.policy, self.state.get(key), False
         if signins.is_affirmed(self.before.get(key), data) and (before is None or self._has_body()):
             self.changes.renewed = True
         if before == data:
             return
-        if key in rules.heads:
-            found = {name: value for name in rules.heads if (value := self.state.get(name)) is not None and name != key}
-            owner = signins.owner_set_in(rules, found if data is None else {**found, key: data})
+        if key in policy.heads:
+            found = {
+                name: value for name in policy.heads if (value := self.state.get(name)) is not None and name != key
+            }
+            owner = signins.owner_set_in(policy, found if data is None else {**found, key: data})
             signs_in = owner != self.owner
         if not signs_in:  # who is taken out and put back in has not signed in
             both = {before, self.compared_with.get(key)}
             signs_in = min(signins.compare(known, data) for known in both) is signins.Step.SIGNS_IN
         self.minded, self._step = True, None
         if signs_in:
-            self._drop(rules.login_drops, written)
+            self._drop(policy.login_drops, written)
 
     def _drop(self, names: t.Collection[str], written: t.Container[str]) -> None:
         for name in names:
@@ -326,22 +329,22 @@ class Draft:
     @property
     def owner(self) -> str | None:
         """The owner as this request has it."""
-        return signins.owner_in(self.rules, self.state)
+        return signins.owner_in(self.policy, self.state)
 
     @property
     def owner_before(self) -> str | None:
         """The owner as it was loaded."""
-        return signins.owner_in(self.rules, self.before)
+        return signins.owner_in(self.policy, self.before)
 
     @property
     def was_somebody(self) -> bool:
         """Whether somebody was signed in in what was loaded."""
-        return signins.is_somebody(self.rules, self.before)
+        return signins.is_somebody(self.policy, self.before)
 
     @property
     def is_somebody(self) -> bool:
         """Whether somebody is signed in now."""
-        return signins.is_somebody(self.rules, self.state)
+        return signins.is_somebody(self.policy, self.state)
 
     @property
     def changes_owner(self) -> bool:
@@ -352,7 +355,7 @@ class Draft:
     def step(self) -> signins.Step:
         """What this request did about who is signed in."""
         if self._step is None:
-            self._step = signins.step(self.rules, self.compared_with, self.state)
+            self._step = signins.step(self.policy, self.compared_with, self.state)
         return self._step
 
     @property

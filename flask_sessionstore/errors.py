@@ -5,6 +5,7 @@
       SessionGetError (ValueError)        a kept value that is not of the type asked for
       SessionTooLarge                     more than the limit, or than a cookie holds
       ConfigurationError (ValueError)     a setting that cannot work
+        TableMissing                      no table there: for the stores, which export it
       UnsupportedByStore (NotImplementedError)
       StoreError                          the engine's exception is its ``__cause__``
         StoreUnavailable (werkzeug's ServiceUnavailable)
@@ -97,6 +98,13 @@ class ConfigurationError(SessionError, ValueError):
         super().__init__(message)
         #: The setting's name.
         self.key = key
+
+
+class TableMissing(ConfigurationError):
+    """The table for the sessions is not there: the store's ``create_schema`` was not called yet.
+
+    SQLite's is made when it is first missed.
+    """
 
 
 class UnsupportedByStore(SessionError, NotImplementedError):

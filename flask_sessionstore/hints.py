@@ -10,7 +10,7 @@ import typing as t
 
 from . import signins
 from .draft import Draft, SessionStatus
-from .policy import Rules
+from .policy import Policy
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -59,15 +59,15 @@ class Hints:
 
         :param handle: the session's as yet.
         """
-        status, rules, base = draft.status(), draft.rules, draft.base  # notices what changed within a value
-        steps = sorted(signins.steps(rules, draft.compared_with, draft.state).items())
+        status, policy, base = draft.status(), draft.policy, draft.base  # notices what changed within a value
+        steps = sorted(signins.steps(policy, draft.compared_with, draft.state).items())
         for key in (key for key, step in steps if step is signins.Step.SIGNS_IN):
-            if names_no_owner(rules, draft.state):
+            if names_no_owner(policy, draft.state):
                 self._say(NO_OWNER, key)
-            if base is None and not has_body and key != signins.owner_head(rules, draft.state):
+            if base is None and not has_body and key != signins.owner_head(policy, draft.state):
                 self._say(_GUEST, key)
         if status is not SessionStatus.RENEWED and base is not None and base.state:
-            for key in looks_alike(rules, draft.state.keys() - base.state.keys()):
+            for key in looks_alike(policy, draft.state.keys() - base.state.keys()):
                 self._say(LOOKALIKE, key)
         return self._look_for_another(handle, [key for key, step in steps if step is signins.Step.RENEWS])
 
@@ -89,12 +89,12 @@ class Hints:
             logger.warning(hint.format(key=key))
 
 
-def names_no_owner(rules: Rules, state: signins.State) -> bool:
+def names_no_owner(policy: Policy, state: signins.State) -> bool:
     """Whether a session has no owner, since the setting names none of the keys that log-ins write."""
-    head = signins.owner_head(rules, state)
-    return head is not None and head not in rules.login_keys and signins.owner_in(rules, state) is None
+    head = signins.owner_head(policy, state)
+    return head is not None and head not in policy.login_keys and signins.owner_in(policy, state) is None
 
 
-def looks_alike(rules: Rules, keys: t.Collection[str]) -> list[str]:
+def looks_alike(policy: Policy, keys: t.Collection[str]) -> list[str]:
     """Those that look like keys which a log-in writes."""
-    return sorted(ALIKE.intersection(keys).difference(rules.watched))
+    return sorted(ALIKE.intersection(keys).difference(policy.watched))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import types
 import typing as t
+from functools import lru_cache
 
 import msgspec
 from blinker import NamedSignal
@@ -17,7 +17,7 @@ from werkzeug.http import dump_cookie, http_date, parse_list_header
 from werkzeug.sansio.http import parse_cookie
 from werkzeug.wsgi import ClosingIterator
 
-from . import config, signals
+from . import settings, signals
 from .errors import ConfigurationError, SessionTooLarge, StoreUnavailable
 from .hints import Hints
 from .key import Claim, SessionKey, Token
@@ -101,7 +101,7 @@ class StoreSessionInterface(SessionInterface):
             raise
         finally:
             browser.begun = True
-            lifecycle.draft.on_late_touch = functools.partial(browser.watch, lifecycle)
+            lifecycle.draft.on_late_touch = browser.watch
             if browser.streams:  # what was read before may change in place, and no touch shows it
                 browser.watch(lifecycle)
 
@@ -230,7 +230,7 @@ class _Browser:
         cookies = self._cookies(self.cookie_name)
         if not cookies:
             return []
-        claim = config.protection(self._app).claim
+        claim = settings.protection(self._app).claim
         return [found for text in cookies if (found := claim(text)) is not None]
 
     def tokens(self) -> list[Token]:
@@ -306,8 +306,8 @@ class _Browser:
     def protector(self) -> Tokens:
         """With the secrets as they are now; kept for the request."""
         if self._protector is None:
-            protection = config.protection(self._app)
-            self._protector = protection.tokens(config.secrets(self._app), self.cookie_name, self._cookie_path)
+            protection = settings.protection(self._app)
+            self._protector = protection.tokens(settings.secrets(self._app), self.cookie_name, self._cookie_path)
         return self._protector
 
     def _verified(self) -> list[Token]:
@@ -472,7 +472,7 @@ _NOT_SHARED = frozenset({"private", "no-store", "0"})
 _DELETED = "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0"
 
 
-@functools.lru_cache(maxsize=64)
+@lru_cache(maxsize=64)
 def attributes_of(
     name: str, domain: str | None, path: str, secure: bool, httponly: bool, samesite: str | None, partitioned: bool
 ) -> str:

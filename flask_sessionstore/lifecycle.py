@@ -82,7 +82,7 @@ class Lifecycle:
         self.policy = policy
         self.visitor = visitor
         #: What this request has of its session, and what it did to it.
-        self.draft = Draft(policy.rules, visitor.has_body)
+        self.draft = Draft(policy, visitor.has_body)
         #: Held by whoever looks at the draft.
         self.lock = threading.RLock()
         self._born = store.now()
@@ -513,7 +513,7 @@ class Lifecycle:
         if newest.sealed:  # whose it is can be read, but not who else is signed in
             is_owned = base.owner is not None or not self.draft.was_somebody
             return is_owned and newest.owner == base.owner
-        return signins.is_signed_in_still(self.policy.rules, self.draft.before, newest.state)
+        return signins.is_signed_in_still(self.policy, self.draft.before, newest.state)
 
     def _drop(self) -> Outcome:
         reason = "unknown" if self._fate in (None, Fate.LATE) else t.cast("Fate", self._fate).value

@@ -12,7 +12,7 @@ from uuid import UUID
 import flask
 from flask import Flask, has_request_context
 
-from . import cli, config, owners, signals, stores
+from . import cli, owners, signals, stores
 from .current import app_in_use, interface_in_use, server_store_in_use, store_in_use
 from .errors import ConfigurationError, SessionGone, StoreUnavailable, UnsupportedByStore
 from .interface import ImportSession, StoreSessionInterface
@@ -21,6 +21,7 @@ from .lifecycle import Lifecycle
 from .moving_in import bar_owner
 from .record import SessionInfo
 from .sessions import Session, source_of
+from .settings import read_settings
 from .signins import owner_of
 from .stores.base import OwnerIndex, ServerSideStore, SessionStore, Sweeps
 from .stores.caching import CachingStore
@@ -95,13 +96,12 @@ class SessionManager:
         """
         if EXTENSION in app.extensions:
             raise ConfigurationError("this application has a SessionManager already: call init_app once")
-        settings = config.read_settings(app, store if store is not None else self._store)
-        made = _make_store(app, settings.store, settings.store_options)
+        settings = read_settings(app, store if store is not None else self._store)
+        made = _make_store(app, settings.store, {"prefix": settings.prefix, **settings.store_options})
         if settings.policy.max_per_owner is not None and not isinstance(made, OwnerIndex):
             raise ConfigurationError(
-                f"{config.SESSION_MAX_PER_OWNER} needs a store that can list an owner's sessions;"
-                f" {type(made).__name__} cannot",
-                key=config.SESSION_MAX_PER_OWNER,
+                f"SESSION_MAX_PER_OWNER needs a store that can list an owner's sessions; {type(made).__name__} cannot",
+                key="SESSION_MAX_PER_OWNER",
             )
         if settings.seal:
             _seal(made, settings.seal)
@@ -273,18 +273,18 @@ def _make_store(app: Flask, setting: t.Any, options: dict[str, t.Any]) -> Sessio
         cache, store = setting
         return _make_pair(app, cache, store, options)
     raise ConfigurationError(
-        f"{config.SESSION_STORE} takes a URL, a SessionStore, a pair (cache, store) of these, or a function of the"
+        f"SESSION_STORE takes a URL, a SessionStore, a pair (cache, store) of these, or a function of the"
         f" application; it is of type {type(setting).__name__}",
-        key=config.SESSION_STORE,
+        key="SESSION_STORE",
     )
 
 
 def _seal(store: SessionStore, seal: bool | t.Literal["required"]) -> None:
     if not isinstance(store, ServerSideStore):
         raise ConfigurationError(
-            f"{config.SESSION_SEAL} is for stores on the server's side; for {type(store).__name__} there is"
-            f' {config.SESSION_COOKIE_CONTENT_SECURITY} = "private"',
-            key=config.SESSION_SEAL,
+            f"SESSION_SEAL is for stores on the server's side; for {type(store).__name__} there is"
+            f' SESSION_COOKIE_CONTENT_SECURITY = "private"',
+            key="SESSION_SEAL",
         )
     # Applications may share a store object: none of them weakens what another has asked for.
     store.seal = "required" if "required" in (seal, store.seal) else seal
@@ -304,7 +304,7 @@ def _in_instance_folder(app: Flask, url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise ConfigurationError(f"{config.SESSION_STORE} is no URL", key=config.SESSION_STORE) from error
+        raise ConfigurationError("SESSION_STORE is no URL", key="SESSION_STORE") from error
     if parts.scheme != "file" or parts.netloc or parts.path.startswith("/") or not parts.path:
         return url
     return "file://" + quote((Path(app.instance_path) / unquote(parts.path)).as_posix())

@@ -121,7 +121,7 @@ class Doorkeeper:
             return None
         return msgspec.structs.replace(
             record,
-            owner=owner_in(policy.rules, record.state),
+            owner=owner_in(policy, record.state),
             client=record.client or (self._client() if policy.record_client else None),
             created_ms=created_ms,
             end_ms=end_ms,

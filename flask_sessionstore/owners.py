@@ -42,8 +42,8 @@ def indexed(store: SessionStore) -> _Store:
     """
     if not isinstance(store, OwnerIndex):
         raise UnsupportedByStore(
-            f"{type(store).__name__} cannot tell whose its sessions are: take a store in files, Redis, MongoDB or an"
-            " SQL database"
+            f"{type(store).__name__} cannot tell whose its sessions are: take a store in files, Redis, MongoDB,"
+            " DynamoDB or an SQL database"
         )
     return t.cast("_Store", store)
 

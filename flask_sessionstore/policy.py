@@ -12,8 +12,8 @@ from .record import Record, to_ms
 LOGIN_KEYS = ("user_id", "userid", "uid", "user", "username", "_logged_in_user", "logged_in")
 
 
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that a session itself obeys."""
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that a session and its lifecycle obey; spans of time as timedelta."""
 
     #: Whose value names the owner: a key, or a dotted path into mappings; None for no owners.
     owner_key: str | None = "_user_id"
@@ -23,20 +23,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     login_drops: tuple[str, ...] = ("csrf_token",)
     #: Whether new sessions are permanent.
     permanent: bool = False
-    #: What follows from the above: the keys in whose values an owner may be named, and all that say who is signed in.
-    heads: frozenset[str] = frozenset()
-    watched: frozenset[str] = frozenset()
-
-    def __post_init__(self) -> None:
-        heads = frozenset() if self.owner_key is None else frozenset({self.owner_key, self.owner_key.partition(".")[0]})
-        msgspec.structs.force_setattr(self, "heads", heads)
-        msgspec.structs.force_setattr(self, "watched", heads.union(self.login_keys))
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that a lifecycle obeys; spans of time as timedelta."""
-
-    rules: Rules = Rules()
     #: Idle lifetime of permanent sessions, and of all where ``browser_lifetime`` is None.
     lifetime: timedelta = timedelta(days=31)
     #: Idle lifetime of sessions behind a browser-session cookie.
@@ -57,6 +43,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     record_client: bool = False
     #: Whether what was read from the session of somebody signed in is kept from all shared caches.
     private_reads: bool = False
+
+    #: What follows from the above: the keys in whose values an owner may be named, and all that say who is signed in.
+    heads: frozenset[str] = frozenset()
+    watched: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        heads = frozenset() if self.owner_key is None else frozenset({self.owner_key, self.owner_key.partition(".")[0]})
+        msgspec.structs.force_setattr(self, "heads", heads)
+        msgspec.structs.force_setattr(self, "watched", heads.union(self.login_keys))
 
     def idle(self, record: Record) -> timedelta:
         """How long the session of ``record`` may be idle."""

@@ -21,7 +21,7 @@ from . import codec
 from .changes import Changes
 from .draft import MISSING, Draft, SessionStatus, checked
 from .errors import SessionCorrupt, SessionError, SessionInsertError
-from .policy import Rules
+from .policy import Policy
 
 if t.TYPE_CHECKING:
     from _typeshed import SupportsKeysAndGetItem
@@ -128,14 +128,14 @@ class Session(SessionMixin):
         draft = self._draft
         draft.accessed = True
         if draft.on_late_touch is not None:
-            draft.on_late_touch()
+            draft.on_late_touch(self._source)
         if not draft.loaded and not draft.purged:
             self._source.load()
         return draft
 
     def _tell_if_late(self) -> None:
         if self._draft.on_late_touch is not None:
-            self._draft.on_late_touch()
+            self._draft.on_late_touch(self._source)
 
     @property
     def accessed(self) -> bool:
@@ -379,7 +379,7 @@ class Session(SessionMixin):
             draft = self._draft
             if not draft.loaded and "permanent" not in draft.changes.metadata:
                 known = self._source.known_permanent()
-                return draft.rules.permanent if known is None else known
+                return draft.policy.permanent if known is None else known
             return draft.permanent
 
     @permanent.setter
@@ -516,7 +516,7 @@ class _FreeStanding:
 
     def __init__(self, initial: t.Mapping[str, t.Any]) -> None:
         self.lock = threading.RLock()
-        self.draft = Draft(Rules())
+        self.draft = Draft(Policy())
         self.draft.start(None)
         self.draft.sow(initial)
         self.draft.changes = Changes()

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from . import codec
 from .errors import SessionCorrupt, SessionInsertError
-from .policy import Rules
+from .policy import Policy
 
 State = t.Mapping[str, bytes]
 
@@ -49,45 +49,45 @@ def compare(before: bytes | None, after: bytes | None) -> Step:
     return Step.RENEWS if then is not None and now[0] == "other" else Step.SIGNS_IN
 
 
-def steps(rules: Rules, before: State, after: State) -> dict[str, Step]:
+def steps(policy: Policy, before: State, after: State) -> dict[str, Step]:
     """What the change from one state to another comes to, by each key that is there and says who is signed in."""
-    found = {key: compare(before.get(key), after[key]) for key in rules.watched if key in after}
-    head = owner_head(rules, after)
-    if head in found and (owner := owner_in(rules, after)) is not None:
-        if owner != owner_in(rules, before):
+    found = {key: compare(before.get(key), after[key]) for key in policy.watched if key in after}
+    head = owner_head(policy, after)
+    if head in found and (owner := owner_in(policy, after)) is not None:
+        if owner != owner_in(policy, before):
             found[head] = Step.SIGNS_IN
         elif found[head] is Step.RENEWS:  # the value does not tell whom it names, but the setting does
             found[head] = Step.NOTHING
     return found
 
 
-def step(rules: Rules, before: State, after: State) -> Step:
+def step(policy: Policy, before: State, after: State) -> Step:
     """What the change from one state to another comes to, by all of them."""
-    return max(steps(rules, before, after).values(), default=Step.NOTHING)
+    return max(steps(policy, before, after).values(), default=Step.NOTHING)
 
 
-def who(rules: Rules, state: State) -> list[str]:
+def who(policy: Policy, state: State) -> list[str]:
     """The keys that say that somebody is signed in."""
-    return sorted(key for key in rules.watched if _read(state.get(key)) is not None)
+    return sorted(key for key in policy.watched if _read(state.get(key)) is not None)
 
 
-def is_somebody(rules: Rules, state: State) -> bool:
+def is_somebody(policy: Policy, state: State) -> bool:
     """Whether somebody is signed in."""
-    return owner_in(rules, state) is not None or bool(who(rules, state))
+    return owner_in(policy, state) is not None or bool(who(policy, state))
 
 
-def is_same(rules: Rules, before: State, after: State) -> bool:
+def is_same(policy: Policy, before: State, after: State) -> bool:
     """Whether the same person is signed in, or nobody, in both states."""
-    return all(before.get(key) == after.get(key) for key in rules.watched) or (
-        owner_in(rules, before) == owner_in(rules, after)
-        and who(rules, before) == who(rules, after)
-        and step(rules, before, after) is Step.NOTHING
+    return all(before.get(key) == after.get(key) for key in policy.watched) or (
+        owner_in(policy, before) == owner_in(policy, after)
+        and who(policy, before) == who(policy, after)
+        and step(policy, before, after) is Step.NOTHING
     )
 
 
-def is_signed_in_still(rules: Rules, before: State, after: State) -> bool:
+def is_signed_in_still(policy: Policy, before: State, after: State) -> bool:
     """Whether nobody has been signed out since, if nobody has signed in."""
-    return owner_in(rules, before) == owner_in(rules, after) and set(who(rules, before)) <= set(who(rules, after))
+    return owner_in(policy, before) == owner_in(policy, after) and set(who(policy, before)) <= set(who(policy, after))
 
 
 def is_affirmed(before: bytes | None, after: bytes | None) -> bool:
@@ -123,34 +123,34 @@ def owner_of(value: object) -> str | None:
     )
 
 
-def owner_in(rules: Rules, state: State) -> str | None:
+def owner_in(policy: Policy, state: State) -> str | None:
     """Whom a session with this state belongs to; None also where the value can be nobody's name."""
     try:
-        return owner_set_in(rules, state)
+        return owner_set_in(policy, state)
     except (SessionInsertError, SessionCorrupt):
         return None
 
 
-def owner_set_in(rules: Rules, state: State) -> str | None:
+def owner_set_in(policy: Policy, state: State) -> str | None:
     """Whom a session with this state belongs to.
 
     :raises SessionInsertError: if the value can be nobody's name.
     :raises SessionCorrupt: if it cannot be decoded.
     """
-    head = owner_head(rules, state)
+    head = owner_head(policy, state)
     if head is None or head not in state:
         return None
     value = codec.decode(state[head])
-    for name in () if head == rules.owner_key else t.cast("str", rules.owner_key).split(".")[1:]:
+    for name in () if head == policy.owner_key else t.cast("str", policy.owner_key).split(".")[1:]:
         if not isinstance(value, dict):
             return None
         value = value.get(name)
     return owner_of(value)
 
 
-def owner_head(rules: Rules, state: State) -> str | None:
+def owner_head(policy: Policy, state: State) -> str | None:
     """The session's key in whose value the owner is named: the setting as it is, or its part before the first dot."""
-    key = rules.owner_key
+    key = policy.owner_key
     return key if key is None or key in state else key.partition(".")[0]
 
 

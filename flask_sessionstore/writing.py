@@ -46,7 +46,7 @@ class Writer:
         self._check_size(state, {} if base is None else base.state)
         draft, policy, now_ms = self.draft, self.policy, int(self.store.now() * 1000)
         kept = None if base is None or draft.changes.cleared else base
-        owner = owner_in(policy.rules, state)
+        owner = owner_in(policy, state)
         before = draft.owner_before if draft.minded else owner
         permanent, lifetime, deadline = self._metadata(kept, is_anothers=before not in (None, owner))
         if kept is not None and owner == before and not draft.signs_in:
@@ -79,7 +79,7 @@ class Writer:
         :param is_anothers: whether ``kept`` belonged to another owner.
         """
         if kept is None:
-            before: _Metadata = (self.policy.rules.permanent, None, None)
+            before: _Metadata = (self.policy.permanent, None, None)
         elif is_anothers:
             before = (kept.permanent, None, None)  # how long one user is remembered says nothing about the next
         else:

@@ -9,8 +9,10 @@ import os
 import typing as t
 import uuid
 
+import dynamodb_servers
 import pytest
 import servers
+from dynamodb_servers import EMULATORS, DynamoDBServer
 from hypothesis import settings
 from memcached_server import MemcachedServer
 from pymongo import MongoClient
@@ -31,6 +33,9 @@ settings.register_profile("project", settings.default, deadline=None)
 settings.load_profile("project")
 
 StartServer = t.Callable[..., servers.RedisServer]
+
+if "DYNAMODB_URL" not in os.environ:  # else boto3 finds those that are meant for it
+    os.environ.update(dynamodb_servers.ANYBODY)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,6 +58,13 @@ def shared_mongodb() -> t.Iterator[Collection[dict[str, t.Any]]]:
         collection = client.get_default_database("test")[f"sessions_{uuid.uuid4().hex}"]
         yield collection
         collection.drop()
+
+
+@pytest.fixture(scope="session")
+def shared_dynamodb() -> t.Iterator[t.Callable[[str], DynamoDBServer]]:
+    """The running emulator of a name; tests share its table, so take a prefix of your own."""
+    with contextlib.ExitStack() as stack:
+        yield functools.cache(lambda name: stack.enter_context(EMULATORS[name]()))
 
 
 @pytest.fixture(scope="session", params=servers.PROGRAMS)
@@ -174,6 +186,7 @@ STORES: dict[str, t.Callable[[pytest.FixtureRequest], SessionStore]] = {
     "postgresql": lambda request: sql_store("postgresql", request),
     "mariadb": lambda request: sql_store("mariadb", request),
     "memcached": lambda request: from_url(request.getfixturevalue("shared_memcached").url, prefix=f"{uuid.uuid4()}:"),
+    "dynamodb": lambda request: request.getfixturevalue("shared_dynamodb")("moto").store(prefix=f"{uuid.uuid4()}:"),
 }
 if os.environ.get("MONGODB_URL"):  # no MongoDB can be had that the tests could start
     STORES["mongodb"] = lambda request: mongodb_store(request.getfixturevalue("shared_mongodb"))
@@ -185,7 +198,7 @@ def mongodb_store(collection: Collection[dict[str, t.Any]]) -> MongoDBStore:
     return store
 
 
-SERVERS = {"redis": [pytest.mark.redis]}
+SERVERS = {"redis": [pytest.mark.redis], "dynamodb": [pytest.mark.emulated]}
 
 
 def stores(*names: str) -> list[t.Any]:

@@ -7,6 +7,7 @@ import os
 import pwd
 import signal
 import sys
+import time
 import typing as t
 import warnings
 
@@ -28,8 +29,15 @@ def fork_in_c() -> int:
 
     Python itself may hang in such a child, if it starts threads where its parent had some.
     """
-    child: int = ctypes.PyDLL(None).fork()
-    return child
+    interval = sys.getswitchinterval()
+    # Were another thread just asking for the interpreter, the child would wait for that thread, which it does not have.
+    sys.setswitchinterval(60)
+    try:
+        time.sleep(2 * interval)  # serves those that wait by the interval before
+        child: int = ctypes.PyDLL(None).fork()
+        return child
+    finally:
+        sys.setswitchinterval(interval)
 
 
 #: How a process comes to have a child.

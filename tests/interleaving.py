@@ -36,7 +36,7 @@ from flask_sessionstore.errors import SessionError, StoreFull
 from flask_sessionstore.key import Claim, Token
 from flask_sessionstore.layout import revision_of, unpack
 from flask_sessionstore.lifecycle import Lifecycle
-from flask_sessionstore.policy import Policy, Rules
+from flask_sessionstore.policy import Policy
 from flask_sessionstore.record import TOMBSTONE_TIME, Record, Tombstone
 from flask_sessionstore.sessions import Session, begin
 from flask_sessionstore.stores.memory import MemoryStore
@@ -55,7 +55,7 @@ UNDER_WAY = 10.0
 MORE_THAN_UNDER_WAY = 11.0
 # Waiting for others is no part of an order, so there is no giving up either. Sessions are permanent, for a
 # browser-session cookie would not be sent again with an extension.
-POLICY = Policy(rules=Rules(permanent=True), lifetime=LIFETIME, conflict_timeout=timedelta(days=1))
+POLICY = Policy(permanent=True, lifetime=LIFETIME, conflict_timeout=timedelta(days=1))
 
 
 # -- what requests do ------------------------------------------------------------------------------------------------

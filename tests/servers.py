@@ -37,6 +37,8 @@ def leashed(end: str) -> list[str]:
 
 
 LEASH = leashed("KILL")
+#: Where .ci/run has npm install things.
+NODE = Path(__file__).parents[1] / ".ci/node"
 
 
 def _in_wheel(package: str, pattern: str) -> Path | None:
@@ -76,6 +78,14 @@ OTHERS: _Programs = {
     "memcached": (
         lambda: _in_folders("memcached", "/usr/bin", os.environ.get("PATH", "")),
         "apt-get install memcached, on Debian",
+    ),
+    "moto": (
+        lambda: _in_folders("moto_server", str(Path(sys.executable).parent)),
+        "pip install moto[dynamodb] flask-cors",
+    ),
+    "dynalite": (
+        lambda: _in_folders("dynalite", str(NODE / "node_modules/.bin"), os.environ.get("PATH", "")),
+        "npm install --prefix .ci/node dynalite, with Node.js 20",
     ),
     "nx-27017": (
         lambda: _in_folders("nx-27017", str(Path(sys.executable).parent), os.environ.get("PATH", "")),

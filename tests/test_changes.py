@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flask_sessionstore import Record, SessionGetError, codec
 from flask_sessionstore.changes import Changes, Update
 from flask_sessionstore.draft import Draft
-from flask_sessionstore.policy import Rules
+from flask_sessionstore.policy import Policy
 
 State = dict[str, bytes]
 Operation = tuple[str, str]  # what, and with which key
@@ -19,7 +19,7 @@ Operation = tuple[str, str]  # what, and with which key
 
 def loaded(state: t.Mapping[str, bytes]) -> Draft:
     """The draft of a request that has loaded ``state``."""
-    draft = Draft(Rules())
+    draft = Draft(Policy())
     draft.start(Record(state=dict(state)))
     return draft
 

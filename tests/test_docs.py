@@ -25,7 +25,8 @@ import servers
 from flask import Flask
 from werkzeug.serving import make_server
 
-from flask_sessionstore import ConfigurationError, config
+from flask_sessionstore import ConfigurationError
+from flask_sessionstore.settings import SETTINGS, read_settings
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.testing import StoreContract
 
@@ -225,17 +226,16 @@ def documented_settings() -> dict[str, str]:
 
 
 def test_every_setting_is_documented_and_no_other() -> None:
-    settings = {name for name, value in vars(config).items() if name == value}
-    assert settings == set(documented_settings())
-    assert CONFIGURATION.read_text().count(".. confval::") == len(settings)
+    assert {setting.name for setting in SETTINGS} == set(documented_settings())
+    assert CONFIGURATION.read_text().count(".. confval::") == len(SETTINGS)
 
 
 @pytest.mark.parametrize("setting", documented_settings())
 def test_a_documented_default_is_the_default(setting: str) -> None:
     app = Flask(__name__)
-    left_alone = config.read_settings(app)
+    left_alone = read_settings(app)
     app.config[setting] = ast.literal_eval(documented_settings()[setting])
-    assert config.read_settings(app) == left_alone
+    assert read_settings(app) == left_alone
 
 
 def table_of(page: Path, title: str) -> list[str]:
@@ -252,7 +252,7 @@ def test_a_setting_said_to_be_refused_is_refused(setting: str) -> None:
     app = Flask(__name__)
     app.config[setting] = True
     with pytest.raises(ConfigurationError, match=setting):
-        config.read_settings(app)
+        read_settings(app)
 
 
 def test_nothing_is_risky_about_the_recommended_settings(run: t.Callable[..., dict[str, t.Any]]) -> None:

@@ -19,6 +19,7 @@ from werkzeug.http import parse_date
 
 import flask_sessionstore
 from flask_sessionstore import Session, SessionManager, SessionStore, StoreSessionInterface, session
+from flask_sessionstore.sessions import source_of
 from flask_sessionstore.stores.memory import MemoryStore
 
 
@@ -184,6 +185,33 @@ def test_an_application_without_references_is_freed_without_the_garbage_collecto
     try:
         del app
         assert freed() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("view", [str, write, write_permanent, clear])
+def test_a_request_s_session_is_freed_without_the_garbage_collector(
+    view: t.Callable[[], str], store: SessionStore
+) -> None:
+    """With all that hangs on it: the request, the response, what the view has read."""
+    app, freed = an_app(store), list[str]()
+
+    def watched() -> str:
+        source = source_of(session_at_hand())
+        weakref.finalize(source, freed.append, "source")
+        weakref.finalize(source.draft, freed.append, "draft")
+        return view()
+
+    route(app, "/", watched)
+    client = app.test_client()
+    for _ in range(2):  # whatever is done once is done: connections, scripts
+        client.get("/").close()
+    gc.collect()
+    freed.clear()
+    gc.disable()
+    try:
+        client.get("/").close()
+        assert sorted(freed) == ["draft", "source"]
     finally:
         gc.enable()
 

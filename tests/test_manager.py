@@ -280,7 +280,7 @@ def test_no_connection_is_opened() -> None:
 
 
 def test_an_unknown_scheme_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match=r"scheme 'nosuch'.*cookie, file, .*memory, .*redis"):
+    with pytest.raises(ConfigurationError, match=r"scheme 'nosuch'.*cookie, dynamodb, file, .*memory, .*redis"):
         SessionManager(make_app(SESSION_STORE="nosuch://host/1"))
 
 
@@ -327,6 +327,7 @@ except ConfigurationError as error:
     [
         ("redis", "redis://localhost", "pip install redis (this package's extra 'redis')"),
         ("pymemcache", "memcached://localhost", "pip install pymemcache (this package's extra 'memcached')"),
+        ("boto3", "dynamodb://eu-central-1/sessions", "pip install boto3 (this package's extra 'dynamodb')"),
         ("bson", "mongodb://localhost/shop", "pip install pymongo (this package's extra 'mongodb')"),
         ("pymongo", "mongodb://localhost/shop", "pip install pymongo (this package's extra 'mongodb')"),
         ("sqlalchemy", "sqlite:///file", "pip install sqlalchemy (this package's extra 'sqlalchemy')"),

@@ -34,7 +34,7 @@ from flask_sessionstore import (
 )
 from flask_sessionstore.key import Claim, Token
 from flask_sessionstore.lifecycle import Lifecycle
-from flask_sessionstore.policy import Policy, Rules, cookie_lifetime
+from flask_sessionstore.policy import Policy, cookie_lifetime
 from flask_sessionstore.sessions import begin, source_of
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.visitor import Delete, Keep, Outcome, Send
@@ -959,7 +959,7 @@ def test_assigning_another_permanent_is_a_change(browser: Browser) -> None:
 
 
 def test_new_sessions_start_as_the_settings_have_it(store: CountingStore) -> None:
-    browser = Browser(store, Policy(rules=Rules(permanent=True)))
+    browser = Browser(store, Policy(permanent=True))
     assert browser.open().permanent
     browser.write(a=1)
     assert browser.token is not None
@@ -1247,7 +1247,7 @@ def test_the_keys_to_drop_are_dropped_at_that_line_and_what_is_written_later_sta
 
 
 def test_owner_and_dropped_keys_are_as_the_settings_name_them(store: CountingStore) -> None:
-    browser = Browser(store, Policy(rules=Rules(owner_key="user", login_drops=("x", "y"))))
+    browser = Browser(store, Policy(owner_key="user", login_drops=("x", "y")))
     browser.write(x=1, y=2, csrf_token=3, z=4)
     session = browser.open()
     session["_user_id"] = 7
@@ -1258,7 +1258,7 @@ def test_owner_and_dropped_keys_are_as_the_settings_name_them(store: CountingSto
 
 
 def test_without_an_owner_key_nobody_owns_a_session(store: CountingStore) -> None:
-    browser = Browser(store, Policy(rules=Rules(owner_key=None)))
+    browser = Browser(store, Policy(owner_key=None))
     browser.write(a=1)
     session = browser.open()
     session["_user_id"] = 7

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from flask_sessionstore import SessionInsertError
 from flask_sessionstore.codec import encode
-from flask_sessionstore.policy import LOGIN_KEYS, Rules
+from flask_sessionstore.policy import LOGIN_KEYS, Policy
 from flask_sessionstore.signins import Step, compare, is_affirmed, is_same, is_somebody, owner_in, owner_set_in, step
 
 ABSENT: t.Any = object()
 NOTHING, RENEWS, SIGNS_IN = Step
 
-DEFAULT = Rules()
+DEFAULT = Policy()
 #: With an owner in a place of its own, by a name that no mapping is known to be named by.
-DOTTED = Rules(owner_key="user.login")
-NOBODY = Rules(owner_key=None)
+DOTTED = Policy(owner_key="user.login")
+NOBODY = Policy(owner_key=None)
 
 
 def encoded(value: object) -> bytes | None:
@@ -111,7 +111,7 @@ VALUES = st.one_of(
 STATES = st.dictionaries(
     st.sampled_from(["user", "user.login", "_user_id", "logged_in", "cart"]), VALUES.filter(lambda v: v is not ABSENT)
 ).map(state_of)
-RULES = st.sampled_from([DEFAULT, DOTTED, NOBODY, Rules(login_keys=())])
+RULES = st.sampled_from([DEFAULT, DOTTED, NOBODY, Policy(login_keys=())])
 
 
 @given(VALUES)
@@ -132,7 +132,7 @@ def test_between_two_people_a_change_is_one_both_ways(one: object, other: object
 
 # -- all of them -----------------------------------------------------------------------------------------------------
 
-STEPS: dict[str, tuple[Rules, dict[str, object], dict[str, object], Step]] = {
+STEPS: dict[str, tuple[Policy, dict[str, object], dict[str, object], Step]] = {
     "other keys": (DEFAULT, {"cart": 1}, {"cart": 2}, NOTHING),
     "an owner comes": (DEFAULT, {}, {"_user_id": 1}, SIGNS_IN),
     "an owner goes": (DEFAULT, {"_user_id": 1}, {}, NOTHING),
@@ -151,18 +151,18 @@ STEPS: dict[str, tuple[Rules, dict[str, object], dict[str, object], Step]] = {
         SIGNS_IN,
     ),
     "an owner within goes": (DOTTED, {"user": {"login": "a"}}, {"user": {}}, NOTHING),
-    "no owner where one is looked for": (Rules(owner_key="account.id"), {}, {"account": {"name": "x"}}, SIGNS_IN),
+    "no owner where one is looked for": (Policy(owner_key="account.id"), {}, {"account": {"name": "x"}}, SIGNS_IN),
     "no owners": (NOBODY, {}, {"_user_id": 1}, NOTHING),
     "no owners, but names": (NOBODY, {}, {"user_id": 1}, SIGNS_IN),
-    "no names": (Rules(login_keys=()), {}, {"user_id": 1}, NOTHING),
-    "no names, but an owner": (Rules(login_keys=()), {}, {"_user_id": 1}, SIGNS_IN),
+    "no names": (Policy(login_keys=()), {}, {"user_id": 1}, NOTHING),
+    "no names, but an owner": (Policy(login_keys=()), {}, {"_user_id": 1}, SIGNS_IN),
 }
 
 
 @pytest.mark.parametrize("case", STEPS)
 def test_what_the_change_of_a_session_comes_to(case: str) -> None:
-    rules, before, after, expected = STEPS[case]
-    assert step(rules, state_of(before), state_of(after)) is expected
+    policy, before, after, expected = STEPS[case]
+    assert step(policy, state_of(before), state_of(after)) is expected
 
 
 @pytest.mark.parametrize("key", LOGIN_KEYS)
@@ -173,29 +173,29 @@ def test_every_login_key_signs_in(key: str) -> None:
 
 
 @given(RULES, STATES)
-def test_a_state_is_the_same_as_itself(rules: Rules, state: dict[str, bytes]) -> None:
-    assert is_same(rules, state, dict(state))
-    assert step(rules, state, dict(state)) is NOTHING
+def test_a_state_is_the_same_as_itself(policy: Policy, state: dict[str, bytes]) -> None:
+    assert is_same(policy, state, dict(state))
+    assert step(policy, state, dict(state)) is NOTHING
 
 
 @given(RULES, STATES, STATES)
-def test_being_the_same_goes_both_ways(rules: Rules, one: dict[str, bytes], other: dict[str, bytes]) -> None:
-    assert is_same(rules, one, other) is is_same(rules, other, one)
+def test_being_the_same_goes_both_ways(policy: Policy, one: dict[str, bytes], other: dict[str, bytes]) -> None:
+    assert is_same(policy, one, other) is is_same(policy, other, one)
 
 
 @given(RULES, STATES, STATES)
 def test_who_is_the_same_does_not_sign_in_and_who_signs_in_is_somebody(
-    rules: Rules, before: dict[str, bytes], after: dict[str, bytes]
+    policy: Policy, before: dict[str, bytes], after: dict[str, bytes]
 ) -> None:
-    if is_same(rules, before, after):
-        assert step(rules, before, after) is NOTHING
-        assert is_somebody(rules, before) is is_somebody(rules, after)
-    if step(rules, before, after) is not NOTHING:
-        assert is_somebody(rules, after)
+    if is_same(policy, before, after):
+        assert step(policy, before, after) is NOTHING
+        assert is_somebody(policy, before) is is_somebody(policy, after)
+    if step(policy, before, after) is not NOTHING:
+        assert is_somebody(policy, after)
 
 
 @pytest.mark.parametrize(
-    ("rules", "before", "after", "same"),
+    ("policy", "before", "after", "same"),
     [
         (DEFAULT, {"cart": 1}, {"cart": 2}, True),
         (DEFAULT, {"user": {"sub": "a", "n": 1}}, {"user": {"sub": "a", "n": 2}}, True),
@@ -210,8 +210,8 @@ def test_who_is_the_same_does_not_sign_in_and_who_signs_in_is_somebody(
         (DOTTED, {"user": {"login": "a"}}, {"user": {"login": "b"}}, False),
     ],
 )
-def test_the_same_person(rules: Rules, before: dict[str, object], after: dict[str, object], same: bool) -> None:
-    assert is_same(rules, state_of(before), state_of(after)) is same
+def test_the_same_person(policy: Policy, before: dict[str, object], after: dict[str, object], same: bool) -> None:
+    assert is_same(policy, state_of(before), state_of(after)) is same
 
 
 # -- owners ----------------------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ PATHS: dict[str, tuple[str | None, dict[str, object], str | None]] = {
 @pytest.mark.parametrize("case", PATHS)
 def test_whom_a_session_belongs_to(case: str) -> None:
     path, data, owner = PATHS[case]
-    assert owner_in(Rules(owner_key=path), state_of(data)) == owner
+    assert owner_in(Policy(owner_key=path), state_of(data)) == owner
 
 
 @pytest.mark.parametrize(
@@ -241,8 +241,8 @@ def test_whom_a_session_belongs_to(case: str) -> None:
     [1.5, True, ["ann"], {"id": 1}, "x" * 256, b"ann", "a\0b", pytest.param(10**5000, id="a large number")],
 )
 def test_what_names_nobody_is_an_error_where_it_is_set_and_nobody_where_it_is_found(value: object) -> None:
-    for rules, data in ((DEFAULT, {"_user_id": value}), (DOTTED, {"user": {"login": value}})):
+    for policy, data in ((DEFAULT, {"_user_id": value}), (DOTTED, {"user": {"login": value}})):
         state = state_of(data)
-        assert owner_in(rules, state) is None
+        assert owner_in(policy, state) is None
         with pytest.raises(SessionInsertError, match="owner must be"):
-            owner_set_in(rules, state)
+            owner_set_in(policy, state)

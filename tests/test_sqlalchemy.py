@@ -34,8 +34,8 @@ from flask_sessionstore import (
     SessionTooLarge,
     StoreUnavailable,
 )
-from flask_sessionstore.stores import ServerSideStore, StoreFull, pool
-from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore, TableMissing
+from flask_sessionstore.stores import ServerSideStore, StoreFull, TableMissing, pool
+from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 from flask_sessionstore.stores.sqlalchemy import store as module
 from flask_sessionstore.testing import StoreContract, later
 

@@ -10,7 +10,7 @@ import pytest
 
 from flask_sessionstore import Record, SessionGone, codec
 from flask_sessionstore.draft import Draft
-from flask_sessionstore.policy import Rules
+from flask_sessionstore.policy import Policy
 from flask_sessionstore.record import Kind, owner_mark
 from flask_sessionstore.verdicts import Did, Fate, Verdict, did_by, ends_successor, kind_of_move, on_lost, on_met
 
@@ -187,7 +187,7 @@ Data = t.Mapping[str, object]
 
 def drafted(before: Data, *acts: t.Callable[[Draft], object]) -> Draft:
     """A draft that started from this data, and what was done to it."""
-    draft = Draft(Rules())
+    draft = Draft(Policy())
     draft.start(Record(state={key: codec.encode(value, key) for key, value in before.items()}) if before else None)
     for act in acts:
         act(draft)

@@ -11,12 +11,12 @@ from datetime import timedelta
 
 from flask import Flask
 
-from .. import config, hints, signins
+from .. import hints, settings, signins
 from ..errors import ConfigurationError, SessionCorrupt, SessionError
 from ..interface import StoreSessionInterface, attributes_of
 from ..key import SessionKey
 from ..layout import pack_tombstone, revision_of, unpack
-from ..policy import Rules
+from ..policy import Policy
 from ..record import Record, Tombstone, new_revision, to_ms
 from ..stores.base import Scans, ServerSideStore, SessionStore
 
@@ -61,22 +61,11 @@ def settings_of(app: Flask, interface: StoreSessionInterface) -> dict[str, t.Any
         "SESSION_STORE": _name_of(store),
         "SESSION_KEY_PREFIX": getattr(store, "prefix", None),
         **{f"SESSION_COOKIE_{name.upper()}": value for name, value in _cookie(app, interface)._asdict().items()},
-        config.SESSION_COOKIE_CONTENT_SECURITY: app.config.get(config.SESSION_COOKIE_CONTENT_SECURITY, "signed"),
-        config.SESSION_SEAL: getattr(store, "seal", False),
+        "SESSION_COOKIE_CONTENT_SECURITY": app.config.get("SESSION_COOKIE_CONTENT_SECURITY", "signed"),
+        "SESSION_SEAL": getattr(store, "seal", False),
         "PERMANENT_SESSION_LIFETIME": policy.lifetime,
-        config.SESSION_BROWSER_LIFETIME: policy.browser_lifetime,
-        config.SESSION_ABSOLUTE_LIFETIME: policy.absolute_lifetime,
-        config.SESSION_PERMANENT: policy.rules.permanent,
         "SESSION_REFRESH_EACH_REQUEST": policy.refresh,
-        config.SESSION_REFRESH_INTERVAL: policy.refresh_interval,
-        config.SESSION_OWNER_KEY: policy.rules.owner_key,
-        config.SESSION_LOGIN_KEYS: policy.rules.login_keys,
-        config.SESSION_LOGIN_DROPS: policy.rules.login_drops,
-        config.SESSION_MAX_PER_OWNER: policy.max_per_owner,
-        config.SESSION_RECORD_CLIENT: policy.record_client,
-        config.SESSION_PRIVATE_READS: policy.private_reads,
-        config.SESSION_MAX_SIZE: policy.max_size,
-        config.SESSION_CONFLICT_TIMEOUT: policy.conflict_timeout,
+        **{s.name: getattr(policy, s.field) for s in settings.SETTINGS if s.field in policy.__struct_fields__},
     }
 
 
@@ -84,13 +73,13 @@ def findings_of(app: Flask, interface: StoreSessionInterface) -> list[str]:
     """What is risky, and what to do about it, a sentence each. Asks the store, and leaves a note of who asked there, if
     it has sessions.
     """
-    rules = interface.policy_of(app).rules
+    policy = interface.policy_of(app)
     return [
         *_secrets(app),
         *_cookies(_cookie(app, interface)),
         *_store(interface.store),
         *_imports(interface),
-        *_logins(interface.store, rules),
+        *_logins(interface.store, policy),
         *_neighbours(app, interface.store),
     ]
 
@@ -117,7 +106,7 @@ def _name_of(store: SessionStore) -> str:
 
 def _secrets(app: Flask) -> t.Iterator[str]:
     try:
-        secrets = config.secrets(app)
+        secrets = settings.secrets(app)
     except ConfigurationError as error:
         yield f"{error}."
         return
@@ -166,25 +155,25 @@ def _cookies(cookie: _Cookie) -> t.Iterator[str]:
         )
 
 
-def _logins(store: SessionStore, rules: Rules) -> t.Iterator[str]:
+def _logins(store: SessionStore, policy: Policy) -> t.Iterator[str]:
     """What some of the sessions in the store tell about the application's log-in."""
     used: dict[str, str] = {}
     for record in _sample(store):
-        for hint, key in _hints_of(rules, record.state):
+        for hint, key in _hints_of(policy, record.state):
             used.setdefault(hint, key)
     for hint, key in used.items():
         yield f"{hint.format(key=key)}."
 
 
-def _hints_of(rules: Rules, state: t.Mapping[str, bytes]) -> t.Iterator[tuple[str, str]]:
-    keys = signins.who(rules, state)
-    if keys and hints.names_no_owner(rules, state):
+def _hints_of(policy: Policy, state: t.Mapping[str, bytes]) -> t.Iterator[tuple[str, str]]:
+    keys = signins.who(policy, state)
+    if keys and hints.names_no_owner(policy, state):
         yield hints.NO_OWNER, keys[0]
-    for key in keys if signins.owner_in(rules, state) is None else ():
+    for key in keys if signins.owner_in(policy, state) is None else ():
         if signins.is_nameless(state[key]):
             yield hints.NAMELESS, key
-    if not signins.is_somebody(rules, state):  # else a log-in has changed the session's key
-        for key in hints.looks_alike(rules, state.keys()):
+    if not signins.is_somebody(policy, state):  # else a log-in has changed the session's key
+        for key in hints.looks_alike(policy, state.keys()):
             yield hints.LOOKALIKE, key
 
 
@@ -208,7 +197,7 @@ def _neighbours(app: Flask, store: SessionStore) -> t.Iterator[str]:
             return  # where nobody keeps sessions, nothing is to be made, perhaps as another user
         data = store.read(_NOTE)
         found = None if data is None else unpack(data, _NOTE)
-        marks = [_mark_of(secret) for secret in config.secrets(app)]
+        marks = [_mark_of(secret) for secret in settings.secrets(app)]
         _leave_note(store, marks[0], before=data)
     except (SessionError, IndexError):
         return  # said above

@@ -6,7 +6,7 @@ import typing as t
 
 from flask import Flask
 
-from .. import config
+from .. import settings
 from ..derived import Credential
 from ..visitor import Old
 from . import contents, session_ids
@@ -26,7 +26,7 @@ class FlaskSessions:
 
     def recognise(self, app: Flask, text: str) -> Credential | None:
         """The id in a cookie, which lies there bare, or signed."""
-        bare = session_ids.unsigned(text, config.secrets(app)) if self._signed else text
+        bare = session_ids.unsigned(text, settings.secrets(app)) if self._signed else text
         sid = None if bare is None else session_ids.checked(bare, self._id_length)
         return None if sid is None else Credential.of(sid)
 

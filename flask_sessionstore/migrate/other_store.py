@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from .. import config
+from .. import settings
 from ..derived import Credential
 from ..errors import SessionGone
 from ..key import SessionKey
@@ -22,11 +22,13 @@ class OtherStore:
 
     def recognise(self, app: Flask, text: str) -> Credential | None:
         """The session key in a cookie of ours. The session keeps it: both stores have it under the same handle."""
-        secrets = config.secrets(app)
+        secrets = settings.secrets(app)
         interface = app.session_interface
         if not secrets:
             return None
-        tokens = config.protection(app).tokens(secrets, interface.get_cookie_name(app), interface.get_cookie_path(app))
+        tokens = settings.protection(app).tokens(
+            secrets, interface.get_cookie_name(app), interface.get_cookie_path(app)
+        )
         token = tokens.loads(text, SessionKey)
         return None if token is None else Credential(str(token.key), token.key)
 

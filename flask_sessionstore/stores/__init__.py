@@ -8,7 +8,7 @@ import re
 import typing as t
 from importlib.metadata import entry_points
 
-from ..errors import ConfigurationError, StoreFull
+from ..errors import ConfigurationError, StoreFull, TableMissing
 from ..layout import may_replace, owner_in, revision_of
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_expired, has_left, list_name
 from .pool import PerProcess
@@ -22,6 +22,7 @@ __all__ = [
     "SessionStore",
     "StoreFull",
     "Sweeps",
+    "TableMissing",
     "from_url",
     "has_expired",
     "has_left",
@@ -41,6 +42,7 @@ _MONGODB = ("mongodb:MongoDBStore", "mongodb")
 #: Scheme -> (module and class, the extra that brings its driver).
 _BUILT_IN = {
     "cookie": ("cookie:CookieStore", ""),
+    "dynamodb": ("dynamodb:DynamoDBStore", "dynamodb"),
     "file": ("filesystem:FileSystemStore", ""),
     "memory": ("memory:MemoryStore", ""),
     "memcached": ("memcached:MemcachedStore", "memcached"),
@@ -62,7 +64,13 @@ _BUILT_IN = {
     "mssql": _SQL,
 }
 #: Extra -> the package in it that stores import.
-_PACKAGES = {"memcached": "pymemcache", "mongodb": "pymongo", "redis": "redis", "sqlalchemy": "sqlalchemy"}
+_PACKAGES = {
+    "dynamodb": "boto3",
+    "memcached": "pymemcache",
+    "mongodb": "pymongo",
+    "redis": "redis",
+    "sqlalchemy": "sqlalchemy",
+}
 # What is written for a scheme, and is not like it.
 _MEANT = {"pg": "postgresql", "psql": "postgresql"}
 

@@ -13,7 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from ..interface import StoreSessionInterface
-from ..policy import Rules
+from ..policy import Policy
 from ..stores.memory import MemoryStore
 from .clock import Clock
 
@@ -49,7 +49,7 @@ def signed_in() -> t.Callable[..., FlaskClient]:
 
 
 def _signed_in(client: FlaskClient, owner: object, **data: object) -> FlaskClient:
-    key = client.application.config.get("SESSION_OWNER_KEY", Rules().owner_key)
+    key = client.application.config.get("SESSION_OWNER_KEY", Policy().owner_key)
     assert key is not None, "SESSION_OWNER_KEY is None: the application's sessions have no owners"
     head, *path = key.split(".")
     for name in reversed(path):

@@ -26,7 +26,8 @@ sessions = SessionManager()
 def make_app(*, store: str | list[str] | dict[str, str], folder: str, prefix: str, warm: bool, max_age: float) -> Flask:
     """The application.
 
-    :param store: a URL, a pair of them, or ``{"engine": url}``, ``{"client": url}``, for an object of its own.
+    :param store: a URL, a pair of them, or ``{"engine": url}``, ``{"client": url}``, for an object of its own,
+        or ``{"dynamodb": endpoint_url}``.
     :param folder: where files are kept.
     :param max_age: how long a cache in front serves what it has, in seconds.
     :param warm: use the store at once, as an application does that makes its tables or asks for its own sessions.
@@ -43,7 +44,11 @@ def make_app(*, store: str | list[str] | dict[str, str], folder: str, prefix: st
 
 
 def brought(store: dict[str, str], prefix: str) -> SessionStore:
-    """A store over an Engine or a client of the application's own."""
+    """A store over an Engine or a client of the application's own, or DynamoDB at an endpoint."""
+    if "dynamodb" in store:
+        from flask_sessionstore.stores.dynamodb import DynamoDBStore
+
+        return DynamoDBStore.from_url("dynamodb://eu-central-1/sessions", endpoint_url=store["dynamodb"], prefix=prefix)
     if "engine" in store:
         import sqlalchemy
 

@@ -47,6 +47,7 @@ PLACES: dict[str, Place] = {
     "postgresql": Place(lambda fixture: fixture("database_url")("postgresql")),
     "postgresql-engine": Place(lambda fixture: {"engine": fixture("database_url")("postgresql")}),
     "mariadb": Place(lambda fixture: fixture("database_url")("mariadb")),
+    "dynamodb": Place(lambda fixture: {"dynamodb": fixture("shared_dynamodb")("moto").endpoint_url}),
     "memory+redis": Place(lambda fixture: ["memory:", fixture("valkey").url + REDIS], Abilities(lag=MAX_AGE)),
     "memory+postgresql": Place(
         lambda fixture: ["memory:", fixture("database_url")("postgresql")], Abilities(lag=MAX_AGE)

@@ -80,6 +80,7 @@ WHERE = {
     "memory": ONE_PROCESS,
     "redis-client": {"gunicorn-sync-preload", "gunicorn-gevent-preload", "uwsgi-prefork", "uwsgi-gevent-late"},
     "postgresql-engine": {"gunicorn-sync-preload", "gunicorn-gevent-preload", "uwsgi-prefork", "uwsgi-gevent-late"},
+    "dynamodb": {"gunicorn-sync-preload", "gunicorn-gevent", "uwsgi-prefork", "uwsgi-gevent-early"},
     "redis-cluster": {"gunicorn-gthread", "gunicorn-gthread-preload"},
     "redis-sentinel": {"gunicorn-gthread", "gunicorn-gthread-preload"},
 }

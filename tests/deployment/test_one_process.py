@@ -42,7 +42,7 @@ SOME_PATCHED = {("gevent", "file", "after"), ("gevent", "redis", "after"), ("gev
 PATCHED = [
     (library, place, when)
     for library, places in {
-        "gevent": ("memory", "file", "redis", "memcached", "postgresql", "mariadb"),
+        "gevent": ("memory", "file", "redis", "memcached", "dynamodb", "postgresql", "mariadb"),
         "eventlet": ("memory", "redis", "postgresql"),
     }.items()
     for place in places

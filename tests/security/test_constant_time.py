@@ -116,7 +116,9 @@ def test_an_engine_never_learns_a_session_key() -> None:
         assert SessionKey(key).handle in told
 
 
-@pytest.mark.parametrize("engine", ["memory", "filesystem", "redis", "sqlalchemy", "memcached", "mongodb", "caching"])
+@pytest.mark.parametrize(
+    "engine", ["memory", "filesystem", "redis", "sqlalchemy", "memcached", "dynamodb", "mongodb", "caching"]
+)
 def test_no_engine_reads_the_text_of_a_key(engine: str) -> None:
     """str() of a session key is for the browser: no engine's source has it."""
     assert "str(key)" not in (PACKAGE / "stores" / f"{engine}.py").read_text()

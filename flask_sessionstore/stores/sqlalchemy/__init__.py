@@ -1,5 +1,5 @@
 """SQLAlchemyStore: sessions in a table of a relational database."""
 
-from .store import SQLAlchemyStore, TableMissing
+from .store import SQLAlchemyStore
 
-__all__ = ["SQLAlchemyStore", "TableMissing"]
+__all__ = ["SQLAlchemyStore"]

@@ -18,7 +18,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 
-from ...errors import ConfigurationError, SessionError, SessionTooLarge, StoreFull, StoreUnavailable
+from ...errors import ConfigurationError, SessionError, SessionTooLarge, StoreFull, StoreUnavailable, TableMissing
 from ...layout import FORMAT, HEAD_SIZE, HEADER_SIZE, of_another, owner_in, pack_tombstone, revision_of
 from ...record import TOMBSTONE_TIME, to_ms
 from ..base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
@@ -56,13 +56,6 @@ _FAILURES = (exc.SQLAlchemyError, NoneFree, Unacceptable)
 
 R = t.TypeVar("R")
 _Conditions = tuple[sa.ColumnElement[bool], ...]
-
-
-class TableMissing(ConfigurationError):
-    """The table for the sessions is not there: :meth:`SQLAlchemyStore.create_schema` was not called yet.
-
-    SQLite's is made when it is first missed.
-    """
 
 
 class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):

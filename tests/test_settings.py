@@ -9,9 +9,9 @@ import pytest
 from flask import Flask
 
 from flask_sessionstore import ConfigurationError, SessionManager, StoreSessionInterface
-from flask_sessionstore.config import read_settings
 from flask_sessionstore.policy import Policy
 from flask_sessionstore.record import Record
+from flask_sessionstore.settings import read_settings
 
 
 def app_with(**settings: object) -> Flask:
@@ -40,10 +40,10 @@ def refusal(**settings: object) -> ConfigurationError:
 def test_without_settings_the_policy_is_flasks_and_the_design_s() -> None:
     settings = read_settings(Flask("shop"))
     assert settings.store == "file:sessions"
-    assert settings.store_options == {"prefix": "session:"}
-    assert settings.policy.rules.owner_key == "_user_id"
-    assert settings.policy.rules.login_drops == ("csrf_token",)
-    assert settings.policy.rules.permanent is False
+    assert (settings.prefix, settings.store_options) == ("session:", {})
+    assert settings.policy.owner_key == "_user_id"
+    assert settings.policy.login_drops == ("csrf_token",)
+    assert settings.policy.permanent is False
     assert settings.policy.lifetime == timedelta(days=31)
     assert settings.policy.browser_lifetime is None
     assert settings.policy.absolute_lifetime is None
@@ -70,11 +70,11 @@ def test_a_duration_is_a_timedelta_or_a_number_of_seconds(key: str, name: str, v
 
 
 def test_the_other_settings_reach_the_policy() -> None:
-    assert policy(SESSION_OWNER_KEY="user_id").rules.owner_key == "user_id"
-    assert policy(SESSION_OWNER_KEY=None).rules.owner_key is None
-    assert policy(SESSION_LOGIN_DROPS=["a", "b"]).rules.login_drops == ("a", "b")
-    assert policy(SESSION_LOGIN_DROPS=()).rules.login_drops == ()
-    assert policy(SESSION_PERMANENT=True).rules.permanent is True
+    assert policy(SESSION_OWNER_KEY="user_id").owner_key == "user_id"
+    assert policy(SESSION_OWNER_KEY=None).owner_key is None
+    assert policy(SESSION_LOGIN_DROPS=["a", "b"]).login_drops == ("a", "b")
+    assert policy(SESSION_LOGIN_DROPS=()).login_drops == ()
+    assert policy(SESSION_PERMANENT=True).permanent is True
     assert policy(SESSION_MAX_PER_OWNER=3).max_per_owner == 3
     assert policy(SESSION_MAX_PER_OWNER=None).max_per_owner is None
     assert policy(SESSION_RECORD_CLIENT=True).record_client is True
@@ -164,7 +164,7 @@ def test_an_empty_former_secret_is_refused() -> None:
 
 
 def test_names_that_can_be_read_only_once_are_read_once() -> None:
-    assert policy(SESSION_LOGIN_DROPS=(name for name in ("a", "b"))).rules.login_drops == ("a", "b")
+    assert policy(SESSION_LOGIN_DROPS=(name for name in ("a", "b"))).login_drops == ("a", "b")
 
 
 def test_a_message_about_a_setting_holds_no_value_that_may_be_a_password() -> None:

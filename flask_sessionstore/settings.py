@@ -1,0 +1,318 @@
+"""The settings: one table, read from ``app.config`` when the application is set up, checked, and turned into a policy.
+
+A wrong one is an error at start that names the setting, what it is, and what to write. Flask's own settings keep
+their meaning and are read by Flask's own attributes and methods at every request.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import typing as t
+from collections.abc import Iterable
+from datetime import timedelta
+from functools import lru_cache
+
+import msgspec
+from flask import Flask
+
+from .errors import ConfigurationError
+from .policy import Policy
+from .signing import SIGNED, Protection
+
+#: Checks a setting's value, and returns it as the package takes it.
+Reader = t.Callable[[str, t.Any], t.Any]
+
+DEFAULT_STORE = "file:sessions"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``init_app`` needs beside the policy."""
+
+    policy: Policy
+    #: Where the store comes from: a URL, a SessionStore, a pair (cache, store) of these, or a function of the
+    #: application. Default: files in the instance folder.
+    store: t.Any = DEFAULT_STORE
+    #: Keyword arguments for the store that a URL names.
+    store_options: dict[str, t.Any] = {}
+    #: Namespace in shared engines, for stores made from a URL.
+    prefix: str = "session:"
+    #: "signed", or "private": encrypted.
+    content_security: str = "signed"
+    #: Whether records are encrypted at rest: False, True, or "required" (and what is not encrypted is refused).
+    seal: bool | t.Literal["required"] = False
+
+
+class Setting(t.NamedTuple):
+    """One of our settings. Its default is that of the field."""
+
+    name: str
+    read: Reader
+    #: Of :class:`~flask_sessionstore.policy.Policy` or :class:`Settings`, where it is explained.
+    field: str
+
+
+# -- how values are read -------------------------------------------------------------------------------------------
+
+
+def _wrong(key: str, value: object, expected: str) -> ConfigurationError:
+    # The type, not the value: a setting may hold a password.
+    return ConfigurationError(f"{key} is {_describe(value)}; it takes {expected}", key=key)
+
+
+def _describe(value: object) -> str:
+    return repr(value) if isinstance(value, (int, float, bool, timedelta)) else f"of type {type(value).__name__}"
+
+
+def _anything(_key: str, value: t.Any) -> t.Any:
+    return value
+
+
+def _options(key: str, value: t.Any) -> dict[str, t.Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, t.Mapping) or not all(isinstance(name, str) for name in value):
+        raise _wrong(key, value, "a dict of keyword arguments")
+    return dict(value)
+
+
+def _text(key: str, value: t.Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong(key, value, "a str")
+    return value
+
+
+def _flag(key: str, value: t.Any) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(key, value, "True or False")
+    return value
+
+
+def _count(of: str) -> Reader:
+    def read(key: str, value: t.Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise _wrong(key, value, f"a number of {of} above 0")
+        return value
+
+    return read
+
+
+def _names(key: str, value: t.Any) -> tuple[str, ...]:
+    names = () if isinstance(value, str) or not isinstance(value, t.Iterable) else tuple(value)
+    if isinstance(value, str) or not isinstance(value, t.Iterable) or not all(isinstance(name, str) for name in names):
+        raise _wrong(key, value, "a list or tuple of session keys")
+    return names
+
+
+def _owner_key(key: str, value: t.Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise _wrong(key, value, "a key of the session, a dotted path from one into its value, or None")
+    return value
+
+
+def _span(key: str, value: t.Any) -> timedelta:
+    span = _seconds(key, value)
+    if span < timedelta(milliseconds=1):
+        raise _wrong(key, value, "a timedelta or a number of seconds, above 0")
+    return span
+
+
+def _interval(key: str, value: t.Any) -> timedelta:
+    span = _seconds(key, value)
+    if span < timedelta(0):
+        raise _wrong(key, value, "a timedelta or a number of seconds, 0 or above")
+    return span
+
+
+def _seconds(key: str, value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return timedelta(seconds=value)
+        except (OverflowError, ValueError):
+            pass
+    raise _wrong(key, value, "a timedelta or a number of seconds")
+
+
+def _or_none(read: Reader) -> Reader:
+    return lambda key, value: None if value is None else read(key, value)
+
+
+def _content_security(key: str, value: t.Any) -> str:
+    if value == "private":
+        _need_cryptography(key)
+    elif value != "signed":
+        raise _wrong(key, value, '"signed" or "private"')
+    return t.cast("str", value)
+
+
+def _seal(key: str, value: t.Any) -> bool | t.Literal["required"]:
+    if not (isinstance(value, bool) or value == "required"):
+        raise _wrong(key, value, 'True, False or "required"')
+    if value:
+        _need_cryptography(key)
+    return t.cast('bool | t.Literal["required"]', value)
+
+
+def _need_cryptography(key: str) -> None:
+    try:
+        importlib.import_module("cryptography")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"{key} needs a package that is not installed: pip install cryptography (this package's extra 'crypto')",
+            key=key,
+        ) from error
+
+
+# -- the tables ----------------------------------------------------------------------------------------------------
+
+#: Our settings, in the order of the documentation.
+SETTINGS = (
+    Setting("SESSION_STORE", _anything, "store"),
+    Setting("SESSION_STORE_OPTIONS", _options, "store_options"),
+    Setting("SESSION_KEY_PREFIX", _text, "prefix"),
+    Setting("SESSION_BROWSER_LIFETIME", _or_none(_span), "browser_lifetime"),
+    Setting("SESSION_ABSOLUTE_LIFETIME", _or_none(_span), "absolute_lifetime"),
+    Setting("SESSION_PERMANENT", _flag, "permanent"),
+    Setting("SESSION_REFRESH_INTERVAL", _interval, "refresh_interval"),
+    Setting("SESSION_OWNER_KEY", _or_none(_owner_key), "owner_key"),
+    Setting("SESSION_LOGIN_KEYS", _names, "login_keys"),
+    Setting("SESSION_LOGIN_DROPS", _names, "login_drops"),
+    Setting("SESSION_MAX_PER_OWNER", _or_none(_count("sessions")), "max_per_owner"),
+    Setting("SESSION_RECORD_CLIENT", _flag, "record_client"),
+    Setting("SESSION_PRIVATE_READS", _flag, "private_reads"),
+    Setting("SESSION_MAX_SIZE", _count("bytes"), "max_size"),
+    Setting("SESSION_CONFLICT_TIMEOUT", _span, "conflict_timeout"),
+    Setting("SESSION_SEAL", _seal, "seal"),
+    Setting("SESSION_COOKIE_CONTENT_SECURITY", _content_security, "content_security"),
+)
+#: Flask's own, whose names begin as ours do.
+_FLASK_KEYS = (
+    "SESSION_COOKIE_NAME",
+    "SESSION_COOKIE_DOMAIN",
+    "SESSION_COOKIE_PATH",
+    "SESSION_COOKIE_HTTPONLY",
+    "SESSION_COOKIE_SECURE",
+    "SESSION_COOKIE_PARTITIONED",
+    "SESSION_COOKIE_SAMESITE",
+    "SESSION_REFRESH_EACH_REQUEST",
+)
+# Flask-Session's, and the line to write instead.
+_FLASK_SESSION_KEYS = {
+    "SESSION_TYPE": 'SESSION_STORE = "redis://localhost:6379/0", "file:sessions" or another URL',
+    "SESSION_REDIS": 'SESSION_STORE = "redis://...", or RedisStore(your_client)',
+    "SESSION_FILE_DIR": 'SESSION_STORE = "file:///the/folder"',
+    "SESSION_FILE_THRESHOLD": 'SESSION_STORE = "file:sessions", which has no limit of files',
+    "SESSION_FILE_MODE": 'SESSION_STORE = "file:sessions", whose files are always 0600',
+    "SESSION_CACHELIB": 'SESSION_STORE = "file:///the/folder"',
+    "SESSION_MEMCACHED": 'SESSION_STORE = "memcached://..."',
+    "SESSION_MONGODB": 'SESSION_STORE = "mongodb://..."',
+    "SESSION_MONGODB_DB": 'SESSION_STORE = "mongodb://.../database"',
+    "SESSION_MONGODB_COLLECT": "SESSION_STORE_OPTIONS",
+    "SESSION_SQLALCHEMY": "SESSION_STORE = lambda app: SQLAlchemyStore(db.engine)",
+    "SESSION_SQLALCHEMY_TABLE": "SESSION_STORE_OPTIONS",
+    "SESSION_SQLALCHEMY_SEQUENCE": "nothing: handles are the table's key",
+    "SESSION_SQLALCHEMY_SCHEMA": "SESSION_STORE_OPTIONS",
+    "SESSION_SQLALCHEMY_BIND_KEY": 'SESSION_STORE = lambda app: SQLAlchemyStore(db.engines["key"])',
+    "SESSION_DYNAMODB": 'SESSION_STORE = "dynamodb://region/table"',
+    "SESSION_DYNAMODB_TABLE": 'SESSION_STORE = "dynamodb://region/table"',
+    "SESSION_USE_SIGNER": "nothing: cookies are always signed",
+    "SESSION_ID_LENGTH": "nothing: session keys always hold 256 random bits",
+    "SESSION_SERIALIZATION_FORMAT": "nothing: there is one format",
+    "SESSION_CLEANUP_N_REQUESTS": "nothing: see the store's page about clean-up",
+}
+_ALIKE = 0.8
+
+
+# -- reading all of them -------------------------------------------------------------------------------------------
+
+
+def read_settings(app: Flask, store: t.Any = None) -> Settings:
+    """The settings of ``app``. ``store`` stands in where SESSION_STORE is not set.
+
+    :raises ConfigurationError: naming the first setting that cannot work.
+    """
+    config = app.config
+    _refuse_foreign(config)
+    _refuse_misspelt(config)
+    secrets(app)
+    values = {
+        setting.field: setting.read(setting.name, config[setting.name])
+        for setting in SETTINGS
+        if setting.name in config
+    }
+    if values.get("store") is None:
+        values["store"] = DEFAULT_STORE if store is None else store
+    refresh = _flag("SESSION_REFRESH_EACH_REQUEST", config.get("SESSION_REFRESH_EACH_REQUEST", True))
+    obeyed = {field: values.pop(field) for field in Policy.__struct_fields__ if field in values}
+    return Settings(policy=Policy(lifetime=_flask_lifetime(app), refresh=refresh, **obeyed), **values)
+
+
+def secrets(app: Flask) -> tuple[str | bytes, ...]:
+    """The application's secrets, the one that signs first; empty if it has none.
+
+    :raises ConfigurationError: if SECRET_KEY_FALLBACKS is text where a list belongs.
+    """
+    if not app.secret_key:
+        return ()
+    fallbacks = app.config.get("SECRET_KEY_FALLBACKS")
+    if not fallbacks:
+        return (app.secret_key,)
+    former = () if isinstance(fallbacks, (str, bytes)) or not isinstance(fallbacks, Iterable) else tuple(fallbacks)
+    # An empty one would verify what anybody signs.
+    if not former or not all(isinstance(secret, (str, bytes)) and secret for secret in former):
+        raise ConfigurationError(
+            "SECRET_KEY_FALLBACKS is a list of former secrets, none of them empty: write [former_secret]",
+            key="SECRET_KEY_FALLBACKS",
+        )
+    return (app.secret_key, *former)
+
+
+def protection(app: Flask) -> Protection:
+    """What protects the application's cookie.
+
+    :raises ConfigurationError: if there is no such protection, or the package it needs is missing.
+    """
+    content_security = app.config.get("SESSION_COOKIE_CONTENT_SECURITY", "signed")
+    if content_security == "signed":
+        return SIGNED
+    return _encryption(_content_security("SESSION_COOKIE_CONTENT_SECURITY", content_security))
+
+
+@lru_cache(maxsize=1)  # an import that has been made costs a microsecond all the same
+def _encryption(_private: str) -> Protection:
+    from .encryption import PRIVATE
+
+    return PRIVATE
+
+
+def _refuse_foreign(config: t.Mapping[str, t.Any]) -> None:
+    for key, instead in _FLASK_SESSION_KEYS.items():
+        if config.get(key) is not None:
+            raise ConfigurationError(f"{key} is a setting of Flask-Session; here, write: {instead}", key=key)
+
+
+def _refuse_misspelt(config: t.Mapping[str, t.Any]) -> None:
+    known = [key.removeprefix("SESSION_") for key in (*(setting.name for setting in SETTINGS), *_FLASK_KEYS)]
+    for key in config:
+        name = key.removeprefix("SESSION_")
+        if name == key or name in known or key in _FLASK_SESSION_KEYS:
+            continue
+        alike = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
+        if alike:
+            raise ConfigurationError(f"{key} is no setting; did you mean SESSION_{alike[0]}?", key=key)
+
+
+def _flask_lifetime(app: Flask) -> timedelta:
+    try:
+        lifetime = app.permanent_session_lifetime
+    except (TypeError, ValueError, OverflowError):
+        lifetime = None
+    if not isinstance(lifetime, timedelta) or lifetime <= timedelta(0):
+        raise _wrong(
+            "PERMANENT_SESSION_LIFETIME",
+            app.config.get("PERMANENT_SESSION_LIFETIME"),
+            "a timedelta or a number of seconds, above 0",
+        )
+    return lifetime

@@ -1,0 +1,82 @@
+"""What speaks DynamoDB's protocol and is not DynamoDB: two programs of different people, which differ."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import typing as t
+from pathlib import Path
+
+from servers import Server, program
+
+from flask_sessionstore import StoreUnavailable
+from flask_sessionstore.stores.dynamodb import DynamoDBStore
+
+#: Any will do, for what is on this machine.
+REGION, TABLE = "eu-central-1", "sessions"
+URL = f"dynamodb://{REGION}/{TABLE}"
+
+#: Credentials, as boto3 finds them before any others. An emulator takes these, too.
+ANYBODY = {
+    "AWS_ACCESS_KEY_ID": "anybody",
+    "AWS_SECRET_ACCESS_KEY": "secret-of-anybody",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+class DynamoDBServer(Server):
+    """A server with the table for the sessions."""
+
+    name: t.ClassVar[str]
+    #: Whether it has DynamoDB's time to live. Neither removes anything by it.
+    has_ttl: t.ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        super().__init__(program(self.name))
+
+    @property
+    def endpoint_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        super().start()
+        with contextlib.nullcontext() if self.has_ttl else contextlib.suppress(StoreUnavailable):
+            self.store().create_schema()
+
+    def store(self, **options: t.Any) -> DynamoDBStore:
+        """A store made from a URL."""
+        return DynamoDBStore.from_url(URL, endpoint_url=self.endpoint_url, **options)
+
+
+# moto looks whether a condition holds, and then writes: with threads, as its own program has them, two may win.
+_ONE_AT_A_TIME = """
+import sys
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+run_simple("127.0.0.1", int(sys.argv[1]), DomainDispatcherApplication(create_backend_app))
+"""
+
+
+class MotoServer(DynamoDBServer):
+    """Python's emulator of Amazon's services. It comes back empty."""
+
+    name = "moto"
+    ready = "Running on"
+
+    def command(self, port: int) -> list[str | Path]:
+        return [sys.executable, "-c", _ONE_AT_A_TIME, str(port)]
+
+
+class DynaliteServer(DynamoDBServer):
+    """An emulator for Node.js, over LevelDB. What it kept is there when it comes back."""
+
+    name = "dynalite"
+    ready = "listening at"
+    has_ttl = False
+
+    def command(self, port: int) -> list[str | Path]:
+        waits = ["--createTableMs", "0", "--deleteTableMs", "0", "--updateTableMs", "0"]
+        return [self.program, "--host", "127.0.0.1", "--port", str(port), "--path", str(self.folder / "db"), *waits]
+
+
+EMULATORS: dict[str, type[DynamoDBServer]] = {"moto": MotoServer, "dynalite": DynaliteServer}
