@@ -75,6 +75,8 @@ class SessionManager:
 
     #: What becomes the application's ``session_interface``: a subclass may stand here.
     interface_class: type[StoreSessionInterface] = StoreSessionInterface
+    #: Whether Flask-Session's settings are read elsewhere, and are no error.
+    reads_flask_session: t.ClassVar[bool] = False
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class SessionManager:
         """
         if EXTENSION in app.extensions:
             raise ConfigurationError("this application has a SessionManager already: call init_app once")
-        settings = read_settings(app, store if store is not None else self._store)
+        settings = read_settings(app, store if store is not None else self._store, foreign=self.reads_flask_session)
         made = _make_store(app, settings.store, {"prefix": settings.prefix, **settings.store_options})
         if settings.policy.max_per_owner is not None and not isinstance(made, OwnerIndex):
             raise ConfigurationError(

@@ -228,13 +228,15 @@ _ALIKE = 0.8
 # -- reading all of them -------------------------------------------------------------------------------------------
 
 
-def read_settings(app: Flask, store: t.Any = None) -> Settings:
+def read_settings(app: Flask, store: t.Any = None, *, foreign: bool = False) -> Settings:
     """The settings of ``app``. ``store`` stands in where SESSION_STORE is not set.
 
+    :param foreign: whether Flask-Session's are no error.
     :raises ConfigurationError: naming the first setting that cannot work.
     """
     config = app.config
-    _refuse_foreign(config)
+    if not foreign:
+        _refuse_foreign(config)
     _refuse_misspelt(config)
     secrets(app)
     values = {
@@ -288,9 +290,23 @@ def _encryption(_private: str) -> Protection:
 
 
 def _refuse_foreign(config: t.Mapping[str, t.Any]) -> None:
-    for key, instead in _FLASK_SESSION_KEYS.items():
-        if config.get(key) is not None:
-            raise ConfigurationError(f"{key} is a setting of Flask-Session; here, write: {instead}", key=key)
+    """All of them in one message: who mends one by one starts the application as often."""
+    found = {key: instead for key, instead in _FLASK_SESSION_KEYS.items() if config.get(key) is not None}
+    if not found:
+        return
+    keys = ", ".join(found)
+    are = "are settings" if len(found) > 1 else "is a setting"
+    raise ConfigurationError(
+        "\n".join(
+            [
+                f"{keys} {are} of Flask-Session. Here, write:",
+                *(f"    {line}" for line in dict.fromkeys(found.values())),
+                "or change one import, and leave the settings as they are:",
+                "    from flask_sessionstore.migrate.flask_session import Session",
+            ]
+        ),
+        key=next(iter(found)),
+    )
 
 
 def _refuse_misspelt(config: t.Mapping[str, t.Any]) -> None:

@@ -41,7 +41,7 @@ from flask_sessionstore.record import TOMBSTONE_TIME, Record, Tombstone
 from flask_sessionstore.sessions import Session, begin
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import FaultyStore
-from flask_sessionstore.visitor import KEEP, Outcome, Send
+from flask_sessionstore.visitor import KEEP, OldSession, Outcome, Send
 
 T = t.TypeVar("T")
 
@@ -251,6 +251,8 @@ class Browser(t.NamedTuple):
 
     presented: tuple[Token, ...]
     kind: Kind
+    #: What it has of sessions of another kind.
+    old_sessions: tuple[OldSession, ...] = ()
 
     def claims(self) -> list[Claim]:
         return [Claim(token.issued, token.lifetime) for token in self.presented]
@@ -258,8 +260,8 @@ class Browser(t.NamedTuple):
     def tokens(self) -> list[Token]:
         return list(self.presented)
 
-    def old(self) -> tuple[()]:
-        return ()
+    def old(self) -> tuple[OldSession, ...]:
+        return self.old_sessions
 
     def seed(self) -> None:
         return None
@@ -351,16 +353,16 @@ class Request:
         edits = self.kind.view is _edit_profile and self.found.user is not None
         return USER if edits else self.kind.writes
 
-    def __call__(self, store: FaultyStore, tokens: tuple[Token, ...]) -> None:
+    def __call__(self, store: FaultyStore, handle: str, tokens: tuple[Token, ...], old: tuple[OldSession, ...]) -> None:
         if self.kind.later:
             t.cast("WatchedStore", store.store).pause(MORE_THAN_UNDER_WAY)
         self.born = store.now()
         try:
             if self.kind.act is not None:
-                self.kind.act(store, tokens[0].key.handle)
+                self.kind.act(store, handle)
             else:
                 tokens = () if self.kind.elsewhere else tokens if self.kind.two_cookies else tokens[:1]
-                self._serve(_Unhurried(store, self.policy, Browser(tokens, self.kind)))
+                self._serve(_Unhurried(store, self.policy, Browser(tokens, self.kind, old)))
         except (SessionError, Crash) as error:
             self.error = error
 
@@ -520,6 +522,8 @@ class Run:
 
     store_class: t.ClassVar[type[WatchedStore]] = WatchedStore
     policy = POLICY
+    #: What the browser has of sessions of another kind.
+    old: tuple[OldSession, ...] = ()
     #: Operations of which it matters when they were done by the clock on the wall, before another's or after it.
     by_the_clock: t.ClassVar[tuple[str, ...]] = ()
 
@@ -528,24 +532,29 @@ class Run:
         self.store = self.store_class(faults)
         self._faulty = FaultyStore(self.store)
         self._faults = faults
-        tokens = [_begin(self.store, start)]
+        tokens = self._tokens(start)
         self.requests = [Request(kind, number, self.policy) for number, kind in enumerate(kinds)]
         if any(request.kind.two_cookies for request in self.requests):
             tokens.append(_begin(self.store, PLANTED))
         #: The session that all requests come with, and what is there when they come: that, and the other, if any.
-        self.handle = tokens[0].key.handle
+        self.handle = (tokens or self.old)[0].key.handle
         self.begun = {
             token.key.handle: _unpacked(self.store.peek(token.key.handle), token.key.handle) for token in tokens
         }
         self.store.time = LATER
         self._time_passes = any(request.kind is PAUSE or request.kind.later for request in self.requests)
         self._greenlets = [
-            greenlet.greenlet(functools.partial(request, self._faulty, tuple(tokens))) for request in self.requests
+            greenlet.greenlet(functools.partial(request, self._faulty, self.handle, tuple(tokens), self.old))
+            for request in self.requests
         ]
         #: The operation that each request waits for, by its number; not those that have finished.
         self.waiting: dict[int, Operation] = {}
         for request in self.requests:
             self.step(request.number)
+
+    def _tokens(self, start: t.Mapping[str, t.Any]) -> list[Token]:
+        """What the browser has of a session with this data, which is stored now."""
+        return [_begin(self.store, start)]
 
     def step(self, number: int) -> None:
         """Let a request go on to its next operation, or to its end."""

@@ -219,7 +219,23 @@ FLASK_SESSIONS = [
 def test_a_setting_of_flask_session_is_an_error_that_shows_the_line_to_write_instead(key: str) -> None:
     error = refusal(**{key: "redis"})
     assert error.key == key
-    assert "here, write: " in str(error)
+    assert f"{key} is a setting of Flask-Session. Here, write:\n    " in str(error)
+    assert "from flask_sessionstore.migrate.flask_session import Session" in str(error)
+
+
+def test_all_settings_of_flask_session_are_in_one_message() -> None:
+    message = str(refusal(SESSION_TYPE="redis", SESSION_REDIS=object(), SESSION_USE_SIGNER=True))
+    assert "SESSION_TYPE, SESSION_REDIS, SESSION_USE_SIGNER are settings of Flask-Session" in message
+    assert message.count("\n    ") == 4
+
+
+@pytest.mark.parametrize(
+    "name", ["redis", "memcached", "filesystem", "cachelib", "mongodb", "sqlalchemy", "dynamodb", "null", "FileSystem"]
+)
+def test_flask_sessions_types_are_answered_with_our_spelling(name: str) -> None:
+    error = refusal(SESSION_STORE=name)
+    assert error.key == "SESSION_STORE"
+    assert f"{name.lower()!r} is what Flask-Session calls it; here, write " in str(error)
 
 
 def test_a_setting_of_flask_session_that_is_none_is_left_alone() -> None:

@@ -71,6 +71,17 @@ _PACKAGES = {
     "redis": "redis",
     "sqlalchemy": "sqlalchemy",
 }
+# Flask-Session's types, and our spelling.
+_FLASK_SESSION_TYPES = {
+    "redis": '"redis://localhost:6379/0"',
+    "memcached": '"memcached://localhost:11211"',
+    "filesystem": '"file:sessions"',
+    "cachelib": '"file:sessions"',
+    "mongodb": '"mongodb://localhost:27017/database"',
+    "sqlalchemy": "the database's URL, or lambda app: SQLAlchemyStore(db.engine)",
+    "dynamodb": '"dynamodb://region/table"',
+    "null": "nothing: without SESSION_STORE, sessions are in files in the instance folder",
+}
 # What is written for a scheme, and is not like it.
 _MEANT = {"pg": "postgresql", "psql": "postgresql"}
 
@@ -83,9 +94,14 @@ def from_url(url: str, **options: t.Any) -> SessionStore:
     """
     scheme, colon, rest = url.partition(":")
     scheme = scheme.lower()
+    if not colon and scheme in _FLASK_SESSION_TYPES:
+        raise ConfigurationError(
+            f"SESSION_STORE: {scheme!r} is what Flask-Session calls it; here, write {_FLASK_SESSION_TYPES[scheme]}",
+            key="SESSION_STORE",
+        )
     if not colon or not _SCHEME.fullmatch(scheme):
         raise ConfigurationError("SESSION_STORE is no URL: write redis://localhost:6379/0", key="SESSION_STORE")
-    cls = _store_class(scheme)
+    cls = store_class(scheme)
     try:
         return cls.from_url(f"{scheme}:{rest}", **options)
     except TypeError as error:
@@ -112,7 +128,11 @@ def _built_in(path: str, extra: str) -> type[SessionStore]:
         ) from error
 
 
-def _store_class(scheme: str) -> type[SessionStore]:
+def store_class(scheme: str) -> type[SessionStore]:
+    """The class of the stores that a URL's scheme names.
+
+    :raises ConfigurationError: if it names none, or the driver is not installed.
+    """
     if scheme in _BUILT_IN:
         return _built_in(*_BUILT_IN[scheme])
     for entry_point in entry_points(group=ENTRY_POINTS, name=scheme):

@@ -1,0 +1,206 @@
+"""Flask-Session's Session by another import: its settings are read, its sessions go on, in the same engine."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import typing as t
+import uuid
+from pathlib import Path
+
+import msgspec
+import pymemcache
+import pytest
+import redis
+import servers
+import sqlalchemy as sa
+from cachelib import FileSystemCache, SimpleCache
+from conftest import Clock
+from flask import Flask, jsonify, session
+from flask.testing import FlaskClient
+from flask_sqlalchemy import SQLAlchemy
+from http_support import cookie_of
+from memcached_server import MemcachedServer
+from old_sessions import LOGIN, MONTH, SECRET_KEY, FlaskSessionFiles
+
+from flask_sessionstore import ConfigurationError, SessionManager
+from flask_sessionstore.current import store_in_use
+from flask_sessionstore.migrate import from_flask_session
+from flask_sessionstore.migrate.flask_session import Session
+from flask_sessionstore.stores import SessionStore
+
+SID = "A" * 43
+#: As it keeps it.
+KEPT = {"_permanent": True, **LOGIN}
+
+
+def make_app(**settings: t.Any) -> Flask:
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY=SECRET_KEY, TESTING=True, **settings)
+    app.add_url_rule("/", "show", view_func=lambda: jsonify(dict(session)))
+    return app
+
+
+def comes(app: Flask, cookie: str = SID) -> FlaskClient:
+    client = app.test_client()
+    client.set_cookie("session", cookie)
+    return client
+
+
+def store_of(app: Flask) -> SessionStore:
+    with app.app_context():
+        return store_in_use()
+
+
+def goes_on(app: Flask, store: str) -> None:
+    """The old session is there, and so it is by our cookie alone."""
+    client = comes(app)
+    response = client.get("/")
+    assert response.json == LOGIN
+    assert "max-age" in cookie_of(response).attributes
+    assert client.get("/").json == LOGIN
+    assert type(store_of(app)).__name__ == store
+
+
+def test_in_redis(valkey: servers.RedisServer) -> None:
+    prefix = f"{uuid.uuid4()}:"
+    with redis.Redis.from_url(valkey.url) as client:
+        client.set(f"{prefix}{SID}", msgspec.msgpack.encode(KEPT), ex=MONTH)
+        app = make_app(SESSION_TYPE="redis", SESSION_REDIS=client, SESSION_KEY_PREFIX=prefix)
+        Session(app)
+        goes_on(app, "RedisStore")
+
+
+def test_in_memcached(shared_memcached: MemcachedServer) -> None:
+    prefix = f"{uuid.uuid4()}:"
+    client = pymemcache.Client(("127.0.0.1", shared_memcached.port))
+    client.set(f"{prefix}{SID}", msgspec.msgpack.encode(KEPT), noreply=False)
+    app = make_app(SESSION_TYPE="memcached", SESSION_MEMCACHED=client, SESSION_KEY_PREFIX=prefix)
+    Session(app)
+    goes_on(app, "MemcachedStore")
+    client.close()
+
+
+@pytest.mark.parametrize("kind", ["filesystem", "cachelib"])
+def test_in_files(kind: str, tmp_path: Path) -> None:
+    cache = FileSystemCache(str(tmp_path / "old"))
+    cache.set(f"session:{SID}", KEPT)
+    settings = {"SESSION_FILE_DIR": str(tmp_path / "old")} if kind == "filesystem" else {"SESSION_CACHELIB": cache}
+    app = make_app(SESSION_TYPE=kind, SESSION_FILE_THRESHOLD=100, SESSION_FILE_MODE=384, **settings)
+    Session().init_app(app)
+    goes_on(app, "FileSystemStore")
+    assert cache.get(f"session:{SID}") == KEPT
+    assert all(path.is_file() for path in (tmp_path / "old").iterdir())  # cachelib opens all that is there
+
+
+def test_in_a_database_it_makes_its_table(tmp_path: Path) -> None:
+    db = SQLAlchemy()
+    app = make_app(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=db, SESSION_SQLALCHEMY_TABLE="old")
+    app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path}/app.db"
+    db.init_app(app)
+    with app.app_context(), db.engine.begin() as connection:
+        connection.execute(
+            sa.text("CREATE TABLE old (id INTEGER PRIMARY KEY, session_id VARCHAR, data BLOB, expiry TIMESTAMP)")
+        )
+        connection.execute(
+            sa.text("INSERT INTO old (session_id, data, expiry) VALUES (:sid, :data, '2100-01-01 00:00:00.000000')"),
+            {"sid": f"session:{SID}", "data": pickle.dumps(KEPT)},
+        )
+    Session(app)
+    goes_on(app, "SQLAlchemyStore")
+    with app.app_context():
+        assert set(sa.inspect(db.engine).get_table_names()) >= {"old", "old_store"}
+
+
+def test_signed_ids_are_read(tmp_path: Path, clock: Clock) -> None:
+    from test_credentials import signed
+
+    files = FlaskSessionFiles(tmp_path / "old", lambda: 4e9)
+    files.keep(SID, pickle.dumps(KEPT), 0)
+    app = make_app(SESSION_TYPE="filesystem", SESSION_FILE_DIR=str(files.folder), SESSION_USE_SIGNER=True)
+    Session(app)
+    assert comes(app).get("/").json == {}
+    assert comes(app, signed(SID)).get("/").json == LOGIN
+
+
+def test_what_its_session_has_besides_is_there_or_says_what_to_write(tmp_path: Path) -> None:
+    app = make_app(SESSION_TYPE="filesystem", SESSION_FILE_DIR=str(tmp_path / "old"))
+    Session(app)
+    interface = t.cast("t.Any", app.session_interface)
+    handles: list[str] = []
+
+    @app.post("/log-in")
+    def log_in() -> str:
+        session["right"] = True
+        interface.regenerate(session)
+        return ""
+
+    @app.get("/handle")
+    def handle() -> str:
+        with pytest.raises(AttributeError, match="handle"):
+            _ = t.cast("t.Any", session).sid
+        handles.append(t.cast("t.Any", session).handle)
+        return ""
+
+    client = app.test_client()
+    client.post("/log-in")
+    client.get("/handle")
+    client.post("/log-in")
+    client.get("/handle")
+    assert handles[0] != handles[1]
+
+
+def test_at_start_it_logs_what_to_write_and_that_works(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = FlaskSessionFiles(tmp_path / "old", lambda: 4e9)
+    files.keep(SID, pickle.dumps(KEPT), 0)
+    app = make_app(SESSION_TYPE="filesystem", SESSION_FILE_DIR=str(files.folder), SESSION_ID_LENGTH=32)
+    with caplog.at_level(logging.INFO, "flask_sessionstore"):
+        Session(app)
+    (note,) = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    client = comes(app)
+    assert client.get("/").json == LOGIN
+    later = make_app()
+    for line in note.splitlines():
+        if line.startswith("    SESSION_"):
+            name, value = line.strip().split(" = ")
+            later.config[name] = eval(value)
+    (call,) = [line.strip() for line in note.splitlines() if "SessionManager(" in line]
+    eval(call, {"SessionManager": SessionManager, "app": later, "from_flask_session": from_flask_session})
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    assert comes(later, cookie.value).get("/").json == LOGIN
+    assert comes(later).get("/").json == LOGIN
+
+
+def test_the_note_shows_no_password(caplog: pytest.LogCaptureFixture) -> None:
+    client = redis.Redis.from_url("redis://user:tops3cret@127.0.0.1:1/0")
+    with caplog.at_level(logging.INFO, "flask_sessionstore"):
+        Session(make_app(SESSION_TYPE="redis", SESSION_REDIS=client))
+    assert "RedisStore(client, prefix='session:store:')" in caplog.text
+    assert "tops3cret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({}, "SESSION_TYPE"),
+        ({"SESSION_TYPE": "null"}, "SESSION_TYPE"),
+        ({"SESSION_TYPE": "gaeMemcached"}, "SESSION_TYPE"),
+        ({"SESSION_TYPE": "cachelib", "SESSION_CACHELIB": SimpleCache()}, None),
+        ({"SESSION_TYPE": "memcached", "SESSION_MEMCACHED": object()}, "SESSION_STORE"),
+    ],
+)
+def test_what_it_cannot_do_is_an_error_at_start(settings: dict[str, t.Any], key: str | None) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Session(make_app(**settings))
+    assert caught.value.key == key
+
+
+def test_new_sessions_are_permanent_unless_it_is_said(tmp_path: Path) -> None:
+    folder = str(tmp_path / "old")
+    for permanent, settings in ((True, {}), (False, {"SESSION_PERMANENT": False})):
+        app = make_app(SESSION_TYPE="filesystem", SESSION_FILE_DIR=folder, **settings)
+        app.add_url_rule("/write", "write", view_func=lambda: str(session.setdefault("a", 1)))
+        Session(app)
+        cookie = cookie_of(app.test_client().get("/write"))
+        assert ("max-age" in cookie.attributes) is permanent
