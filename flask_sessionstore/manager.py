@@ -116,6 +116,7 @@ class SessionManager:
             )
         app.session_interface = interface
         app.extensions[EXTENSION] = self
+        _name_who_takes_over(app)
         if cli.sessions.name not in app.cli.commands:  # else it has a command of its own by that name
             app.cli.add_command(cli.sessions)
 
@@ -231,6 +232,25 @@ class SessionManager:
         lifecycle.commit()
         if lifecycle.dropped is not None:
             raise SessionGone("the session ended before what was changed could be stored", kind=lifecycle.absence)
+
+
+def _name_who_takes_over(app: Flask) -> None:
+    """At the first request, log whether another extension has set the session interface since."""
+
+    def look(sender: Flask, **_: object) -> None:
+        flask.request_started.disconnect(look)
+        if isinstance(sender.session_interface, StoreSessionInterface):
+            return
+        other = type(sender.session_interface)
+        logger.error(
+            "after SessionManager, something else has set app.session_interface: %s.%s keeps the sessions now, and"
+            " flask_sessionstore none. Whoever is set up last counts: if an extension calls flask_session.Session(app)"
+            " by itself, call init_app of SessionManager after that extension's",
+            other.__module__,
+            other.__qualname__,
+        )
+
+    flask.request_started.connect(look, app, weak=False)
 
 
 def _current() -> Session | None:

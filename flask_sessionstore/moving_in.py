@@ -44,7 +44,7 @@ class Tell(t.Protocol):
 
 
 class Doorkeeper:
-    """Lets old sessions in.
+    """Lets one old session in. Each is for one look at the store, which begins when it is made.
 
     :param client: names the browser and its address.
     """
@@ -54,6 +54,7 @@ class Doorkeeper:
         self._policy = policy
         self._client = client
         self._tell = tell
+        self._began = store.now()
 
     def knows(self, old: OldSession) -> bool:
         """Whether it was imported, whatever became of it since."""
@@ -72,10 +73,9 @@ class Doorkeeper:
         :raises SessionGone: if it is not to come in, or has ended already.
         :raises StoreUnavailable: if this store, or the old one, cannot be asked.
         """
-        began = self._store.now()
         found = self._find(old) if record is None else self._ask_again(old)
         if record is None:
-            record = None if found is None else self._import(old, found, began)
+            record = None if found is None else self._import(old, found)
         if record is not None:
             record = self._finish(old, record, found)
         return record
@@ -96,7 +96,7 @@ class Doorkeeper:
         except SessionError:
             return None
 
-    def _import(self, old: OldSession, found: Old, began: float) -> Record | None:
+    def _import(self, old: OldSession, found: Old) -> Record | None:
         record = self._to_be_kept(old, found)
         if record is None:
             return None
@@ -104,7 +104,8 @@ class Doorkeeper:
             self._mark_owner(record.owner, found)
             raise _ended_all()
         kept = self._save(old, record)
-        if kept is record and self._store.now() - began >= TOMBSTONE_TIME.total_seconds() and self._is_marked(old.mark):
+        took = self._store.now() - self._began
+        if kept is record and took >= TOMBSTONE_TIME.total_seconds() and self._is_marked(old.mark):
             # So slow that it may have come here and gone meanwhile, and even its tombstone.
             self._store.end_found(old.key.handle, kind="ended")
             raise SessionGone("it was imported by another request, and has gone", kind="ended")

@@ -13,7 +13,7 @@ from pathlib import Path
 import flask
 import pytest
 from flask import Flask, Request, current_app
-from flask.sessions import NullSession
+from flask.sessions import NullSession, SecureCookieSessionInterface
 
 import flask_sessionstore
 from flask_sessionstore import (
@@ -464,3 +464,25 @@ def test_a_store_without_urls_says_so() -> None:
 def test_nothing_more_is_public_than_what_is_named() -> None:
     assert [name for name in flask_sessionstore.__all__ if not hasattr(flask_sessionstore, name)] == []
     assert sorted(flask_sessionstore.__all__) == flask_sessionstore.__all__
+
+
+def test_an_extension_that_takes_the_sessions_over_is_named_at_the_first_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY="a secret", SESSION_STORE="memory:")
+    SessionManager(app)
+    app.session_interface = SecureCookieSessionInterface()
+    for _ in range(2):
+        app.test_client().get("/")
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert "flask.sessions.SecureCookieSessionInterface keeps the sessions now" in record.getMessage()
+
+
+def test_nobody_is_named_where_nobody_takes_them_over(caplog: pytest.LogCaptureFixture) -> None:
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY="a secret", SESSION_STORE="memory:")
+    SessionManager(app)
+    app.test_client().get("/")
+    assert caplog.records == []
