@@ -22,6 +22,8 @@ class Credential(t.NamedTuple):
     text: str
     #: The key of the session that goes on here.
     key: SessionKey
+    #: Whether the key is derived from the text.
+    is_derived: bool = True
 
     @classmethod
     def of(cls, text: str) -> Credential:

@@ -5,26 +5,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import typing as t
-from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
 from uuid import UUID
 
 import flask
 from flask import Flask, has_request_context
 
-from . import cli, owners, signals, stores
+from . import cli, owners, signals
 from .current import app_in_use, interface_in_use, server_store_in_use, store_in_use
 from .errors import ConfigurationError, SessionGone, StoreUnavailable, UnsupportedByStore
 from .interface import ImportSession, StoreSessionInterface
 from .key import is_handle
 from .lifecycle import Lifecycle
+from .making import make_store
 from .moving_in import bar_owner
 from .record import SessionInfo
 from .sessions import Session, source_of
 from .settings import read_settings
 from .signins import owner_of
 from .stores.base import OwnerIndex, ServerSideStore, SessionStore, Sweeps
-from .stores.caching import CachingStore
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -99,7 +97,7 @@ class SessionManager:
         if EXTENSION in app.extensions:
             raise ConfigurationError("this application has a SessionManager already: call init_app once")
         settings = read_settings(app, store if store is not None else self._store, foreign=self.reads_flask_session)
-        made = _make_store(app, settings.store, {"prefix": settings.prefix, **settings.store_options})
+        made = make_store(app, settings.store, {"prefix": settings.prefix, **settings.store_options})
         if settings.policy.max_per_owner is not None and not isinstance(made, OwnerIndex):
             raise ConfigurationError(
                 f"SESSION_MAX_PER_OWNER needs a store that can list an owner's sessions; {type(made).__name__} cannot",
@@ -282,25 +280,6 @@ def _text_of(owner: Owner) -> str:
     return text
 
 
-def _make_store(app: Flask, setting: t.Any, options: dict[str, t.Any]) -> SessionStore:
-    """The store that a setting means."""
-    if callable(setting) and not isinstance(setting, (SessionStore, type)):
-        with app.app_context():
-            setting = setting(app)
-    if isinstance(setting, SessionStore):
-        return setting
-    if isinstance(setting, str):
-        return stores.from_url(_in_instance_folder(app, setting), **options)
-    if isinstance(setting, (tuple, list)) and len(setting) == 2:
-        cache, store = setting
-        return _make_pair(app, cache, store, options)
-    raise ConfigurationError(
-        f"SESSION_STORE takes a URL, a SessionStore, a pair (cache, store) of these, or a function of the"
-        f" application; it is of type {type(setting).__name__}",
-        key="SESSION_STORE",
-    )
-
-
 def _seal(store: SessionStore, seal: bool | t.Literal["required"]) -> None:
     if not isinstance(store, ServerSideStore):
         raise ConfigurationError(
@@ -310,23 +289,3 @@ def _seal(store: SessionStore, seal: bool | t.Literal["required"]) -> None:
         )
     # Applications may share a store object: none of them weakens what another has asked for.
     store.seal = "required" if "required" in (seal, store.seal) else seal
-
-
-def _make_pair(app: Flask, cache: t.Any, store: t.Any, options: dict[str, t.Any]) -> SessionStore:
-    """A cache in front of a store. The options are the store's, but for ``max_age``."""
-    own = {"max_age": options["max_age"]} if "max_age" in options else {}
-    rest = {name: value for name, value in options.items() if name not in own}
-    # A name of its own, for both may be in one engine.
-    tiers = _make_store(app, cache, {"prefix": options["prefix"] + "cache:"}), _make_store(app, store, rest)
-    return CachingStore(*t.cast("t.Any", tiers), **own)
-
-
-def _in_instance_folder(app: Flask, url: str) -> str:
-    """A file URL whose path is relative means a folder below the instance folder."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise ConfigurationError("SESSION_STORE is no URL", key="SESSION_STORE") from error
-    if parts.scheme != "file" or parts.netloc or parts.path.startswith("/") or not parts.path:
-        return url
-    return "file://" + quote((Path(app.instance_path) / unquote(parts.path)).as_posix())

@@ -97,7 +97,8 @@ def _check_handle(handle: str) -> None:
         raise click.UsageError("a HANDLE is 64 hexadecimal digits in lower case")
 
 
-def _json_option(command: F) -> F:
+def json_option(command: F) -> F:
+    """Lets a command print JSON."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
@@ -112,7 +113,7 @@ def sessions() -> None:
 @sessions.command("list")
 @click.option("--owner", help="Only those of this owner, the one last extended first.")
 @click.option("--limit", type=click.IntRange(min=1), help="So many at most.")
-@_json_option
+@json_option
 def list_(owner: str | None, limit: int | None, as_json: bool) -> None:
     """List the living sessions."""
     manager = _manager()
@@ -124,7 +125,7 @@ def list_(owner: str | None, limit: int | None, as_json: bool) -> None:
 @sessions.command()
 @click.argument("handle")
 @click.option("--values", is_flag=True, help="Also what the session keeps: personal data, most likely.")
-@_json_option
+@json_option
 def show(handle: str, values: bool, as_json: bool) -> None:
     """Show one session."""
     _check_handle(handle)
@@ -144,7 +145,7 @@ def show(handle: str, values: bool, as_json: bool) -> None:
 @click.option("--owner", help="All sessions of this owner.")
 @click.option("--all", "everybody", is_flag=True, help="All sessions of everybody.")
 @click.option("--yes", is_flag=True, help="Do not ask whether --all is meant.")
-@_json_option
+@json_option
 def revoke(handle: str | None, owner: str | None, everybody: bool, yes: bool, as_json: bool) -> None:
     """End the session HANDLE, those of an owner, or all."""
     if (handle is not None) + (owner is not None) + everybody != 1:
@@ -169,7 +170,7 @@ def revoke(handle: str | None, owner: str | None, everybody: bool, yes: bool, as
 @click.option(
     "--batch", type=click.IntRange(min=1), default=10_000, show_default=True, help="How many to remove at a time."
 )
-@_json_option
+@json_option
 def cleanup(batch: int, as_json: bool) -> None:
     """Remove expired sessions, and say how many.
 
@@ -184,7 +185,7 @@ def cleanup(batch: int, as_json: bool) -> None:
 
 
 @sessions.command()
-@_json_option
+@json_option
 def stats(as_json: bool) -> None:
     """Count the sessions."""
     print_facts = rendering.print_json if as_json else rendering.print_pairs
@@ -192,7 +193,7 @@ def stats(as_json: bool) -> None:
 
 
 @sessions.command()
-@_json_option
+@json_option
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> None:
     """Show the settings, and say what is risky about them.

@@ -15,6 +15,7 @@ import click
 _LARGEST_INT = 10**4000
 
 Facts = dict[str, t.Any]
+T = t.TypeVar("T")
 
 
 class Literal(t.NamedTuple):
@@ -66,11 +67,13 @@ def print_list(sentences: t.Sequence[str], nothing: str) -> None:
         click.echo(nothing)
 
 
-def progress(steps: t.Iterator[int], state: t.Callable[[], str]) -> t.ContextManager[t.Iterable[int]]:
+def progress(
+    steps: t.Iterator[T], state: t.Callable[[], str], label: str = "Removing"
+) -> t.ContextManager[t.Iterable[T]]:
     """These steps, with a bar that moves where there is a terminal to show it on."""
     if not sys.stderr.isatty():
         return contextlib.nullcontext(steps)
-    return click.progressbar(steps, label="Removing", show_eta=False, item_show_func=lambda _: state(), file=sys.stderr)
+    return click.progressbar(steps, label=label, show_eta=False, item_show_func=lambda _: state(), file=sys.stderr)
 
 
 def _print_row(columns: t.Mapping[str, int], cells: list[str]) -> None:

@@ -92,7 +92,7 @@ class Presented(t.NamedTuple):
     @property
     def is_derived(self) -> bool:
         """Whether that is derived, and not the credential itself."""
-        return str(self.credential.key) != self.credential.text
+        return self.credential.is_derived
 
     @property
     def mark(self) -> str:

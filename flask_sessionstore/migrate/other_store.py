@@ -12,6 +12,11 @@ from ..stores.base import ServerSideStore
 from ..visitor import Old
 
 
+def credential_of(key: SessionKey) -> Credential:
+    """By the handle, for who copies all sessions knows no more of them."""
+    return Credential(key.handle, key, is_derived=False)
+
+
 class OtherStore:
     """See :func:`~flask_sessionstore.migrate.from_store`."""
 
@@ -30,7 +35,7 @@ class OtherStore:
             secrets, interface.get_cookie_name(app), interface.get_cookie_path(app)
         )
         token = tokens.loads(text, SessionKey)
-        return None if token is None else Credential(str(token.key), token.key)
+        return None if token is None else credential_of(token.key)
 
     def find(self, app: Flask, credential: Credential, now: float) -> Old | None:
         """The record as it is, with its owner, times and deadline."""

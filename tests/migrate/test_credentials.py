@@ -19,6 +19,7 @@ from flask_sessionstore.derived import owner_mark
 from flask_sessionstore.key import is_handle
 from flask_sessionstore.migrate import Credential, Importer, from_flask, from_flask_session, from_store
 from flask_sessionstore.migrate.importing import candidates
+from flask_sessionstore.migrate.other_store import credential_of
 from flask_sessionstore.stores import list_name
 from flask_sessionstore.stores.memory import MemoryStore
 
@@ -216,7 +217,7 @@ def test_what_ended_in_another_store_is_not_imported_from_it(app: Flask) -> None
     store = MemoryStore()
     key = store.save(Record(state={}), timedelta(hours=1))
     store.delete(key)
-    assert from_store(store).find(app, Credential(str(key), key), store.now()) is None
+    assert from_store(store).find(app, credential_of(key), store.now()) is None
 
 
 # -- what is derived -----------------------------------------------------------------------------------------------

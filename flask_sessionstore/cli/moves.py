@@ -1,0 +1,101 @@
+"""``flask sessions import`` and ``copy``: all sessions at once, beside the running application."""
+
+from __future__ import annotations
+
+import collections
+import typing as t
+
+import click
+from flask import current_app
+
+from ..current import app_in_use, interface_in_use, server_store_in_use
+from ..errors import ConfigurationError, UnsupportedByStore
+from ..making import make_store
+from ..stores.base import Scans, ServerSideStore
+from . import rendering
+from .commands import json_option, sessions
+
+F = t.TypeVar("F", bound=t.Callable[..., t.Any])
+
+
+def _dry_run_option(command: F) -> F:
+    return click.option("--dry-run", is_flag=True, help="Only count what would be done.")(command)
+
+
+@sessions.command("import")
+@_dry_run_option
+@json_option
+def import_(dry_run: bool, as_json: bool) -> None:
+    """Import all sessions that the importers of this application know.
+
+    May run beside the application, be cut off, and be started again: each session comes once. What cannot be listed,
+    such as Flask's own cookies, comes with its browser.
+    """
+    from ..migrate.bulk import copy_all, import_all
+    from ..migrate.other_store import OtherStore
+
+    interface, store, app = interface_in_use(), server_store_in_use(), app_in_use()
+    if not interface.importers:
+        raise ConfigurationError("this application has no importer: pass one as import_session", key="import_session")
+    outcomes: list[t.Iterator[str]] = []
+    for importer in interface.importers:
+        if isinstance(importer, OtherStore):
+            outcomes.append(copy_all(_scanned(importer.store), store, dry_run=dry_run))
+        elif hasattr(importer, "listed"):
+            policy = interface.policy_of(app)
+            outcomes.append(import_all(app, t.cast("t.Any", importer), store, policy, dry_run=dry_run))
+    _show(outcomes, as_json, "Importing")
+
+
+@sessions.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="[TO]", required=False)
+@_dry_run_option
+@json_option
+def copy(source: str, target: str | None, dry_run: bool, as_json: bool) -> None:
+    """Copy all sessions from one store to another.
+
+    FROM and TO are URLs as for SESSION_STORE, or names of settings that hold one, so that a password need not be
+    written. Without TO it is the application's own store. Let the application use TO first, with
+    import_session=migrate.from_store(FROM): then nobody is logged out meanwhile, and nothing is lost.
+    """
+    from ..migrate.bulk import copy_all
+
+    there = server_store_in_use() if target is None else _store(target)
+    _show([copy_all(_scanned(_store(source)), there, dry_run=dry_run)], as_json, "Copying")
+
+
+def _store(text: str) -> ServerSideStore:
+    """The store that an argument means, with the prefix of this application."""
+    setting = current_app.config.get(text, text)
+    prefix = current_app.config.get("SESSION_KEY_PREFIX", "session:")
+    store = make_store(app_in_use(), setting, {"prefix": prefix})
+    if not isinstance(store, ServerSideStore):
+        raise UnsupportedByStore(f"{type(store).__name__} keeps nothing that could be copied")
+    return store
+
+
+def _scanned(store: ServerSideStore) -> ServerSideStore:
+    if not isinstance(store, Scans):
+        raise UnsupportedByStore(f"{type(store).__name__} cannot list all sessions")
+    return store
+
+
+def _show(outcomes: t.Iterable[t.Iterator[str]], as_json: bool, label: str) -> None:
+    counts: collections.Counter[str] = collections.Counter()
+
+    def steps() -> t.Iterator[str]:
+        for each in outcomes:
+            for outcome in each:
+                counts[outcome] += 1
+                yield outcome
+
+    with rendering.progress(steps(), lambda: f"{sum(counts.values())} looked at", label) as shown:
+        for _ in shown:
+            pass
+    if as_json:
+        rendering.print_json(dict(counts))
+    elif counts:
+        rendering.print_pairs(dict(counts))
+    else:
+        click.echo("No sessions.")

@@ -1,0 +1,166 @@
+"""All sessions at once, beside the running application: those of an importer, or those of another store of ours.
+
+Each goes by the rules of a request that brings it: what was imported before, or went since, stays as it is. So it may
+be cut off at any time, and started again.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+
+from blinker import NamedSignal
+from flask import Flask
+
+from ..derived import Credential, owner_mark
+from ..errors import SessionCorrupt, SessionGone
+from ..key import SessionKey
+from ..layout import unpack
+from ..moving_in import Doorkeeper
+from ..policy import Policy
+from ..record import IMPORTED, Record, Tombstone
+from ..stores.base import Entry, OwnerIndex, Scans, ServerSideStore
+from ..visitor import Old
+from .importing import Listing
+from .other_store import credential_of
+
+#: What became of each session: beside these, an imported one is called after how it was kept.
+KNOWN, UNREADABLE, LEFT_OUT = "here already", "unreadable", "not let in"
+COPIED, TOMBSTONES, MARKS, EXPIRED = "copied", "tombstones", "marks", "expired"
+
+# So many are under way at once: engines answer them together.
+_WORKERS = 8
+_WINDOW = 64
+
+T = t.TypeVar("T")
+
+
+def in_parallel(work: t.Callable[[T], str], items: t.Iterable[T]) -> t.Iterator[str]:
+    """What ``work`` makes of each, in their order; never many are held at a time."""
+    pending: deque[Future[str]] = deque()
+    with ThreadPoolExecutor(_WORKERS) as threads:
+        for item in items:
+            pending.append(threads.submit(work, item))
+            if len(pending) >= _WINDOW:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+# -- an importer's -------------------------------------------------------------------------------------------------
+
+
+class _Listed:
+    """An old session that was found in going through all of them."""
+
+    def __init__(self, importer: Listing, credential: Credential, find: t.Callable[[], Old | None]) -> None:
+        self._importer, self._credential, self._find = importer, credential, find
+        self._found: Old | None = None
+        self.key, self.mark, self.is_derived = credential.key, credential.mark, credential.is_derived
+
+    def find(self, now: float) -> Old | None:
+        if self._found is None:
+            self._found = self._find()
+        return self._found
+
+    def remove(self) -> None:
+        if self._importer.removes:
+            self._importer.remove(self._credential)
+
+
+def import_all(
+    app: Flask, importer: Listing, store: ServerSideStore, policy: Policy, *, dry_run: bool = False
+) -> t.Iterator[str]:
+    """Import every session that the importer lists, and say what became of each.
+
+    :param dry_run: only say what would.
+    :raises UnsupportedByStore: if the old engine cannot list what it has.
+    :raises StoreUnavailable:
+    """
+
+    def work(listed: tuple[Credential, t.Callable[[], Old | None]]) -> str:
+        return _import(_Listed(importer, *listed), store, policy, dry_run=dry_run)
+
+    return in_parallel(work, importer.listed(app, store.now()))
+
+
+def _import(old: _Listed, store: ServerSideStore, policy: Policy, *, dry_run: bool) -> str:
+    doorkeeper = Doorkeeper(store, policy, lambda: None, _say_nothing)
+    if doorkeeper.knows(old):
+        return KNOWN
+    try:
+        record, found = store.load(old.key), old.find(store.now())
+        if record is not None or found is None:
+            return KNOWN if record is not None else EXPIRED
+        if dry_run or doorkeeper.let_in(old, record) is not None:
+            return found.kept_as
+    except SessionCorrupt:
+        return UNREADABLE
+    except SessionGone:
+        pass
+    return LEFT_OUT
+
+
+def _say_nothing(signal: NamedSignal, handle: str | None, **arguments: t.Any) -> None:
+    """No request has made these."""
+
+
+# -- another store's -----------------------------------------------------------------------------------------------
+
+
+def copy_all(source: ServerSideStore, target: ServerSideStore, *, dry_run: bool = False) -> t.Iterator[str]:
+    """Copy every session with its handle, its times and its owner, and tombstones and marks, as they are.
+
+    A mark is left for each, so that ``from_store`` imports it no more.
+
+    :raises UnsupportedByStore: if ``source`` cannot list what it has.
+    :raises StoreUnavailable:
+    """
+    copy = _Copy(source, target, dry_run=dry_run)
+    return in_parallel(copy, t.cast("Scans", source).scan())
+
+
+class _Copy:
+    def __init__(self, source: ServerSideStore, target: ServerSideStore, *, dry_run: bool) -> None:
+        self._target, self._dry_run = target, dry_run
+        self._now = source.now
+
+    def __call__(self, entry: Entry) -> str:
+        try:
+            found = None if entry.data is None else unpack(entry.data, entry.handle)
+        except SessionCorrupt:
+            return UNREADABLE
+        if entry.data is None or found is None or found.expires_ms <= int(self._now() * 1000):
+            return EXPIRED
+        if isinstance(found, Tombstone):
+            return self._tombstone(entry.handle, entry.data, found)
+        return self._record(entry.handle, entry.data, found)
+
+    def _left(self, found: Record | Tombstone) -> timedelta:
+        return timedelta(milliseconds=max(found.expires_ms - int(self._now() * 1000), 1))
+
+    def _tombstone(self, handle: str, data: bytes, found: Tombstone) -> str:
+        is_mark = found.kind == IMPORTED
+        if not self._dry_run:
+            if is_mark:
+                self._target.mark(handle, found.successor or handle, self._left(found))
+            else:
+                self._target.add(handle, data, self._left(found))
+        return MARKS if is_mark else TOMBSTONES
+
+    def _record(self, handle: str, data: bytes, record: Record) -> str:
+        target, mark = self._target, credential_of(SessionKey.of(handle)).mark
+        if target.marked(mark) is not None:
+            return KNOWN
+        if self._dry_run:
+            return COPIED if target.read(handle) is None else KNOWN
+        if record.owner is not None and isinstance(target, OwnerIndex):
+            target.file(record.owner, handle)
+        added = target.add(handle, data, self._left(record))
+        if record.owner is not None and target.marked(owner_mark(record.owner)) is not None:
+            target.end_found(handle)
+            return LEFT_OUT
+        target.mark(mark, handle, self._left(record))
+        return COPIED if added else KNOWN
