@@ -104,7 +104,8 @@ def print_costs(
     asked_for = options.subject or [""]
     chosen = [name for name in subjects if name == BARE or any(part in name for part in asked_for)]
     costs = medians(measure(possible_cases(place, chosen, names), options.rounds))
-    print("Microseconds that a session adds to a request (bare requests and the plain commands of clients show their full time):\n")
+    print("Microseconds that a session adds to a request", end=" ")
+    print("(bare requests and the plain commands of clients show their full time):\n")
     print(table(cost_rows(costs, subjects, names)), end="\n\n")
     print("This project's cost divided by Flask-Session's on the same engine (target in brackets):\n")
     print(table(ratio_rows(costs, targets, names)), end="\n\n")
