@@ -137,4 +137,4 @@ def ours_redis(scenario: Scenario, place: Place) -> Flask:
 
 def refuse_large(scenario: Scenario) -> None:
     if scenario.large:
-        raise Skip("50 KB fit no cookie")
+        raise Skip("50 KB do not fit into a cookie")

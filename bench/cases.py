@@ -140,5 +140,5 @@ def make_case(subject: str, scenario: Scenario, place: Place) -> Case:
     if subject not in FLOORS:
         return app_case(subject, scenario, place)
     if scenario.name == "untouched":
-        raise Skip("an untouched session needs no command")
+        raise Skip("an untouched session does not send a command")
     return Case(subject, scenario.name, FLOORS[subject](scenario, place), tidy_for(subject, scenario, place))
