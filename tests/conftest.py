@@ -218,6 +218,13 @@ def server_store(request: pytest.FixtureRequest) -> ServerSideStore:
     return t.cast("ServerSideStore", STORES[request.param](request))
 
 
+def lists_of(store: SessionStore) -> OwnerIndex:
+    """What says whose sessions are whose."""
+    lists = store.ability(OwnerIndex)
+    assert lists is not None
+    return lists
+
+
 @pytest.fixture
 def index(server_store: ServerSideStore) -> ServerSideStore:
     """Every store that can tell whose its sessions are, in turn, empty."""
