@@ -24,6 +24,7 @@ from flask_sessionstore.record import TOMBSTONE_TIME
 from flask_sessionstore.stores import ServerSideStore, from_url, list_name
 from flask_sessionstore.stores.dynamodb import DynamoDBStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
+from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.stores.mongodb import MongoDBStore
 from flask_sessionstore.stores.redis import RedisStore
 
