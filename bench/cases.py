@@ -1,4 +1,4 @@
-"""Who is measured: what each subject does in each scenario, ready to be run again and again."""
+"""The cases: what each subject does in each scenario, ready to be run again and again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ APPS: dict[str, MakeApp] = {
 
 
 def prepared_client(app: Flask, scenario: Scenario) -> Client:
-    """A browser in the state that the scenario starts from, after a proof that what is written is kept."""
+    """A browser in the state that the scenario starts from, after a check that the session is kept."""
     client = Client(app)
     client.get("/seed" if scenario.seed else "/")
     if client.get("/kept") != "True":
@@ -65,9 +65,9 @@ def app_case(subject: str, scenario: Scenario, place: Place) -> Case:
 
 
 def tidy_for(subject: str, scenario: Scenario, place: Place) -> t.Callable[[], object]:
-    """What keeps a sample from costing the next one something.
+    """The function that keeps a sample from costing the next sample something.
 
-    New files stay until the end: where many were just deleted, some file systems are slow to make others.
+    New files stay until the end: after many files were deleted, some file systems make new files slowly.
     """
     if subject in (THEIRS_FILES, OURS_FILES, FILES, engines.THEIRS("SQLite"), engines.OURS("SQLite")):
         return os.sync
@@ -140,5 +140,5 @@ def make_case(subject: str, scenario: Scenario, place: Place) -> Case:
     if subject not in FLOORS:
         return app_case(subject, scenario, place)
     if scenario.name == "untouched":
-        raise Skip("an untouched session needs no command")
+        raise Skip("an untouched session does not send a command")
     return Case(subject, scenario.name, FLOORS[subject](scenario, place), tidy_for(subject, scenario, place))

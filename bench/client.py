@@ -1,4 +1,4 @@
-"""A browser reduced to what costs next to nothing: one prepared request and one cookie."""
+"""A browser that costs almost nothing: one prepared request and one cookie."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Client:
         self.environ: WSGIEnvironment = create_environ("/")
 
     def get(self, path: str) -> str:
-        """The body of an answer, for what is not timed; anything but success raises RuntimeError."""
+        """The body of an answer, for requests that are not timed; raises RuntimeError unless the request succeeds."""
         body = self.call({**self.environ, "PATH_INFO": path})
         if not self.status.startswith("200"):
             raise RuntimeError(f"{path}: {self.status}")
         return body.decode()
 
     def call(self, environ: WSGIEnvironment | None = None) -> bytes:
-        """One request; what it costs beside the application is the same for every subject."""
+        """One request; its cost outside the application is the same for every subject."""
         response = self.app.wsgi_app(self.environ.copy() if environ is None else environ, self.start_response)
         body = b"".join(response)
         response.close()  # type: ignore[attr-defined]  # werkzeug's iterators always have it

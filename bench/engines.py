@@ -1,7 +1,7 @@
-"""The applications on the engines beyond files and one Redis: each function gives one subject's for one scenario.
+"""The applications on the engines beyond files and one Redis: each function makes one, for one scenario.
 
-Both projects reach an engine by the same driver. Flask-Session's SQLAlchemy back end comes with Flask-SQLAlchemy, and
-its defaults; its Memcached back end here gets pymemcache's client.
+Both projects reach an engine by the same driver. Flask-Session's SQLAlchemy back end uses Flask-SQLAlchemy
+with its defaults; its Memcached back end gets pymemcache's client here.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def ours_memcached(scenario: Scenario, place: Place) -> Flask:
 
 
 def ours_two_tiers(scenario: Scenario, place: Place) -> Flask:
-    """Its samples are shorter than a cached session is good for: each begins with a run that is not timed."""
+    """Its samples are shorter than the life of a cached session, and each begins with a run that is not timed."""
     from flask_sessionstore.stores.caching import CachingStore
     from flask_sessionstore.stores.memory import MemoryStore
     from flask_sessionstore.stores.redis import RedisStore

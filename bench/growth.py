@@ -1,4 +1,4 @@
-"""Whether a folder of very many sessions is slower than one of a hundred."""
+"""Whether a folder of very many sessions is slower than a folder of a hundred."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READ_AND_WRITE = [scenario for scenario in SCENARIOS if scenario.name in ("read"
 
 
 def growth_table(place: Place, many: int, rounds: int) -> list[list[str]]:
-    """The cost of a read and of a write among FEW sessions and among *many*; ImportError without ours."""
+    """The cost of a read and of a write among FEW sessions and among *many*; ImportError without this package."""
     cases = [app_case(BARE, scenario, place) for scenario in READ_AND_WRITE]
     cases += folder_cases(place.folder / "few", FEW)
     cases += folder_cases(place.folder / "many", many)
@@ -41,7 +41,7 @@ def folder_cases(folder: Path, count: int) -> list[Case]:
 
 
 def visitors(folder: Path, scenario: Scenario) -> t.Callable[[], object]:
-    """No single file is always the one at hand."""
+    """Visitors in turn, so that no single file is used all the time."""
     app = ours(folder.as_uri(), scenario)
     turn = itertools.cycle([prepared_client(app, scenario) for _ in range(FEW // len(READ_AND_WRITE))])
     return lambda: next(turn).call()

@@ -17,7 +17,7 @@ WARM_UP_SECONDS = 0.1
 MOST_RUNS = 100
 
 Times = dict[tuple[str, str], list[float]]
-"""Microseconds a run, by subject and scenario, one figure a round."""
+"""Microseconds per run, by subject and scenario, one figure for each round."""
 
 
 def pin_to_one_core(core: int | None = None) -> int | None:
@@ -74,7 +74,7 @@ def sample(case: Case, count: int) -> float:
 
 
 def medians(times: Times) -> dict[tuple[str, str], float]:
-    """What the session adds to the bare request of the same round; that and the floors as they are."""
+    """What the session adds to the bare request of the same round; the bare request and the floors stay as they are."""
     return {case: statistics.median(over_bare(case, times)) for case in times}
 
 

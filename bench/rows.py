@@ -1,6 +1,6 @@
-"""Whether a table of very many sessions is slower than one of a thousand.
+"""Whether a table of very many sessions is slower than a table of a thousand.
 
-The operations are the store's own: the rest of a request does not know how many sessions there are.
+It measures the store's operations only: the rest of a request does not depend on the number of sessions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STATE = {name: repr(value).encode() for name, value in SMALL.items()}
 
 
 def rows_table(engine: str, place: Place, sizes: t.Sequence[int], rounds: int) -> list[list[str]]:
-    """One row an operation; Skip where there is no such engine."""
+    """One row for each operation; raises Skip if the engine is missing."""
     tables = [Table(engine, place, size) for size in sizes]
     sweep = f"delete_expired({EXPIRED})"
     cases = [Case(table.name, verb, run, table.tidy) for table in tables for verb, run in table.verbs().items()]

@@ -24,7 +24,7 @@ SMALL: Setting = {
 LARGE: Setting = {f"key{number:03}": f"{number:03}".ljust(240, "-") for number in range(200)}
 
 numbers = itertools.count(1_000_001)
-"""Never the same twice, always of the same length."""
+"""A new number each time, always of the same length."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ SCENARIOS = (
 
 
 def build_app(scenario: Scenario, config: Setting) -> Flask:
-    """An application; ``/`` is the scenario, ``/seed`` fills the session, ``/kept`` says whether it held."""
+    """An application; ``/`` is the scenario, ``/seed`` fills the session, ``/kept`` says whether it was kept."""
     app = Flask("bench")
     app.config.from_mapping(config, SECRET_KEY="a secret of the bench, thirty-two bytes or more")
 

@@ -1,4 +1,4 @@
-"""A Redis-protocol server of our own for as long as the bench runs."""
+"""A server with the Redis protocol that is started for the bench and ends with it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def table(rows: t.Sequence[t.Sequence[str]]) -> str:
 
 
 def figure(value: float | None) -> str:
-    """Three digits that mean something, or a dash where there is nothing to show."""
+    """Three significant digits, or a dash if there is no figure."""
     if value is None:
         return "–"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"

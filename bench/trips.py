@@ -57,7 +57,7 @@ ONLY_OURS = (
 
 
 class Trips(t.NamedTuple):
-    """What one request cost the server: answers sent, and commands by name (those of its scripts too)."""
+    """What one request cost the server: answers sent, and commands by name (also the commands of its scripts)."""
 
     number: int
     commands: str
@@ -79,7 +79,7 @@ def counted(server: Redis, run: t.Callable[[], object]) -> Trips:
 
 
 def trips(app: Flask, scenario: Scenario, server: Redis) -> Trips:
-    """Counts a request of a fresh session, after others that connected and loaded what scripts there are."""
+    """Counts a request of a fresh session, after other requests that have connected and loaded all scripts."""
     for _ in range(3):
         fresh_client(app, scenario).get("/")
     client = fresh_client(app, scenario)
@@ -94,7 +94,7 @@ def fresh_client(app: Flask, scenario: Scenario) -> Client:
 
 
 def trips_table(place: Place) -> list[list[str]]:
-    """One row a kind of request; ImportError or Skip where something is missing."""
+    """One row for each kind of request; ImportError or Skip if something is missing."""
     from redis import Redis
 
     server = Redis.from_url(place.redis_url(SCENARIOS[0]))

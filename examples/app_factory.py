@@ -1,6 +1,6 @@
 """One extension object, a factory, and two applications: a site, and its back office under ``/office``.
 
-Each application has its own cookie, store and settings, though both come from one ``SessionManager``.
+Each application has its own cookie, store and settings, although both use the same ``SessionManager``.
 
 To try it: flask --app examples/app_factory:create_site run
 """
@@ -14,7 +14,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from flask_sessionstore import SessionManager, session
 
-sessions = SessionManager()  # knows no application, so any module may import it
+sessions = SessionManager()  # belongs to no application, so any module may import it
 
 
 def create_app(name: str, config: Mapping[str, Any] | None = None) -> Flask:

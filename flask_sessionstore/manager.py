@@ -98,7 +98,7 @@ class SessionManager:
             raise ConfigurationError("this application has a SessionManager already: call init_app once")
         settings = read_settings(app, store if store is not None else self._store, foreign=self.reads_flask_session)
         made = make_store(app, settings.store, {"prefix": settings.prefix, **settings.store_options})
-        if settings.policy.max_per_owner is not None and not isinstance(made, OwnerIndex):
+        if settings.policy.max_per_owner is not None and made.ability(OwnerIndex) is None:
             raise ConfigurationError(
                 f"SESSION_MAX_PER_OWNER needs a store that can list an owner's sessions; {type(made).__name__} cannot",
                 key="SESSION_MAX_PER_OWNER",
@@ -197,10 +197,11 @@ class SessionManager:
         :raises StoreUnavailable:
         """
         store = store_in_use()
-        if not isinstance(store, Sweeps | OwnerIndex):
+        sweeps, index = store.ability(Sweeps), store.ability(OwnerIndex)
+        if sweeps is None and index is None:
             raise UnsupportedByStore(f"{type(store).__name__} removes expired sessions by itself")
-        removed = store.delete_expired(limit) if isinstance(store, Sweeps) else None
-        pruned = store.prune(limit) if isinstance(store, OwnerIndex) else 0
+        removed = None if sweeps is None else sweeps.delete_expired(limit)
+        pruned = 0 if index is None else index.prune(limit)
         return pruned if removed is None else removed
 
     @contextlib.contextmanager

@@ -31,21 +31,25 @@ _PATIENCE = 2
 _BATCH = 500
 
 
-class _Store(ServerSideStore, OwnerIndex):
-    """What these functions need, as one type."""
+class Owned(t.NamedTuple):
+    """A store, and what can say whose its sessions are."""
+
+    store: ServerSideStore
+    lists: OwnerIndex
 
 
-def indexed(store: SessionStore) -> _Store:
-    """``store``, known to have an index of owners.
+def indexed(store: SessionStore) -> Owned:
+    """``store`` with its index of owners.
 
     :raises UnsupportedByStore: if it has none.
     """
-    if not isinstance(store, OwnerIndex):
+    lists = store.ability(OwnerIndex)
+    if lists is None:
         raise UnsupportedByStore(
             f"{type(store).__name__} cannot tell whose its sessions are: take a store in files, Redis, MongoDB,"
             " DynamoDB or an SQL database"
         )
-    return t.cast("_Store", store)
+    return Owned(t.cast("ServerSideStore", store), lists)
 
 
 def find(store: SessionStore, owner: str) -> dict[str, Record]:
@@ -53,11 +57,11 @@ def find(store: SessionStore, owner: str) -> dict[str, Record]:
 
     :raises UnsupportedByStore, StoreUnavailable:
     """
-    index = indexed(store)
-    now_ms = int(index.now() * 1000)
+    at = indexed(store)
+    now_ms = int(at.store.now() * 1000)
     found = {
         entry.handle: record
-        for entry in index.entries(owner)
+        for entry in at.lists.entries(owner)
         if isinstance(record := _opened(entry), Record) and record.owner == owner and record.expires_ms > now_ms
     }
     return dict(sorted(found.items(), key=_stamp, reverse=True))
@@ -74,18 +78,18 @@ def end_all(
     :param ended: told the handle of each that ended.
     :raises UnsupportedByStore, StoreUnavailable:
     """
-    index = indexed(store)
+    at = indexed(store)
     count = 0
     seen = {keep}
     for _ in range(_MAX_ROUNDS):
-        fresh = [entry for entry in index.entries(owner) if entry.handle not in seen]
+        fresh = [entry for entry in at.lists.entries(owner) if entry.handle not in seen]
         if keep is not None and fresh:
-            seen |= _goes_on_as(index, keep, fresh)
+            seen |= _goes_on_as(at, keep, fresh)
         fresh = [entry for entry in fresh if entry.handle not in seen]
         if not fresh:
             return count
         seen |= {entry.handle for entry in fresh}
-        for handle in _end_each(index, fresh, owner):
+        for handle in _end_each(at, fresh, owner):
             count += 1
             ended(handle)
     raise StoreUnavailable("sessions of this owner are made faster than they can be ended; try again")
@@ -107,24 +111,24 @@ def keep_to(
     :raises SessionGone: if another sign-in was faster, and has ended this one.
     :raises StoreUnavailable:
     """
-    index, owner = indexed(store), t.cast("str", record.owner)
+    at, owner = indexed(store), t.cast("str", record.owner)
     tries = _MAX_TRIES
     for _ in range(_MAX_ROUNDS):
-        found = _not_renewed(find(index, owner))
+        found = _not_renewed(find(at.store, owner))
         if key.handle not in found:
             raise SessionGone("another sign-in has ended this session", kind="ended")
         if found[key.handle].revision != record.revision:
-            record = _loaded(index, key)
+            record = _loaded(at, key)
         excess = [item for item in found.items() if item[0] != key.handle][most - 1 :]
         if not excess:
             break
         if tries and _stamp(excess[0]) > _stamp((key.handle, found[key.handle])):
             tries -= 1  # where another machine's clock is ahead, to be written anew may never help
-            record = _write_anew(index, key, record, ttl)
+            record = _write_anew(at, key, record, ttl)
             continue
         for batch in _batches(dict(reversed(excess))):
-            done = index.end_each({handle: other.revision for handle, other in batch.items()}, owner)
-            _unfile(index, done, owner)
+            done = at.store.end_each({handle: other.revision for handle, other in batch.items()}, owner)
+            _unfile(at, done, owner)
             for handle in done:
                 ended(handle)
     return record
@@ -144,14 +148,14 @@ def _stamp(item: tuple[str, Record]) -> tuple[int, str]:
     return record.extended_ms, handle
 
 
-def _goes_on_as(index: _Store, handle: str, entries: t.Iterable[Entry]) -> set[str]:
+def _goes_on_as(at: Owned, handle: str, entries: t.Iterable[Entry]) -> set[str]:
     """Under which names a session goes on that was renewed. One whose renewal is half done has no tombstone yet.
 
     To be asked after the list was read: a successor is filed before it is one.
     """
-    current = _opened(Entry(handle, index.read(handle)))
+    current = _opened(Entry(handle, at.store.read(handle)))
     if not isinstance(current, Record):
-        return set(index.successors(handle))
+        return set(at.store.successors(handle))
     found = ((entry.handle, _opened(entry)) for entry in entries)
     return {name for name, record in found if isinstance(record, Record) and current.revision in record.revisions}
 
@@ -162,35 +166,35 @@ def _not_renewed(found: dict[str, Record]) -> dict[str, Record]:
     return {handle: record for handle, record in found.items() if record.revision not in replaced}
 
 
-def _loaded(index: _Store, key: SessionKey) -> Record:
-    record = index.load(key)
+def _loaded(at: Owned, key: SessionKey) -> Record:
+    record = at.store.load(key)
     if record is None:
         raise SessionGone("the session has expired")
     return record
 
 
-def _end_each(index: _Store, entries: t.Sequence[Entry], owner: str) -> t.Iterator[str]:
+def _end_each(at: Owned, entries: t.Sequence[Entry], owner: str) -> t.Iterator[str]:
     """End all that are filed, one that fails or not, and yield the handles of those that ended."""
-    living, others = _sorted_out(index, entries, owner)
+    living, others = _sorted_out(at, entries, owner)
     filed = {entry.handle: entry for entry in entries}
-    trials, ended = _Trials(index, owner), list[str]()
+    trials, ended = _Trials(at, owner), list[str]()
     yield from trials.end(others)
     for batch in _batches(living):
         if trials.are_over:
             break
-        done = dict.fromkeys(index.end_each({handle: record.revision for handle, record in batch.items()}, owner))
+        done = dict.fromkeys(at.store.end_each({handle: record.revision for handle, record in batch.items()}, owner))
         ended += done
         yield from done
         # What was written meanwhile, or cannot be ended at once.
         yield from trials.end([filed[handle] for handle in batch if handle not in done])
-    _unfile(index, ended, owner)
+    _unfile(at, ended, owner)
     if trials.failure is not None:
         raise trials.failure
 
 
-def _sorted_out(index: _Store, entries: t.Iterable[Entry], owner: str) -> tuple[dict[str, Record], list[Entry]]:
+def _sorted_out(at: Owned, entries: t.Iterable[Entry], owner: str) -> tuple[dict[str, Record], list[Entry]]:
     """The living sessions of ``owner``, the one last extended first; and what else there may be to end, or to bar."""
-    now, name = index.now(), list_name(owner)
+    now, name = at.store.now(), list_name(owner)
     living, others = dict[str, Record](), list[Entry]()
     for entry in entries:
         found = _opened(entry)
@@ -208,17 +212,17 @@ def _batches(records: dict[str, Record]) -> t.Iterator[dict[str, Record]]:
         yield batch
 
 
-def _unfile(index: _Store, ended: t.Sequence[str], owner: str) -> None:
+def _unfile(at: Owned, ended: t.Sequence[str], owner: str) -> None:
     if ended:
         with contextlib.suppress(StoreUnavailable):  # they have ended; what is left in the list is pruned later
-            index.unfile(owner, *ended)
+            at.lists.unfile(owner, *ended)
 
 
 class _Trials:
     """Ends what is filed one by one, and goes on for a while after one could not be ended."""
 
-    def __init__(self, index: _Store, owner: str) -> None:
-        self._index, self._owner = index, owner
+    def __init__(self, at: Owned, owner: str) -> None:
+        self._at, self._owner = at, owner
         self._began = time.monotonic()
         self.failure: StoreUnavailable | None = None
         self.are_over = False
@@ -229,7 +233,7 @@ class _Trials:
             if self.are_over:
                 return
             try:
-                handle = _end_filed(self._index, entry, self._owner)
+                handle = _end_filed(self._at, entry, self._owner)
             except StoreUnavailable as error:
                 self.failure = self.failure or error
                 self.are_over = time.monotonic() - self._began > _PATIENCE
@@ -238,20 +242,20 @@ class _Trials:
                     yield handle
 
 
-def _end_filed(index: _Store, entry: Entry, owner: str) -> str | None:
+def _end_filed(at: Owned, entry: Entry, owner: str) -> str | None:
     """End what is filed, or bar it if it is still to come; None if there was nothing to end."""
     found = _opened(entry)
-    if entry.data is None and index.bar(entry.handle):
+    if entry.data is None and at.store.bar(entry.handle):
         return None
     # Where nobody can read whose it is, it is whose it was filed as.
-    return index.end_found(entry.handle, owner=None if found is None and entry.data is not None else owner)
+    return at.store.end_found(entry.handle, owner=None if found is None and entry.data is not None else owner)
 
 
-def _write_anew(index: _Store, key: SessionKey, record: Record, ttl: timedelta) -> Record:
+def _write_anew(at: Owned, key: SessionKey, record: Record, ttl: timedelta) -> Record:
     revisions = (new_revision(), *record.revisions)[:4]
-    again = msgspec.structs.replace(record, revisions=revisions).written(int(index.now() * 1000), ttl)
+    again = msgspec.structs.replace(record, revisions=revisions).written(int(at.store.now() * 1000), ttl)
     try:
-        index.update(key, again, ttl, replaces=record.revision)
+        at.store.update(key, again, ttl, replaces=record.revision)
     except SessionConflict:
         return record  # somebody else has written it, which is as good
     return again

@@ -119,17 +119,18 @@ class Writer:
         It has another owner where SESSION_OWNER_KEY was changed, and where a sign-out can send no cookie.
         """
         ttl = self.policy.idle(record)
-        if record.owner == newest.owner or not isinstance(self.store, OwnerIndex):
+        index = self.store.ability(OwnerIndex)
+        if record.owner == newest.owner or index is None:
             key = self.store.update(key, record, ttl, replaces=newest.revision)
             if record.extended_ms - newest.extended_ms >= _FILED_FOR:
                 self._file_anew(key, record)
             return key
         if record.owner is not None:
-            self.store.file(record.owner, key.handle)
+            index.file(record.owner, key.handle)
         key = self.store.update(key, record, ttl, replaces=newest.revision)
         if newest.owner is not None:
             with contextlib.suppress(StoreUnavailable):  # what is left of it in the list is pruned later
-                self.store.unfile(newest.owner, key.handle)
+                index.unfile(newest.owner, key.handle)
         return key
 
     def extend(self, key: SessionKey, ttl: timedelta | None) -> tuple[SessionKey, Record]:
@@ -140,9 +141,10 @@ class Writer:
 
     def _file_anew(self, key: SessionKey, record: Record) -> None:
         """A session was extended: if its entry in the owner's list was lost, it comes back."""
-        if record.owner is not None and isinstance(self.store, OwnerIndex):
+        index = None if record.owner is None else self.store.ability(OwnerIndex)
+        if record.owner is not None and index is not None:
             with contextlib.suppress(StoreUnavailable):  # the next extension files it
-                self.store.file(record.owner, key.handle)
+                index.file(record.owner, key.handle)
 
     def renew(
         self,

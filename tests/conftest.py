@@ -218,9 +218,16 @@ def server_store(request: pytest.FixtureRequest) -> ServerSideStore:
     return t.cast("ServerSideStore", STORES[request.param](request))
 
 
+def lists_of(store: SessionStore) -> OwnerIndex:
+    """What says whose sessions are whose."""
+    lists = store.ability(OwnerIndex)
+    assert lists is not None
+    return lists
+
+
 @pytest.fixture
 def index(server_store: ServerSideStore) -> ServerSideStore:
     """Every store that can tell whose its sessions are, in turn, empty."""
-    if not isinstance(server_store, OwnerIndex):
+    if server_store.ability(OwnerIndex) is None:
         pytest.skip(f"{type(server_store).__name__} has no OwnerIndex")
     return server_store

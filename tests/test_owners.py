@@ -9,7 +9,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from conftest import Clock
+from conftest import Clock, lists_of
 from flask import Flask, flash
 from http_support import DELETED, KEPT, SET, Browser, fate, make_app, started, warnings_in
 
@@ -31,7 +31,7 @@ from flask_sessionstore.lifecycle import Lifecycle
 from flask_sessionstore.manager import EXTENSION
 from flask_sessionstore.record import TOMBSTONE_TIME
 from flask_sessionstore.sessions import source_of
-from flask_sessionstore.stores import Entry, OwnerIndex, ServerSideStore
+from flask_sessionstore.stores import Entry, ServerSideStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import FaultyStore
@@ -374,7 +374,7 @@ def test_a_session_being_made_does_not_survive(index: ServerSideStore, caplog: p
 
 
 def _files_first(store: ServerSideStore) -> bool:
-    index = t.cast("OwnerIndex", store)
+    index = lists_of(store)
     index.file("somebody", UNKNOWN)
     return bool(index.entries("somebody"))
 
@@ -395,9 +395,9 @@ def test_a_stale_entry_ends_nobodys_session(index: ServerSideStore) -> None:
     if not _files_first(index):
         pytest.skip("this store has no entries apart from records")
     key = index.save(Record(state={"a": b"1"}, owner="bob"), DAY)
-    t.cast("OwnerIndex", index).file("ann", key.handle)
+    lists_of(index).file("ann", key.handle)
     assert owners.find(index, "ann") == {}
-    t.cast("OwnerIndex", index).file("ann", key.handle)
+    lists_of(index).file("ann", key.handle)
     assert owners.end_all(index, "ann") == 0
     assert index.load(key) is not None
 
@@ -457,7 +457,7 @@ def test_an_entry_outlives_its_session_for_those_whose_clock_is_behind(index: Se
     index.clock = clock
     key = index.save(Record(state={"a": b"1"}, owner="ann"), timedelta(seconds=100))
     clock.advance(101)
-    t.cast("OwnerIndex", index).prune()
+    lists_of(index).prune()
     assert owners.find(index, "ann") == {}
     clock.advance(-2)
     index.update_ttl(key)
@@ -729,7 +729,7 @@ def test_a_job_signs_out_and_the_browser_keeps_its_key(app: Flask, index: Server
     with sessions_of(app).open(handle) as opened:
         del opened[KEY]
     assert (browser.data, handle_of(browser)) == ({"cart": [1]}, handle)
-    assert t.cast("t.Any", index).entries("ann") == []
+    assert lists_of(index).entries("ann") == []
 
 
 def test_an_owner_key_that_is_new_files_a_session_that_a_job_writes(index: ServerSideStore) -> None:
@@ -804,10 +804,10 @@ def test_what_is_left_of_sessions_is_removed(app: Flask, index: ServerSideStore,
     sessions = sessions_of(app)
     sessions.delete_expired(1)
     sessions.delete_expired()
-    assert len(t.cast("OwnerIndex", index).entries("ann")) == 4
+    assert len(lists_of(index).entries("ann")) == 4
     clock.advance(DAY.total_seconds() * 40)
     sessions.delete_expired()
-    assert t.cast("OwnerIndex", index).entries("ann") == []
+    assert lists_of(index).entries("ann") == []
     assert sessions.delete_expired() == 0
 
 

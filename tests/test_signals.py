@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from blinker import NamedSignal
-from conftest import Clock
+from conftest import Clock, lists_of
 from flask import Flask
 from http_support import DELETED, SET, Action, Browser, fate, make_app, set_cookies, started, warnings_in
 
@@ -357,7 +357,7 @@ def test_a_log_out_from_a_full_store(server_store: ServerSideStore, listen: List
 @pytest.fixture
 def index(server_store: ServerSideStore) -> ServerSideStore:
     """Every store that can tell whose its sessions are, empty."""
-    if not isinstance(server_store, OwnerIndex):
+    if server_store.ability(OwnerIndex) is None:
         pytest.skip(f"{type(server_store).__name__} has no OwnerIndex")
     return server_store
 
@@ -579,7 +579,7 @@ def test_a_straggler_s_sign_in(
 
 
 def _files_first(store: ServerSideStore) -> bool:
-    index = t.cast("OwnerIndex", store)
+    index = lists_of(store)
     index.file("somebody", "0" * 64)
     return bool(index.entries("somebody"))
 

@@ -1,4 +1,4 @@
-"""A small shop whose whole memory of a visitor is ``flask.session``.
+"""A small shop that keeps all data about a visitor in ``flask.session``.
 
 Read this file first (the set-up), then ``views.py`` (what is done with the session).
 """
@@ -20,11 +20,11 @@ from .views import bp
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
-    """Make the shop. ``config`` wins over the environment (``FLASK_...``), and that over what is set here."""
+    """Make the shop. ``config`` wins over the environment (``FLASK_...``), which wins over the settings here."""
     app = Flask(__name__)
     app.config.update(
         SESSION_OWNER_KEY="user_id",  # when session["user_id"] changes, the session gets a new key by itself
-        SESSION_RECORD_CLIENT=True,  # which browser it was, and where: see devices in views.py
+        SESSION_RECORD_CLIENT=True,  # the browser and its address: see devices in views.py
         SESSION_COOKIE_SAMESITE="Lax",  # see refuse_cross_site_posts in views.py
     )
     # Sessions are files in the instance folder; the environment can move them: FLASK_SESSION_STORE=redis://...
@@ -39,7 +39,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
 
 def development_key(path: Path) -> str:
-    """The key kept in ``path``, made at the first start. Workers that start together agree on one."""
+    """The key kept in ``path``, made at the first start. Workers that start together use the same key."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile("w", dir=path.parent) as draft:  # readable by this user only

@@ -1,4 +1,4 @@
-"""What the shop sells. A real one would ask a database."""
+"""The products of the shop. A real shop would ask a database."""
 
 from __future__ import annotations
 

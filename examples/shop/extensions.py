@@ -1,4 +1,4 @@
-"""What the shop is built with, made before any application is."""
+"""The extensions of the shop, made before any application."""
 
 from __future__ import annotations
 

@@ -15,5 +15,5 @@ PASSWORD_HASHES = {
 
 
 def password_is_right(name: str, password: str) -> bool:
-    """Whether ``name`` is known and ``password`` is theirs."""
+    """Whether ``name`` is known and ``password`` is the password of this user."""
     return name in PASSWORD_HASHES and check_password_hash(PASSWORD_HASHES[name], password)

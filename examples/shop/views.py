@@ -1,4 +1,4 @@
-"""The pages. Every change is a POST answered by a redirect, so that reloading a page repeats nothing."""
+"""The pages. Every change is a POST answered by a redirect, so that reloading a page does not repeat the change."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 def cart_lines() -> list[Line]:
-    # session["cart"] is {sku: {"quantity": int, "gift": bool}}: what was chosen, never what it costs.
+    # session["cart"] is {sku: {"quantity": int, "gift": bool}}: the chosen articles, never their prices.
     cart = session.get("cart", {})
     return [
         Line(product, entry["quantity"], entry["gift"], product.price * entry["quantity"])
@@ -49,7 +49,7 @@ def go_to(page: str) -> Response:
 
 
 def for_customers(view: Callable[[], str | Response]) -> Callable[[], str | Response]:
-    """Whoever is not logged in is asked to."""
+    """Ask visitors to log in who are not logged in."""
 
     @functools.wraps(view)
     def guarded() -> str | Response:
@@ -60,9 +60,9 @@ def for_customers(view: Callable[[], str | Response]) -> Callable[[], str | Resp
 
 @bp.before_app_request
 def refuse_cross_site_posts() -> None:
-    # Against forged requests: whatever changes something is a POST, and SameSite=Lax keeps the session cookie
-    # out of other sites' POSTs. Logging in needs no cookie, so the browser's own word is asked for as well.
-    # Where more is at stake than a mug, add a token for old browsers (such as Flask-WTF's CSRFProtect).
+    # Against forged requests: every change is a POST, and SameSite=Lax keeps the session cookie out of other
+    # sites' POSTs. A log-in needs no cookie, so the header that browsers send themselves is checked too.
+    # If more is at stake than a mug, add a token for old browsers (such as Flask-WTF's CSRFProtect).
     if request.method == "POST" and request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}:
         abort(403)
 
@@ -102,7 +102,7 @@ def cart() -> str:
 @bp.post("/cart/<sku>/add")
 def add(sku: str) -> Response:
     product = PRODUCTS.get(sku) or abort(404)
-    # A plain dict in a plain dict, changed in place: the session notices, no `session.modified = True`.
+    # A dict in a dict, changed in place: the session notices it, without `session.modified = True`.
     entry = session.setdefault("cart", {}).setdefault(sku, {"quantity": 0, "gift": False})
     entry["quantity"] = min(entry["quantity"] + 1, MOST_OF_ONE)
     flash(f"{product.name} is in your cart.")
@@ -134,7 +134,7 @@ def checkout() -> Response:
         flash("Log in to place your order. Your cart will be kept.")
         return go_to("login")
     if lines := cart_lines():
-        # A datetime and a Decimal, and they come back as such. (Orders that matter go into a database.)
+        # A datetime and a Decimal come back with the same type. (A real shop would keep orders in a database.)
         order = {
             "placed_at": datetime.now(UTC),
             "lines": [line.as_text() for line in lines],
@@ -163,7 +163,7 @@ def log_in() -> Response:
     if not password_is_right(name, request.form.get("password", "")):
         flash("This name and password do not match.", "problem")
         return go_to("login")
-    session["user_id"] = name  # SESSION_OWNER_KEY: same cart, new key, and the key from before is dead
+    session["user_id"] = name  # SESSION_OWNER_KEY: same cart, new session key; the old key is dead
     session.permanent = "remember" in request.form  # a cookie that outlives the browser
     flash(f"Welcome, {name.title()}!")
     return go_to("cart" if session.get("cart") else "products")
@@ -171,7 +171,7 @@ def log_in() -> Response:
 
 @bp.post("/logout")
 def log_out() -> Response:
-    session.clear()  # everything is gone, and the key with it; the message starts a new session
+    session.clear()  # all data and the session key are gone; the message starts a new session
     flash("You are logged out. See you soon!")
     return go_to("products")
 
@@ -185,12 +185,12 @@ def devices() -> str | Response:
 @bp.post("/devices/sign-out")
 @for_customers
 def sign_out() -> str | Response:
-    # A handle is no secret, and this one could be anybody's: only with the owner does it end nobody else's session.
+    # A handle is not secret, and the browser may send any: with the owner, it ends only this user's sessions.
     if sessions.revoke(request.form.get("handle", ""), owner=session["user_id"]):
         flash("That device is signed out.")
     else:
         flash("That device was signed out already.")
-    return go_to("devices")  # and on to the log-in, if it was the device in hand
+    return go_to("devices")  # which leads to the log-in, if it was this device
 
 
 @bp.post("/devices/sign-out-others")

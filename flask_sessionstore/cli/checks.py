@@ -178,10 +178,11 @@ def _hints_of(policy: Policy, state: t.Mapping[str, bytes]) -> t.Iterator[tuple[
 
 
 def _sample(store: SessionStore) -> t.Iterator[Record]:
-    if not isinstance(store, Scans):
+    scans = store.ability(Scans)
+    if scans is None:
         return
     try:
-        for handle, data, _ in itertools.islice(store.scan(), _SAMPLE):
+        for handle, data, _ in itertools.islice(scans.scan(), _SAMPLE):
             with contextlib.suppress(SessionCorrupt):
                 found = None if data is None else unpack(data, handle)
                 if isinstance(found, Record):

@@ -20,6 +20,7 @@ from ..current import interface_in_use, server_store_in_use, store_in_use
 from ..errors import ConfigurationError, SessionError, SessionGone, UnsupportedByStore
 from ..key import is_handle
 from ..record import SessionInfo
+from ..stores.abilities import HasSchema
 from . import checks, rendering, survey
 from .rendering import DAMAGED, Facts, Literal
 
@@ -217,10 +218,10 @@ def check(ctx: click.Context, as_json: bool) -> None:
 def create_schema() -> None:
     """Create the table or the indexes that the store needs, where they are missing."""
     store = store_in_use()
-    create = getattr(getattr(store, "store", store), "create_schema", None)  # of a pair, the second is the store
-    if create is None:
+    engine = store.ability(HasSchema)
+    if engine is None:
         raise UnsupportedByStore(f"{type(store).__name__} needs no schema")
-    create()
+    engine.create_schema()
     click.echo("The schema is there.")
 
 

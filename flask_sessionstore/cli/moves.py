@@ -11,7 +11,7 @@ from flask import current_app
 from ..current import app_in_use, interface_in_use, server_store_in_use
 from ..errors import ConfigurationError, UnsupportedByStore
 from ..making import make_store
-from ..stores.base import Scans, ServerSideStore
+from ..stores.base import ServerSideStore
 from . import rendering
 from .commands import json_option, sessions
 
@@ -40,7 +40,7 @@ def import_(dry_run: bool, as_json: bool) -> None:
     outcomes: list[t.Iterator[str]] = []
     for importer in interface.importers:
         if isinstance(importer, OtherStore):
-            outcomes.append(copy_all(_scanned(importer.store), store, dry_run=dry_run))
+            outcomes.append(copy_all(importer.store, store, dry_run=dry_run))
         elif hasattr(importer, "listed"):
             policy = interface.policy_of(app)
             outcomes.append(import_all(app, t.cast("t.Any", importer), store, policy, dry_run=dry_run))
@@ -62,7 +62,7 @@ def copy(source: str, target: str | None, dry_run: bool, as_json: bool) -> None:
     from ..migrate.bulk import copy_all
 
     there = server_store_in_use() if target is None else _store(target)
-    _show([copy_all(_scanned(_store(source)), there, dry_run=dry_run)], as_json, "Copying")
+    _show([copy_all(_store(source), there, dry_run=dry_run)], as_json, "Copying")
 
 
 def _store(text: str) -> ServerSideStore:
@@ -72,12 +72,6 @@ def _store(text: str) -> ServerSideStore:
     store = make_store(app_in_use(), setting, {"prefix": prefix})
     if not isinstance(store, ServerSideStore):
         raise UnsupportedByStore(f"{type(store).__name__} keeps nothing that could be copied")
-    return store
-
-
-def _scanned(store: ServerSideStore) -> ServerSideStore:
-    if not isinstance(store, Scans):
-        raise UnsupportedByStore(f"{type(store).__name__} cannot list all sessions")
     return store
 
 

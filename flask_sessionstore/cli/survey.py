@@ -24,13 +24,14 @@ class Found(t.NamedTuple):
 
 
 def scanning(store: SessionStore) -> Scans:
-    """``store``, known to go through all its sessions.
+    """What goes through all sessions of ``store``.
 
     :raises UnsupportedByStore: if it cannot.
     """
-    if not isinstance(store, Scans):
+    scans = store.ability(Scans)
+    if scans is None:
         raise UnsupportedByStore(f"{type(store).__name__} cannot list all sessions")
-    return store
+    return scans
 
 
 def _scan(store: SessionStore) -> t.Iterator[Found]:
@@ -130,13 +131,14 @@ def removals(store: SessionStore, batch: int) -> t.Iterator[int]:
 
     :raises UnsupportedByStore: if there is never anything to remove.
     """
-    if not isinstance(store, Sweeps | OwnerIndex):
+    sweeps, index = store.ability(Sweeps), store.ability(OwnerIndex)
+    if sweeps is None and index is None:
         raise UnsupportedByStore(f"{type(store).__name__} removes expired sessions by itself")
-    if isinstance(store, Sweeps):
-        yield from _until_fewer(store.delete_expired, batch)
-    if isinstance(store, OwnerIndex):
-        for pruned in _until_fewer(store.prune, batch):
-            yield 0 if isinstance(store, Sweeps) else pruned
+    if sweeps is not None:
+        yield from _until_fewer(sweeps.delete_expired, batch)
+    if index is not None:
+        for pruned in _until_fewer(index.prune, batch):
+            yield pruned if sweeps is None else 0
 
 
 def _until_fewer(remove: t.Callable[[int], int], batch: int) -> t.Iterator[int]:

@@ -15,7 +15,7 @@ from blinker import NamedSignal
 from flask import Flask
 
 from ..derived import Credential, owner_mark
-from ..errors import SessionCorrupt, SessionGone
+from ..errors import SessionCorrupt, SessionGone, UnsupportedByStore
 from ..key import SessionKey
 from ..layout import unpack
 from ..moving_in import Doorkeeper
@@ -118,8 +118,10 @@ def copy_all(source: ServerSideStore, target: ServerSideStore, *, dry_run: bool 
     :raises UnsupportedByStore: if ``source`` cannot list what it has.
     :raises StoreUnavailable:
     """
-    copy = _Copy(source, target, dry_run=dry_run)
-    return in_parallel(copy, t.cast("Scans", source).scan())
+    scans = source.ability(Scans)
+    if scans is None:
+        raise UnsupportedByStore(f"{type(source).__name__} cannot list all sessions")
+    return in_parallel(_Copy(source, target, dry_run=dry_run), scans.scan())
 
 
 class _Copy:
@@ -156,8 +158,9 @@ class _Copy:
             return KNOWN
         if self._dry_run:
             return COPIED if target.read(handle) is None else KNOWN
-        if record.owner is not None and isinstance(target, OwnerIndex):
-            target.file(record.owner, handle)
+        index = target.ability(OwnerIndex)
+        if record.owner is not None and index is not None:
+            index.file(record.owner, handle)
         added = target.add(handle, data, self._left(record))
         if record.owner is not None and target.marked(owner_mark(record.owner)) is not None:
             target.end_found(handle)

@@ -10,11 +10,23 @@ from importlib.metadata import entry_points
 
 from ..errors import ConfigurationError, StoreFull, TableMissing
 from ..layout import may_replace, owner_in, revision_of
-from .base import Entry, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_expired, has_left, list_name
+from .base import (
+    Entry,
+    HasSchema,
+    OwnerIndex,
+    Scans,
+    ServerSideStore,
+    SessionStore,
+    Sweeps,
+    has_expired,
+    has_left,
+    list_name,
+)
 from .pool import PerProcess
 
 __all__ = [
     "Entry",
+    "HasSchema",
     "OwnerIndex",
     "PerProcess",
     "Scans",

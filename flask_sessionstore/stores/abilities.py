@@ -1,11 +1,10 @@
-"""What only some stores can do: small base classes, asked for with ``isinstance``, never faked.
+"""What only some stores can do: small base classes. :meth:`SessionStore.ability` says which a store has.
 
-A store that passes everything on to another has that one's abilities: see :func:`lend`.
+A store that passes everything on to another has that one's abilities, by an object of its own or by that store itself.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import typing as t
 from abc import ABC, abstractmethod
@@ -32,6 +31,17 @@ class Sweeps(ABC):
     @abstractmethod
     def delete_expired(self, limit: int | None = None) -> int:
         """Remove expired records, ``limit`` at most, and return how many. Safe beside running applications."""
+
+
+class HasSchema(ABC):
+    """The ability to make the table or the indexes that it needs in its engine."""
+
+    @abstractmethod
+    def create_schema(self) -> None:
+        """Make what is missing. May be called at any time, by many at once.
+
+        :raises StoreUnavailable: if the engine cannot be reached, or refuses.
+        """
 
 
 class Scans(ABC):
@@ -102,52 +112,3 @@ def has_left(entry: Entry, name: str, now: float, *, expires: bool = True) -> bo
         return True
     # Who extends it may have a clock that is behind, or have asked before its end.
     return expires and found.expires_ms + to_ms(TOMBSTONE_TIME) <= now_ms
-
-
-# -- stores that pass everything on --------------------------------------------------------------------------------
-
-
-class _Passing:
-    """Part of a store that passes everything on to ``self.store``."""
-
-    store: t.Any
-
-
-class _PassingSweeps(_Passing, Sweeps):
-    def delete_expired(self, limit: int | None = None) -> int:
-        return t.cast("int", self.store.delete_expired(limit))
-
-
-class _PassingScans(_Passing, Scans):
-    def scan(self) -> t.Iterator[Entry]:
-        return t.cast("t.Iterator[Entry]", self.store.scan())
-
-
-class _PassingOwnerIndex(_Passing, OwnerIndex):
-    def file(self, owner: str, handle: str) -> None:
-        self.store.file(owner, handle)
-
-    def unfile(self, owner: str, *handles: str) -> None:
-        self.store.unfile(owner, *handles)
-
-    def entries(self, owner: str) -> list[Entry]:
-        return t.cast("list[Entry]", self.store.entries(owner))
-
-    def prune(self, limit: int | None = None) -> int:
-        return t.cast("int", self.store.prune(limit))
-
-
-_PASSING: dict[type, type] = {Sweeps: _PassingSweeps, Scans: _PassingScans, OwnerIndex: _PassingOwnerIndex}
-
-
-def lend(outer: t.Any, inner: object) -> None:
-    """Give ``outer``, which passes everything on to ``inner`` (its ``store``), the abilities of ``inner``."""
-    parts: t.Any = tuple(part for ability, part in _PASSING.items() if isinstance(inner, ability))
-    cls: t.Any = type(outer)
-    outer.__class__ = _with(cls, parts)
-
-
-@functools.cache
-def _with(cls: t.Any, parts: t.Any) -> t.Any:
-    # A class's own methods come first: it may do more than pass on.
-    return type(cls.__name__, (cls, *parts), {"__module__": cls.__module__, "__doc__": cls.__doc__}) if parts else cls

@@ -36,10 +36,11 @@ from ..record import (
     to_ms,
 )
 from ..sealing import seal, unseal
-from .abilities import Entry, OwnerIndex, Scans, Sweeps, has_left, lend, list_name
+from .abilities import Entry, HasSchema, OwnerIndex, Scans, Sweeps, has_left, list_name
 
 __all__ = [
     "Entry",
+    "HasSchema",
     "OwnerIndex",
     "Scans",
     "ServerSideStore",
@@ -47,9 +48,10 @@ __all__ = [
     "Sweeps",
     "has_expired",
     "has_left",
-    "lend",
     "list_name",
 ]
+
+_Ability = t.TypeVar("_Ability")
 
 # A chain of renewals longer than this within the minute that tombstones stand is no browser's.
 _MAX_SUCCESSORS = 8
@@ -80,6 +82,15 @@ class SessionStore(ABC):
     def now(self) -> float:
         """The present, in seconds since 1970."""
         return time.time() if self.clock is None else self.clock()
+
+    def ability(self, kind: t.Callable[..., _Ability]) -> _Ability | None:
+        """Something that does what only some stores can, for the sessions of this store; None if it cannot.
+
+        :param kind: ``Sweeps``, ``Scans``, ``OwnerIndex`` or ``HasSchema``. A store that passes everything on overrides
+            this.
+        """
+        # Not type[...], of which mypy takes no abstract class.
+        return self if isinstance(self, t.cast("type[_Ability]", kind)) else None
 
     @abstractmethod
     def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
@@ -304,9 +315,10 @@ class ServerSideStore(SessionStore):
         if ended is None:
             return None
         handle, record = ended
-        if isinstance(self, OwnerIndex) and record.owner is not None:
+        index = self.ability(OwnerIndex)
+        if index is not None and record.owner is not None:
             with contextlib.suppress(StoreUnavailable):  # it has ended; what is left of it in the list is pruned later
-                self.unfile(record.owner, handle)
+                index.unfile(record.owner, handle)
         return handle
 
     def end_each(self, revisions: t.Mapping[str, bytes], owner: str) -> list[str]:
@@ -465,17 +477,18 @@ class ServerSideStore(SessionStore):
 
         :param is_known: others may know the name, and what stands there may be theirs; the caller minds the time.
         """
-        if record.owner is None or not isinstance(self, OwnerIndex):
+        index = None if record.owner is None else self.ability(OwnerIndex)
+        if record.owner is None or index is None:
             return self.add(handle, data, record.left)
         filed = self.now()
-        self.file(record.owner, handle)
+        index.file(record.owner, handle)
         added = self.add(handle, data, record.left)
         took = self.now() - filed
         if took >= TOMBSTONE_TIME.total_seconds() and not is_known:
             self.drop(handle)  # what all sessions of the owner were ended with no longer stands in its way
             raise StoreUnavailable("the session store took too long to keep a new session; try again")
         if took > TOMBSTONE_TIME.total_seconds() / 2:
-            self.file(record.owner, handle)  # taking so long, it may have been taken for one that never came
+            index.file(record.owner, handle)  # taking so long, it may have been taken for one that never came
         return added
 
     def _tombstone(

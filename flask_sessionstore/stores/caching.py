@@ -19,11 +19,12 @@ from ..errors import ConfigurationError, SessionCorrupt, SessionError, SessionTo
 from ..key import SessionKey
 from ..layout import REVISION, TIMES, expires_ms_of, is_tombstone, move_times, revision_of
 from ..record import TOMBSTONE_TIME, Record, Tombstone, to_ms
-from .base import ServerSideStore, Sweeps, gone, has_expired, lend
+from .base import ServerSideStore, Sweeps, gone, has_expired
 
 logger = logging.getLogger("flask_sessionstore")
 
 R = t.TypeVar("R")
+_Ability = t.TypeVar("_Ability")
 
 # A cache that failed is left alone for as long. No entry is good for longer, so none outlives a write it missed.
 _REST = timedelta(seconds=10)
@@ -69,7 +70,6 @@ class CachingStore(ServerSideStore):
         self.max_age = max_age
         self._failed_at = float("-inf")
         cache.clock = store.now
-        lend(self, store)
 
     @property
     def clock(self) -> t.Callable[[], float] | None:
@@ -124,11 +124,16 @@ class CachingStore(ServerSideStore):
             for handle in revisions:
                 self._ask_cache(self._forget, handle)
 
-    def delete_expired(self, limit: int | None = None) -> int:
-        """Remove expired records from the store, and return how many; from the cache too, if it can sweep."""
-        if isinstance(self.cache, Sweeps):
-            self._ask_cache(self.cache.delete_expired, limit)
-        return t.cast("Sweeps", self.store).delete_expired(limit)
+    def ability(self, kind: t.Callable[..., _Ability]) -> _Ability | None:
+        """What the store can; a sweep goes through the cache, too."""
+        found = self.store.ability(kind)
+        return t.cast("_Ability", _BothSweep(self, found)) if isinstance(found, Sweeps) and kind is Sweeps else found
+
+    def sweep_cache(self, limit: int | None) -> None:
+        """Remove expired records from the cache, if it can sweep."""
+        sweeps = self.cache.ability(Sweeps)
+        if sweeps is not None:
+            self._ask_cache(sweeps.delete_expired, limit)
 
     def risks(self) -> list[str]:
         return [*self.store.risks(), *self._cache_risks()]
@@ -226,6 +231,17 @@ class CachingStore(ServerSideStore):
             return self._open(data, handle, key)
         except SessionCorrupt:
             return None
+
+
+class _BothSweep(Sweeps):
+    """Sweeps the cache and the store; counted is what goes from the store."""
+
+    def __init__(self, tiers: CachingStore, store: Sweeps) -> None:
+        self._tiers, self._store = tiers, store
+
+    def delete_expired(self, limit: int | None = None) -> int:
+        self._tiers.sweep_cache(limit)
+        return self._store.delete_expired(limit)
 
 
 def _revisions(data: bytes) -> list[bytes]:

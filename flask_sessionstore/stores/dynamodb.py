@@ -45,7 +45,7 @@ from ..key import is_handle
 from ..layout import expires_ms_of, is_tombstone, revision_of
 from ..record import to_ms
 from .abilities import has_left, list_name
-from .base import Entry, OwnerIndex, Scans, ServerSideStore
+from .base import Entry, HasSchema, OwnerIndex, Scans, ServerSideStore
 from .exposure import clear_text
 from .pool import MAX_CONNECTIONS, PerProcess
 
@@ -91,7 +91,7 @@ _TABLE, _REGION = re.compile(r"[A-Za-z0-9_.-]{3,255}"), re.compile(r"[a-z0-9-]+"
 _R = t.TypeVar("_R")
 
 
-class DynamoDBStore(ServerSideStore, Scans, OwnerIndex):
+class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
     """Sessions in a table of DynamoDB's, which :meth:`create_schema` makes.
 
     :param client: of boto3's (``boto3.client("dynamodb")``), or a function that makes one: then it is called at first

@@ -34,7 +34,7 @@ from pymongo.read_concern import ReadConcern
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
 from ..layout import expires_ms_of, is_tombstone, owner_in, revision_of
 from ..record import to_datetime, to_ms
-from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
+from .base import Entry, HasSchema, OwnerIndex, Scans, ServerSideStore, Sweeps
 from .pool import MAX_CONNECTIONS, PerProcess
 
 Document = dict[str, t.Any]
@@ -72,7 +72,7 @@ _logger = logging.getLogger("flask_sessionstore")
 _INDEXES = [IndexModel([("expires", ASCENDING)], expireAfterSeconds=0), IndexModel([("owner", ASCENDING)], sparse=True)]
 
 
-class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
+class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
     """Sessions in MongoDB.
 
     :param collection: pymongo's ``Collection``, or a function that makes one: then it is called at first use, and again

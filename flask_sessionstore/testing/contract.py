@@ -29,6 +29,7 @@ from ..layout import FORMAT, pack, pack_tombstone, revision_of, unpack
 from ..record import TOMBSTONE_TIME, Kind, Record, Tombstone, new_revision, owner_mark
 from ..stores.base import OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_left, list_name
 
+_Ability = t.TypeVar("_Ability")
 _generate = SessionKey.generate
 _DAY = timedelta(days=1)
 _UNKNOWN = "0" * 64
@@ -538,24 +539,22 @@ class StoreContract(SessionStoreContract):
     # -- abilities -------------------------------------------------------------------------------------------------
 
     def test_a_sweep_removes_what_has_expired_and_nothing_else(self, store: ServerSideStore) -> None:
-        if not isinstance(store, Sweeps):
-            pytest.skip("this store has no Sweeps")
+        sweeps = _able(store, Sweeps)
         short = [store.save(Record(state={"a": b"1"}), timedelta(seconds=5)) for _ in range(5)]
         long = store.save(Record(state={"a": b"1"}), _DAY)
-        assert store.delete_expired() == 0
+        assert sweeps.delete_expired() == 0
         self.pass_time(store, 6)
-        assert store.delete_expired(2) == 2
-        assert store.delete_expired() == 3
-        assert store.delete_expired() == 0
+        assert sweeps.delete_expired(2) == 2
+        assert sweeps.delete_expired() == 3
+        assert sweeps.delete_expired() == 0
         assert [self.peek(store, key.handle) for key in short] == [None] * 5
         assert store.load(long) is not None
 
     def test_a_scan_finds_every_session(self, store: ServerSideStore) -> None:
-        if not isinstance(store, Scans):
-            pytest.skip("this store has no Scans")
-        assert list(store.scan()) == []
+        scans = _able(store, Scans)
+        assert list(scans.scan()) == []
         keys = [store.save(Record(state={"n": bytes([n])}, owner="ann" if n % 2 else None), _DAY) for n in range(40)]
-        found = {entry.handle: entry.data for entry in store.scan()}
+        found = {entry.handle: entry.data for entry in scans.scan()}
         assert found == {key.handle: store.read(key.handle) for key in keys}
 
     @pytest.mark.parametrize("owner", ["ann", "Ann", "7", "ünï *:%_'\"\\/", "x" * 255])
@@ -635,11 +634,12 @@ class StoreContract(SessionStoreContract):
         assert _living(store, "ann") == []
         index.prune(5)
         index.prune()
-        if isinstance(store, Sweeps):
-            store.delete_expired()
+        sweeps = store.ability(Sweeps)
+        if sweeps is not None:
+            sweeps.delete_expired()
         index.prune()
         in_the_record = type(index).file is OwnerIndex.file  # there is no list of its own, and the engine is the broom
-        assert index.entries("ann") == [] or (in_the_record and not isinstance(store, Sweeps))
+        assert index.entries("ann") == [] or (in_the_record and sweeps is None)
 
     def test_a_session_that_is_being_made_can_be_barred(self, store: ServerSideStore) -> None:
         """As ending all sessions of its owner does, if it was filed already."""
@@ -706,14 +706,19 @@ def _alive(store: SessionStore, key: SessionKey) -> Record:
 
 
 def _index_of(store: ServerSideStore) -> OwnerIndex:
-    if not isinstance(store, OwnerIndex):
-        pytest.skip("this store has no OwnerIndex")
-    return store
+    return _able(store, OwnerIndex)
+
+
+def _able(store: ServerSideStore, kind: t.Callable[..., _Ability]) -> _Ability:
+    found = store.ability(kind)
+    if found is None:
+        pytest.skip(f"this store has no {getattr(kind, '__name__', kind)}")
+    return found
 
 
 def _living(store: ServerSideStore, owner: str) -> list[str]:
     """The handles of an owner's living sessions."""
-    entries = t.cast("OwnerIndex", store).entries(owner)
+    entries = _index_of(store).entries(owner)
     return [entry.handle for entry in entries if not has_left(entry, list_name(owner), store.now())]
 
 

@@ -7,7 +7,10 @@ import typing as t
 from datetime import timedelta
 
 from ..errors import StoreUnavailable
-from ..stores.base import Entry, OwnerIndex, ServerSideStore, lend
+from ..stores.base import Entry, OwnerIndex, ServerSideStore
+
+_R = t.TypeVar("_R")
+_Ability = t.TypeVar("_Ability")
 
 
 class FaultyStore(ServerSideStore):
@@ -29,7 +32,6 @@ class FaultyStore(ServerSideStore):
         super().__init__(prefix=store.prefix)
         self.store = store
         self.clock = store.now
-        lend(self, store)
         #: The primitives called so far, in order.
         self.calls: list[str] = []
         #: Set while a call hangs: a test waits for it before it goes on.
@@ -60,35 +62,26 @@ class FaultyStore(ServerSideStore):
         self._healed.set()
 
     def read(self, handle: str) -> bytes | None:
-        return self._pass_on("read", lambda: self.store.read(handle))
+        return self.pass_on("read", lambda: self.store.read(handle))
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
-        return self._pass_on("add", lambda: self.store.add(handle, data, ttl))
+        return self.pass_on("add", lambda: self.store.add(handle, data, ttl))
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
-        return self._pass_on("swap", lambda: self.store.swap(handle, data, ttl, replaces=replaces))
+        return self.pass_on("swap", lambda: self.store.swap(handle, data, ttl, replaces=replaces))
 
     def drop(self, handle: str) -> None:
-        self._pass_on("drop", lambda: self.store.drop(handle))
+        self.pass_on("drop", lambda: self.store.drop(handle))
 
-    # What follows is there if the store can do it.
+    def ability(self, kind: t.Callable[..., _Ability]) -> _Ability | None:
+        """What the store can; its lists of owners fail as well."""
+        found = self.store.ability(kind)
+        if isinstance(found, OwnerIndex) and kind is OwnerIndex:
+            return t.cast("_Ability", _FaultyIndex(self, found))
+        return found
 
-    def file(self, owner: str, handle: str) -> None:
-        self._pass_on("file", lambda: self._index.file(owner, handle))
-
-    def unfile(self, owner: str, *handles: str) -> None:
-        self._pass_on("unfile", lambda: self._index.unfile(owner, *handles))
-
-    def entries(self, owner: str) -> list[Entry]:
-        return self._pass_on("entries", lambda: self._index.entries(owner))
-
-    @property
-    def _index(self) -> OwnerIndex:
-        return t.cast("OwnerIndex", self.store)
-
-    _R = t.TypeVar("_R")
-
-    def _pass_on(self, operation: str, call: t.Callable[[], _R]) -> _R:
+    def pass_on(self, operation: str, call: t.Callable[[], _R]) -> _R:
+        """What ``call`` returns, unless ``operation`` is to fail now."""
         self.calls.append(operation)
         plan = next((plan for plan in self._plans if plan.takes(operation)), None)
         if plan is None:
@@ -100,6 +93,23 @@ class FaultyStore(ServerSideStore):
             self._healed.wait()
             self.hanging.clear()
         raise StoreUnavailable(f"FaultyStore was told to {plan.fault} ({operation})")
+
+
+class _FaultyIndex(OwnerIndex):
+    def __init__(self, store: FaultyStore, index: OwnerIndex) -> None:
+        self._store, self._index = store, index
+
+    def file(self, owner: str, handle: str) -> None:
+        self._store.pass_on("file", lambda: self._index.file(owner, handle))
+
+    def unfile(self, owner: str, *handles: str) -> None:
+        self._store.pass_on("unfile", lambda: self._index.unfile(owner, *handles))
+
+    def entries(self, owner: str) -> list[Entry]:
+        return self._store.pass_on("entries", lambda: self._index.entries(owner))
+
+    def prune(self, limit: int | None = None) -> int:
+        return self._index.prune(limit)
 
 
 class _Plan:

@@ -260,7 +260,7 @@ def is_there(store: ServerSideStore, key: SessionKey) -> bool:
 
 def test_it_hides_no_other_session_of_its_owner(server_store: ServerSideStore, clock: Clock, tmp_path: Path) -> None:
     """One visitor's damaged record is not to keep the lists of an owner, or of all, from being made."""
-    if not isinstance(server_store, OwnerIndex):
+    if server_store.ability(OwnerIndex) is None:
         pytest.skip("this store lists no owners")
     app = target(server_store, clock)
     sound = started(app, _user_id="ann").asks(lambda: session.handle)

@@ -39,7 +39,7 @@ PROMISES: dict[str, dict[str, list[str]]] = {
             "test_browser.py::test_a_planted_name_that_only_begins_with_a_blank_is_not_heard",
             "test_cookies.py::test_applications_at_two_paths_with_one_secret_and_one_cookie_name_do_not_meet",
         ],
-        "no log-in and no log-out is answered with success and did not happen": [
+        "a log-in or log-out that is answered with success has happened": [
             "security/test_two_cookies.py::test_every_way_out_is_one_at_once",
             "security/test_two_cookies.py::test_a_log_in_is_one_at_once",
             "security/test_two_cookies.py::test_a_log_out_beside_another_request_of_the_page_holds_in_either_order",
@@ -57,13 +57,13 @@ PROMISES: dict[str, dict[str, list[str]]] = {
     },
     "Thief of ``SECRET_KEY``": {
         "Can use no session": ["security/test_stolen_store.py::test_with_the_secret_alone_nobody_is_somebody_else"],
-        "with a copy of the store besides, read no sealed value": [
+        "with a copy of the store too, read no sealed value": [
             "security/test_stolen_store.py::test_sealed_it_opens_for_nobody_who_lacks_the_cookie",
         ],
-        "not so with the cookie store": [
+        "this is not promised with the cookie store": [
             "security/test_stolen_store.py::test_with_the_secret_alone_nobody_is_somebody_else",
         ],
-        "nor with what else is signed with it": [
+        "nor for other data that are signed with it": [
             "security/test_key_confusion.py::test_our_token_is_nothing_to_others",
             "test_signing.py::test_an_hmac_of_any_text_under_the_secret_gives_no_key_away",
         ],
@@ -91,7 +91,7 @@ PROMISES: dict[str, dict[str, list[str]]] = {
             "security/test_stolen_store.py::test_a_session_written_into_the_store_is_none",
             "security/test_stolen_store.py::test_sealed_sessions_cannot_be_exchanged",
         ],
-        "what lists show (owner, client, times) they can read and forge": [
+        "they can read and forge what lists show (owner, client, times)": [
             "security/test_stolen_store.py::test_no_byte_of_a_sealed_session_can_be_changed_but_of_its_two_times",
         ],
     },

@@ -21,7 +21,7 @@ from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 from ...errors import ConfigurationError, SessionError, SessionTooLarge, StoreFull, StoreUnavailable, TableMissing
 from ...layout import FORMAT, HEAD_SIZE, HEADER_SIZE, of_another, owner_in, pack_tombstone, revision_of
 from ...record import TOMBSTONE_TIME, to_ms
-from ..base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps
+from ..base import Entry, HasSchema, OwnerIndex, Scans, ServerSideStore, Sweeps
 from ..pool import MAX_CONNECTIONS, NoneFree
 from .connections import Borrowed, Connections, kept
 from .engine import LOCK_TIMEOUT_SET, POOL_TIMEOUT, give_up_spare, going_on, make_engine
@@ -58,7 +58,7 @@ R = t.TypeVar("R")
 _Conditions = tuple[sa.ColumnElement[bool], ...]
 
 
-class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
+class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
     """Sessions in a database that SQLAlchemy reaches.
 
     :param engine: of the application (Flask-SQLAlchemy's ``db.engine``). Connections are taken from its pool, set to
