@@ -39,7 +39,10 @@ from flask_sessionstore import (
     session,
 )
 from flask_sessionstore.codec import encode
+from flask_sessionstore.current import interface_in_use
 from flask_sessionstore.layout import pack
+from flask_sessionstore.migrate import from_store
+from flask_sessionstore.migrate.other_store import credential_of
 from flask_sessionstore.record import TOMBSTONE_TIME, Record
 from flask_sessionstore.stores import Entry, Scans, ServerSideStore, SessionStore, exposure, from_url
 from flask_sessionstore.stores.caching import CachingStore
@@ -915,6 +918,16 @@ def documented_app(tmp_path: Path, clock: Clock) -> Flask:
     clock.advance(3 * 3600)
     _keep(store, "phone", DAY * 14, user_id="ada", client="Safari on iPhone, 198.51.100.23")
     _keep(store, "anonymous", DAY * 14, cart={"lamp": 1})
+    old = SQLAlchemyStore.from_url(f"sqlite:///{tmp_path}/old.db")
+    old.create_schema()
+    old.clock = clock
+    for name in ("desk", "tablet", "lamp"):
+        _keep(old, name, DAY * 14, cart={name: 1})
+    copied_before = next(iter(old.scan()))
+    with app.app_context():
+        interface_in_use().importers.append(from_store(old))
+    app.config["OLD_STORE"] = old
+    store.mark(credential_of(SessionKey.of(copied_before.handle)).mark, copied_before.handle, DAY)
     return app
 
 

@@ -88,8 +88,8 @@ def _show(outcomes: t.Iterable[t.Iterator[str]], as_json: bool, label: str) -> N
         for _ in shown:
             pass
     if as_json:
-        rendering.print_json(dict(counts))
+        rendering.print_json(dict(sorted(counts.items())))
     elif counts:
-        rendering.print_pairs(dict(counts))
+        rendering.print_pairs(dict(sorted(counts.items())))
     else:
         click.echo("No sessions.")

@@ -14,11 +14,11 @@ from ..stores.base import ServerSideStore, SessionStore
 from ..visitor import Old
 from .flask_cookie import FlaskCookies
 from .flask_sessions import FlaskSessions
-from .importing import Importer, Listing
+from .importing import Importer, Listing, to_record
 from .origins import origin
 from .other_store import OtherStore
 
-__all__ = ["Credential", "Importer", "Listing", "Old", "from_flask", "from_flask_session", "from_store"]
+__all__ = ["Credential", "Importer", "Listing", "Old", "from_flask", "from_flask_session", "from_store", "to_record"]
 
 
 def from_flask(*, cookie: str | None = None) -> Importer:
