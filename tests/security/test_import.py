@@ -6,41 +6,39 @@ import typing as t
 import uuid
 
 import pytest
+import redis
 import servers
 from flask import Flask
 from http_support import Browser, make_app, started
-from test_docs import MOVING, REDIS_URL, python_blocks, run_block
 
 from flask_sessionstore import SessionManager, session
+from flask_sessionstore.migrate import from_flask_session
 from flask_sessionstore.stores import list_name
 from flask_sessionstore.stores.redis import RedisStore
 
 
 @pytest.fixture
-def recipe(valkey: servers.RedisServer) -> t.Iterator[dict[str, t.Any]]:
-    """What the page about moving from Flask-Session defines, with this server's old sessions."""
-    (block,) = (block for block in python_blocks(MOVING) if "old_sessions = " in block.source)
-    namespace: dict[str, t.Any] = {}
-    run_block(block, block.source.replace(REDIS_URL, valkey.url), MOVING, namespace)
-    yield namespace
-    namespace["old_sessions"].close()
+def client(valkey: servers.RedisServer) -> t.Iterator[t.Any]:
+    """Of a server that has the sessions of both packages."""
+    with redis.Redis.from_url(valkey.url) as client:
+        yield client
 
 
-@pytest.fixture
-def app(recipe: dict[str, t.Any]) -> Flask:
+@pytest.fixture(params=[32, 48])
+def app(client: t.Any, request: pytest.FixtureRequest) -> Flask:
     """An application in the same database, with the prefix that both packages have by default."""
-    app = make_app(RedisStore(recipe["old_sessions"]))
+    app = make_app(RedisStore(client))
     app.extensions.clear()
-    SessionManager(app, import_session=recipe["import_session"])
+    SessionManager(app, import_session=from_flask_session(client, id_length=request.param, remove=True))
     return app
 
 
 @pytest.mark.parametrize("text", ["{handle}", "owners:{list}"])
-def test_no_imported_name_reaches_a_session_of_ours(text: str, app: Flask, recipe: dict[str, t.Any]) -> None:
+def test_no_imported_name_reaches_a_session_of_ours(text: str, app: Flask, client: t.Any) -> None:
     owner = f"ann-{uuid.uuid4()}"
     victim = started(app, _user_id=owner)
     name = text.format(handle=victim.asks(lambda: session.handle), list=list_name(owner))
-    assert recipe["old_sessions"].exists(f"session:{name}")
+    assert client.exists(f"session:{name}")
     assert Browser(app, name).data == {}
     assert victim.data == {"_user_id": owner}
     with app.app_context():
