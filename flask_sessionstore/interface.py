@@ -144,7 +144,7 @@ class StoreSessionInterface(SessionInterface):
     def _send(self, app: Flask, lifecycle: Lifecycle, response: Response) -> None:
         browser, draft, outcome = t.cast("_Browser", lifecycle.visitor), lifecycle.draft, lifecycle.outcome
         if not isinstance(outcome, Keep) and self.can_send(browser.request, response):
-            self._send_cookie(app, browser, outcome, response)
+            self._send_cookie(app, browser, outcome, response, signed_out=lifecycle.signed_out)
             return
         may_touch = browser.streams and browser.sent_cookie()
         if draft.accessed or may_touch:
@@ -153,7 +153,9 @@ class StoreSessionInterface(SessionInterface):
         if self._policy.private_reads and (may_touch or lifecycle.dropped is not None or draft.was_somebody):
             _keep_private(response)
 
-    def _send_cookie(self, app: Flask, browser: _Browser, outcome: Delete | Send, response: Response) -> None:
+    def _send_cookie(
+        self, app: Flask, browser: _Browser, outcome: Delete | Send, response: Response, *, signed_out: bool
+    ) -> None:
         name = browser.cookie_name
         attributes = attributes_of(
             name,
@@ -166,7 +168,7 @@ class StoreSessionInterface(SessionInterface):
         )
         value = _value_of(browser, outcome, attributes) if isinstance(outcome, Send) else _DELETED
         response.headers.add("Set-Cookie", f"{name}={value}{attributes}")
-        for old in browser.old_cookies() if isinstance(outcome, Delete) else ():
+        for old in browser.old_cookies() if signed_out or isinstance(outcome, Delete) else ():
             response.headers.add("Set-Cookie", f"{old}={_DELETED}{attributes}")
         _keep_private_with_cookie(response)
         _vary_by_cookie(response)

@@ -55,6 +55,8 @@ class Lifecycle:
     dropped: str | None = None
     #: The latest decision about the cookie.
     outcome: Outcome = KEEP
+    #: Whether somebody was signed out in this request, and something was left that goes on.
+    signed_out = False
 
     _key: SessionKey | None = None
     # Why there is no record though the browser presented a key, and what the store said of it.
@@ -572,6 +574,7 @@ class Lifecycle:
             self.draft.base = None
             raise
         self._announce(signals.session_renewed, key, previous=_handle(old), reason="signed out")
+        self.signed_out = True
         return self._stored(key, record)
 
     def _move(self, old: SessionKey, base: Record) -> Outcome:

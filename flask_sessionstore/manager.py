@@ -65,7 +65,7 @@ class SessionManager:
         pair (cache, store) of these, or a function of the application that returns one. Default: files in the
         instance folder.
     :param import_session: what brings over the sessions of another kind, so that nobody is logged out: an importer
-        (see :mod:`flask_sessionstore.migrate`), or a function of the application and the request that returns the data
+        (of ``flask_sessionstore.migrate``), or a function of the application and the request that returns the data
         of a session kept elsewhere, or None; or a list of these, of which the first that knows something counts. What a
         function returns starts a new session wherever the browser has none of ours; nothing is noted of it, so what it
         reads may be imported again after a log-out.

@@ -56,7 +56,7 @@ class Listing(Importer, t.Protocol):
     """An importer that can also go through all sessions of its kind."""
 
     def listed(self, app: Flask, now: float) -> t.Iterator[tuple[Credential, t.Callable[[], Old | None]]]:
-        """Every credential, and what finds its session: which may raise as :meth:`find` does.
+        """Every credential, and what finds its session: which may raise as :meth:`Importer.find` does.
 
         :raises UnsupportedByStore: if the engine cannot list what it has.
         :raises StoreUnavailable:

@@ -463,6 +463,19 @@ def test_under_two_names_ours_is_written_and_a_log_out_deletes_both(
     assert send(show).json == {}
 
 
+@pytest.mark.parametrize("view", [say_farewell, sign_out], ids=lambda view: str(view.__name__))
+def test_a_log_out_that_leaves_something_deletes_the_old_cookie_too(
+    memory: MemoryStore, files: FlaskSessionFiles, view: Action
+) -> None:
+    """Else an old version that answers beside would go on with who was signed in."""
+    app = make_app(memory, from_flask_session(files.folder, cookie="old"), SESSION_COOKIE_NAME="new")
+    client = app.test_client()
+    client.set_cookie("old", files.begin(**LOGIN))
+    client.get("/", environ_overrides={"tests.action": show})
+    response = client.get("/", environ_overrides={"tests.action": view})
+    assert {cookie.name: cookie.deletes for cookie in set_cookies(response)} == {"new": False, "old": True}
+
+
 def test_a_tombstone_of_ours_wins_over_an_old_session(memory: MemoryStore, files: FlaskSessionFiles) -> None:
     app = make_app(memory, from_flask_session(files.folder, cookie="old"), SESSION_COOKIE_NAME="new")
     browser = Browser(app, name="new")
