@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import typing as t
 
@@ -11,7 +12,11 @@ from flask import Flask, Response, request, session
 from werkzeug.test import TestResponse
 
 from flask_sessionstore import SessionManager, SessionStore
+from flask_sessionstore.migrate.flask_session import Session as FlaskSession
 from flask_sessionstore.stores import ServerSideStore
+
+#: Whether applications are set up by the replacement of Flask-Session.
+ONE_IMPORT = bool(os.environ.get("SESSIONSTORE_TEST_ONE_IMPORT"))
 
 KEPT, SET, DELETED = "kept", "set", "deleted"
 
@@ -31,8 +36,18 @@ def make_app(store: object, **config: object) -> Flask:
     app.config.update(config)
     app.add_url_rule("/", view_func=_act, methods=["GET", "POST"])
     app.add_url_rule("/<path:path>", view_func=_act, methods=["GET", "POST"])
-    SessionManager(app)
+    _set_up(app)
     return app
+
+
+def _set_up(app: Flask) -> None:
+    """As always; or, if the environment says so, as who comes from Flask-Session and changes one import."""
+    if ONE_IMPORT and isinstance(app.config["SESSION_STORE"], ServerSideStore):
+        app.config.setdefault("SESSION_PERMANENT", False)
+        app.config.update(SESSION_TYPE="filesystem", SESSION_FILE_DIR=f"{app.instance_path}/none")
+        FlaskSession(app)
+    else:
+        SessionManager(app)
 
 
 def _act(path: str = "") -> t.Any:

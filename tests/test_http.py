@@ -1581,6 +1581,7 @@ def test_an_import_that_fails_is_tried_again(clock: Clock) -> None:
 
     app = make_app(_memory(clock))
     app.extensions.clear()
+    app.config.update(SESSION_TYPE=None, SESSION_FILE_DIR=None)
     SessionManager(app, import_session=import_session)
     browser = Browser(app)
 

@@ -76,6 +76,8 @@ class Session:
         :raises ConfigurationError: if they cannot work here.
         """
         app.config.setdefault("SESSION_PERMANENT", True)
+        if not app.secret_key:
+            logger.warning("SECRET_KEY is not set: Flask-Session needed none, but here cookies are signed. Set it")
         move = _moves(app)
         _Manager(store=move.store, import_session=move.importer).init_app(app)
         logger.info("%s", _note(app, move))

@@ -196,6 +196,16 @@ def test_what_it_cannot_do_is_an_error_at_start(settings: dict[str, t.Any], key:
     assert caught.value.key == key
 
 
+@pytest.mark.parametrize("secret", [None, SECRET_KEY])
+def test_a_secret_that_flask_session_did_not_need_is_asked_for(
+    secret: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(SESSION_TYPE="filesystem", SESSION_FILE_DIR=str(tmp_path / "old"))
+    app.secret_key = secret
+    Session(app)
+    assert ("SECRET_KEY is not set" in caplog.text) is (secret is None)
+
+
 def test_new_sessions_are_permanent_unless_it_is_said(tmp_path: Path) -> None:
     folder = str(tmp_path / "old")
     for permanent, settings in ((True, {}), (False, {"SESSION_PERMANENT": False})):
