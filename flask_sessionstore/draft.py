@@ -117,7 +117,7 @@ class Draft:
             try:
                 self.sow({key: value})
             except SessionInsertError as error:
-                where = "under a key that is no text" if error.path is None else f"at {error.path}"
+                where = "under a key that is not text" if error.path is None else f"at {error.path}"
                 logger.warning("what was imported %s cannot be kept, and is left out", where)
         self.before = dict(self.state)  # who was signed in elsewhere does not sign in here
 
@@ -186,7 +186,7 @@ class Draft:
         self._keep(key, value, data, faithful)
 
     def _keep(self, key: str, value: t.Any, data: bytes, faithful: bool) -> None:
-        """An equal value is no write, unless it follows on another change of this request."""
+        """To write an equal value changes nothing, unless this request has changed the key before."""
         if self.state.get(key) != data or key in self.changes:
             self.changes.set(key, data)
             self.state[key] = data

@@ -79,7 +79,7 @@ def cipher(secrets: Secrets, cookie_name: str, cookie_path: str) -> Tokens:
 
 
 def claim(text: str) -> Claim | None:
-    """What a cookie's value says before it is decrypted; None if it is no token."""
+    """What a cookie's value says before it is decrypted; None if it is not a token."""
     try:
         form, issued, lifetime = _CLEAR.unpack(from_base64url(text[:12]))
     except (ValueError, struct.error):

@@ -178,7 +178,7 @@ class Barred(SessionGone):
 
 
 class SessionCorrupt(StoreError):
-    """The bytes in the store are no record that this version can read."""
+    """The bytes in the store are not a record that this version can read."""
 
     def __init__(self, message: str | None = None, *, newer: bool | None = None) -> None:
         super().__init__(message)

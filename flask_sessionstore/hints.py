@@ -39,7 +39,7 @@ NAMELESS = (
     " give it an 'id', or take {key!r} out of SESSION_LOGIN_KEYS"
 )
 LOOKALIKE = (
-    "session[{key!r}] looks like a key that a log-in writes, and is none of SESSION_LOGIN_KEYS: if it says who is"
+    "session[{key!r}] looks like a key that a log-in writes, but is not in SESSION_LOGIN_KEYS: if it says who is"
     " signed in, add it there, for the session's key does not change at that log-in"
 )
 _MOST_HANDLES = 100

@@ -237,7 +237,7 @@ def expires_ms_of(data: bytes) -> int | None:
 
 
 def owner_in(data: bytes) -> str | None:
-    """The owner of a packed record; None if it has none, or is no record."""
+    """The owner of a packed record; None if it has none, or if the bytes are not a record."""
     if data[:2] != _LIVE or len(data) < _HEADER.size or not data[_FLAGS] & _OWNED:
         return None
     owner = data[_HEADER.size : _HEADER.size + int.from_bytes(data[_OWNER_SIZE], "big")]

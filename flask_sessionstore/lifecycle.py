@@ -116,7 +116,7 @@ class Lifecycle:
         return bool(seed["_permanent"]) if seed and "_permanent" in seed else None
 
     def _new_seed(self) -> t.Mapping[str, object] | None:
-        """Data to start a new session with, where no token of ours was presented. Asked for once."""
+        """Data to start a new session with, if the browser presented no token of this package. Asked for once."""
         if self._key is not None or self._fate is not None:
             return None
         try:
@@ -560,7 +560,7 @@ class Lifecycle:
             return self._commit_gone(base, SessionGone())
 
     def _sign_out(self, old: SessionKey, base: Record) -> Outcome:
-        """End the session, and keep what is left of it under a new key, which is nobody's."""
+        """End the session, and keep what is left of it under a new key, without an owner."""
         newest, writer = contests.end(self.store, old, base), self._writer
         state = self.draft.changes.apply(newest.state)
         try:

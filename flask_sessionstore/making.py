@@ -38,7 +38,7 @@ def make_store(app: Flask, setting: t.Any, options: dict[str, t.Any]) -> Session
 
 
 def _make_pair(app: Flask, cache: t.Any, store: t.Any, options: dict[str, t.Any]) -> SessionStore:
-    """A cache in front of a store. The options are the store's, but for ``max_age``."""
+    """A cache in front of a store. The options belong to the store, except ``max_age``."""
     own = {"max_age": options["max_age"]} if "max_age" in options else {}
     rest = {name: value for name, value in options.items() if name not in own}
     # A name of its own, for both may be in one engine.
@@ -51,7 +51,7 @@ def _in_instance_folder(app: Flask, url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise ConfigurationError("SESSION_STORE is no URL", key="SESSION_STORE") from error
+        raise ConfigurationError("SESSION_STORE is not a URL", key="SESSION_STORE") from error
     if parts.scheme != "file" or parts.netloc or parts.path.startswith("/") or not parts.path:
         return url
     return "file://" + quote((Path(app.instance_path) / unquote(parts.path)).as_posix())

@@ -88,4 +88,4 @@ def is_persistent(record: Record) -> bool:
 
 def cookie_lifetime(record: Record) -> timedelta | None:
     """How long the cookie of ``record`` lives; None for a browser-session cookie."""
-    return record.left if is_persistent(record) else None
+    return record.remaining if is_persistent(record) else None

@@ -95,7 +95,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return to_datetime(self.expires_ms)
 
     @property
-    def left(self) -> timedelta:
+    def remaining(self) -> timedelta:
         """How long the record lives if nothing extends it again, counted from the last extension."""
         return min(max(self.expires_ms - self.extended_ms, 1), _LONGEST_MS) * _MILLISECOND
 

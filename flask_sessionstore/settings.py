@@ -317,7 +317,7 @@ def _refuse_misspelt(config: t.Mapping[str, t.Any]) -> None:
             continue
         alike = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
         if alike:
-            raise ConfigurationError(f"{key} is no setting; did you mean SESSION_{alike[0]}?", key=key)
+            raise ConfigurationError(f"{key} is not a setting; did you mean SESSION_{alike[0]}?", key=key)
 
 
 def _flask_lifetime(app: Flask) -> timedelta:

@@ -120,7 +120,7 @@ def signer(secrets: Secrets, cookie_name: str, cookie_path: str) -> Tokens:
 
 
 def claim(text: str) -> Claim | None:
-    """What a cookie's value says before its signature is looked at; None if it is no token."""
+    """What a cookie's value says before its signature is checked; None if it is not a token."""
     try:
         issued, lifetime, _ = _REST.unpack(from_base64url(text.rsplit(_SEPARATOR, 2)[1]))
     except (ValueError, IndexError, struct.error):

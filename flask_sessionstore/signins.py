@@ -124,7 +124,7 @@ def owner_of(value: object) -> str | None:
 
 
 def owner_in(policy: Policy, state: State) -> str | None:
-    """Whom a session with this state belongs to; None also where the value can be nobody's name."""
+    """Whom a session with this state belongs to; None also if the value cannot be the name of an owner."""
     try:
         return owner_set_in(policy, state)
     except (SessionInsertError, SessionCorrupt):
@@ -134,7 +134,7 @@ def owner_in(policy: Policy, state: State) -> str | None:
 def owner_set_in(policy: Policy, state: State) -> str | None:
     """Whom a session with this state belongs to.
 
-    :raises SessionInsertError: if the value can be nobody's name.
+    :raises SessionInsertError: if the value cannot be the name of an owner.
     :raises SessionCorrupt: if it cannot be decoded.
     """
     head = owner_head(policy, state)

@@ -79,7 +79,7 @@ def _check_bytes(data: bytes) -> bool:
     assert owner == found.owner
     assert is_sealed(data) is found.sealed
     assert found.sealed or unpack(pack(found, requests.KEY.handle), requests.KEY.handle) == found
-    repr((found, found.created_at, found.extended_at, found.expires_at, found.left))
+    repr((found, found.created_at, found.extended_at, found.expires_at, found.remaining))
     return True
 
 

@@ -1841,7 +1841,7 @@ def test_what_an_import_brings_that_cannot_be_kept_is_left_out_by_path_and_the_r
         assert client.get("/").json == {"a": 1, "_user_id": "ann", "late": [1]}
     assert [record.getMessage() for record in caplog.records] == [
         "what was imported at cart[0].price cannot be kept, and is left out",
-        "what was imported under a key that is no text cannot be kept, and is left out",
+        "what was imported under a key that is not text cannot be kept, and is left out",
     ]
 
 

@@ -100,7 +100,7 @@ def _check_handle(handle: str) -> None:
 
 def json_option(command: F) -> F:
     """Lets a command print JSON."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 # -- the commands --------------------------------------------------------------------------------------------------
@@ -112,8 +112,8 @@ def sessions() -> None:
 
 
 @sessions.command("list")
-@click.option("--owner", help="Only those of this owner, the one last extended first.")
-@click.option("--limit", type=click.IntRange(min=1), help="So many at most.")
+@click.option("--owner", help="Only the sessions of this owner, the last extended first.")
+@click.option("--limit", type=click.IntRange(min=1), help="List at most this many sessions.")
 @json_option
 def list_(owner: str | None, limit: int | None, as_json: bool) -> None:
     """List the living sessions."""
@@ -125,7 +125,7 @@ def list_(owner: str | None, limit: int | None, as_json: bool) -> None:
 
 @sessions.command()
 @click.argument("handle")
-@click.option("--values", is_flag=True, help="Also what the session keeps: personal data, most likely.")
+@click.option("--values", is_flag=True, help="Include the stored values (they are likely to be personal data).")
 @json_option
 def show(handle: str, values: bool, as_json: bool) -> None:
     """Show one session."""
@@ -145,7 +145,7 @@ def show(handle: str, values: bool, as_json: bool) -> None:
 @click.argument("handle", required=False)
 @click.option("--owner", help="All sessions of this owner.")
 @click.option("--all", "everybody", is_flag=True, help="All sessions of everybody.")
-@click.option("--yes", is_flag=True, help="Do not ask whether --all is meant.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation of --all.")
 @json_option
 def revoke(handle: str | None, owner: str | None, everybody: bool, yes: bool, as_json: bool) -> None:
     """End the session HANDLE, those of an owner, or all."""

@@ -36,7 +36,7 @@ def read(data: bytes) -> Content:
     value, foreign = _READERS[kept_as](data)
     if type(value) is not dict:
         named = f", but names {', '.join(foreign)}" if foreign else ""
-        raise SessionCorrupt(f"it is no mapping{named}", newer=False)
+        raise SessionCorrupt(f"it is not a mapping{named}", newer=False)
     return Content(value, foreign, kept_as)
 
 
@@ -67,7 +67,7 @@ def _read_json(data: bytes) -> tuple[t.Any, list[str]]:
     try:
         return msgspec.json.decode(data), []
     except _FAILURES as error:
-        raise SessionCorrupt("it is no JSON that can be read", newer=False) from error
+        raise SessionCorrupt("it is not JSON that can be read", newer=False) from error
 
 
 def _read_msgpack(data: bytes) -> tuple[t.Any, list[str]]:
@@ -75,7 +75,7 @@ def _read_msgpack(data: bytes) -> tuple[t.Any, list[str]]:
         _check_maps(data, 0)
         return msgspec.msgpack.decode(data), []
     except _FAILURES as error:
-        raise SessionCorrupt("it is no MessagePack that can be read", newer=False) from error
+        raise SessionCorrupt("it is not MessagePack that can be read", newer=False) from error
 
 
 def _check_maps(data: bytes, depth: int) -> None:

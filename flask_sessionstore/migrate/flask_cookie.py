@@ -48,7 +48,7 @@ class FlaskCookies:
         if ends_at < now:
             return None
         if not isinstance(data, dict):
-            raise SessionCorrupt("it is no mapping", newer=False)
+            raise SessionCorrupt("it is not a mapping", newer=False)
         return Old(record=to_record(data), ends_at=ends_at, kept_as="cookie")
 
     def remove(self, credential: Credential) -> None:

@@ -34,7 +34,7 @@ class _Session(sessions.Session):
     @property
     def sid(self) -> t.NoReturn:
         """Flask-Session's: what is in the cookie is known to the browser alone."""
-        raise AttributeError("there is no session.sid: session.handle names a session, and is no secret")
+        raise AttributeError("there is no session.sid: session.handle names a session, and is not a secret")
 
 
 class _Interface(StoreSessionInterface):

@@ -117,7 +117,7 @@ def to_record(data: t.Mapping[object, object], foreign: t.Sequence[str] = ()) ->
     state, left_out = {}, []
     for key, value in data.items():
         if not (isinstance(key, str) and signins.is_unicode(key)):
-            left_out.append("what is under a key that is no text")
+            left_out.append("what is under a key that is not text")
         elif key != _PERMANENT:
             try:
                 state[key] = codec.encode(value, key)

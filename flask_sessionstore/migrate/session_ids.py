@@ -16,7 +16,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
 def checked(text: str, id_length: int) -> str | None:
-    """The id in ``text``; None if it is none.
+    """The id in ``text``; None if the text is not an id.
 
     A handle of ours is never taken for one, though an id of 48 bytes is as long: whoever knows a handle, which is no
     secret, would have a record of ours read or removed.

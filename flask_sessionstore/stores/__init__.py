@@ -112,7 +112,7 @@ def from_url(url: str, **options: t.Any) -> SessionStore:
             key="SESSION_STORE",
         )
     if not colon or not _SCHEME.fullmatch(scheme):
-        raise ConfigurationError("SESSION_STORE is no URL: write redis://localhost:6379/0", key="SESSION_STORE")
+        raise ConfigurationError("SESSION_STORE is not a URL: write redis://localhost:6379/0", key="SESSION_STORE")
     cls = store_class(scheme)
     try:
         return cls.from_url(f"{scheme}:{rest}", **options)

@@ -1,6 +1,6 @@
 """What only some stores can do: small base classes. :meth:`SessionStore.ability` says which a store has.
 
-A store that passes everything on to another has that one's abilities, by an object of its own or by that store itself.
+A store that passes everything on to another store has that store's abilities.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ class OwnerIndex(ABC):
     """
 
     def file(self, owner: str, handle: str) -> None:  # noqa: B027  - for most, there is nothing to do
-        """Enter ``handle`` among the sessions of ``owner``; once more renews the time of its entry."""
+        """Enter ``handle`` among the sessions of ``owner``; filing it again renews the time of its entry."""
 
     def unfile(self, owner: str, *handles: str) -> None:  # noqa: B027
-        """Take ``handles`` from among the sessions of ``owner``; not there is no error."""
+        """Take ``handles`` from among the sessions of ``owner``; a handle that is not there is not an error."""
 
     @abstractmethod
     def entries(self, owner: str) -> list[Entry]:

@@ -208,14 +208,14 @@ class ServerSideStore(SessionStore):
         """Put ``data`` in the place of bytes whose revision is ``replaces``, as one step.
 
         None replaces whatever is there, no record even, but a tombstone: what ended stays ended. False if there are no
-        bytes, they have expired, or their revision is another; :func:`~flask_sessionstore.stores.may_replace` tells.
+        bytes, they have expired, or the stored revision differs; :func:`~flask_sessionstore.stores.may_replace` tells.
 
         :raises StoreFull: if there is no room; what was there stays.
         """
 
     @abstractmethod
     def drop(self, handle: str) -> None:
-        """Remove what is under ``handle``; nothing there is no error. Needs no room."""
+        """Remove what is under ``handle``; a missing name is not an error. Needs no room."""
 
     def risks(self) -> list[str]:
         return self.exposures()
@@ -244,7 +244,7 @@ class ServerSideStore(SessionStore):
 
     def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
         record = record.written(self._now_ms(), ttl)
-        if not self.swap(key.handle, self._pack(key, record), record.left, replaces=replaces):
+        if not self.swap(key.handle, self._pack(key, record), record.remaining, replaces=replaces):
             raise self._outcome(self._find(key))
         return key
 
@@ -257,7 +257,7 @@ class ServerSideStore(SessionStore):
                 raise gone(found)
             record = found.extended(self._now_ms(), ttl)
             data = move_times(data, record.extended_ms, record.expires_ms)
-            if self.swap(handle, data, record.left, replaces=record.revision):
+            if self.swap(handle, data, record.remaining, replaces=record.revision):
                 return key, record
         raise _too_busy()
 
@@ -479,10 +479,10 @@ class ServerSideStore(SessionStore):
         """
         index = None if record.owner is None else self.ability(OwnerIndex)
         if record.owner is None or index is None:
-            return self.add(handle, data, record.left)
+            return self.add(handle, data, record.remaining)
         filed = self.now()
         index.file(record.owner, handle)
-        added = self.add(handle, data, record.left)
+        added = self.add(handle, data, record.remaining)
         took = self.now() - filed
         if took >= TOMBSTONE_TIME.total_seconds() and not is_known:
             self.drop(handle)  # what all sessions of the owner were ended with no longer stands in its way
@@ -565,7 +565,7 @@ class ServerSideStore(SessionStore):
         raise _too_busy()
 
     def _endable(self, handle: str) -> tuple[Record | Tombstone | None, bytes | None]:
-        """What stands under ``handle``, and the revision to replace in ending it; what is no record ends as any."""
+        """What stands under ``handle``, and the revision to replace. Bytes that are not a record can be ended, too."""
         data = None
         try:
             data = self.read(handle)

@@ -361,7 +361,7 @@ def _data_of(item: Item) -> bytes:
 def _genuine(reply: dict[str, t.Any]) -> dict[str, t.Any]:
     """A reply that DynamoDB gave. To botocore, a page of some proxy's is an answer that says nothing."""
     if "RequestId" not in reply["ResponseMetadata"]:
-        raise ResponseParserError("the reply is none of DynamoDB's")
+        raise ResponseParserError("the reply does not come from DynamoDB")
     return reply
 
 

@@ -225,7 +225,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         return fields if owner is None else {**fields, "owner": owner}
 
     def _set(self, which: Document, fields: Document) -> bool:
-        """Write ``fields`` to the document that ``which`` describes; False if there is none. None is ever made."""
+        """Write ``fields`` to the document that ``which`` describes; False if there is none."""
         change: Document = {"$set": fields}
         if "owner" not in fields:
             change["$unset"] = {"owner": ""}
@@ -300,7 +300,7 @@ def translated(operation: t.Callable[[], _R]) -> _R:
 
 
 def _twice(operation: t.Callable[[], _R]) -> _R:
-    """Do it again if the connection was lost, or what was the primary is none any more.
+    """Do it again if the connection was lost, or if the server is not the primary any more.
 
     Sending twice is safe: every write carries a revision by which a store recognises its own.
     """

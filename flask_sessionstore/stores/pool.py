@@ -150,7 +150,7 @@ class Pool(t.Generic[C]):
 
 
 class _Places(t.Generic[C]):
-    """Where the connections of one process are, but for those that are lent."""
+    """Where the connections of one process are, except those that are lent."""
 
     __slots__ = ("free", "idle")
 

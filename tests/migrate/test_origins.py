@@ -57,18 +57,18 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "its first bytes are of no known format"),
     "text": (b"hello", "its first bytes are of no known format"),
     "a pickle of protocol 1": (b"]q\x00.", "its first bytes are of no known format"),
-    "a list, pickled": (pickle.dumps([1]), "it is no mapping"),
-    "an object, pickled": (pickle.dumps(SimpleCache), "it is no mapping, but names cachelib.simple.SimpleCache"),
+    "a list, pickled": (pickle.dumps([1]), "it is not a mapping"),
+    "an object, pickled": (pickle.dumps(SimpleCache), "it is not a mapping, but names cachelib.simple.SimpleCache"),
     "a cut-off pickle": (pickle.dumps({"a": 1})[:-1], "no pickle that can be read: it is damaged"),
-    "cut-off MessagePack": (msgspec.msgpack.encode({"a": "b"})[:-1], "it is no MessagePack that can be read"),
-    "more after MessagePack": (b"\x80\xc0", "it is no MessagePack that can be read"),
-    "deep MessagePack": (deep_msgpack(), "it is no MessagePack that can be read"),
+    "cut-off MessagePack": (msgspec.msgpack.encode({"a": "b"})[:-1], "it is not MessagePack that can be read"),
+    "more after MessagePack": (b"\x80\xc0", "it is not MessagePack that can be read"),
+    "deep MessagePack": (deep_msgpack(), "it is not MessagePack that can be read"),
     "numbers of one hash": (
         msgspec.msgpack.encode({"x": {n * sys.hash_info.modulus: 1 for n in range(1, 4)} | dict.fromkeys(range(2001))}),
-        "it is no MessagePack that can be read",
+        "it is not MessagePack that can be read",
     ),
-    "cut-off JSON": (b'{"a": ', "it is no JSON that can be read"),
-    "deep JSON": (b'{"a":' * 100_000, "it is no JSON that can be read"),
+    "cut-off JSON": (b'{"a": ', "it is not JSON that can be read"),
+    "deep JSON": (b'{"a":' * 100_000, "it is not JSON that can be read"),
     "too much": (b"{" + b" " * contents.MAX_SIZE, f"it has more than {contents.MAX_SIZE} bytes"),
 }
 
@@ -120,8 +120,8 @@ def test_one_value_that_cannot_be_kept_costs_itself_alone(caplog: pytest.LogCapt
     (said,) = caplog.records
     assert said.levelno == logging.WARNING
     assert said.getMessage() == (
-        "of an imported session this cannot be kept, and is left out: what is under a key that is no text;"
-        " what is under a key that is no text; cart[0].price (its pickle names shop.Price)"
+        "of an imported session this cannot be kept, and is left out: what is under a key that is not text;"
+        " what is under a key that is not text; cart[0].price (its pickle names shop.Price)"
     )
 
 
@@ -175,7 +175,7 @@ def test_the_counter_of_a_cache_of_files_is_no_session(tmp_path: Path) -> None:
     assert importer.recognise(make_app(), "__wz_cache_count") is None
     counters = [kept for kept in IN_FILES.kept if kept.seconds is None]
     assert len(counters) == 1
-    with pytest.raises(SessionCorrupt, match="it is no mapping"):
+    with pytest.raises(SessionCorrupt, match="it is not a mapping"):
         contents.read(counters[0].data[4:])
 
 
@@ -300,8 +300,8 @@ def test_clients_engines_and_caches_are_taken_as_they_are(
 @pytest.mark.parametrize(
     ("source", "options", "why"),
     [
-        ("gopher://old", {}, "this URL's scheme is none that it knows"),
-        (7, {}, "an object of type int is none that it knows"),
+        ("gopher://old", {}, "this URL's scheme is not a known kind of origin"),
+        (7, {}, "an object of type int is not a known kind of origin"),
         (SimpleCache(), {}, "of cachelib's caches it reads FileSystemCache, not SimpleCache"),
         ("redis://localhost", {"table": "x"}, "an option does not fit"),
         ("folder", {"table": "x"}, "an option does not fit"),

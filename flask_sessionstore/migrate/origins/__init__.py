@@ -98,7 +98,7 @@ def _kind_of(source: object) -> str:
     if kind is None:
         what = "this URL's scheme" if isinstance(source, str) else f"an object of type {type(source).__qualname__}"
         raise _wrong(
-            f"{what} is none that it knows: pass a URL (redis://, postgresql://, sqlite://, memcached://, mongodb://),"
+            f"{what} is not a known kind of origin: pass a URL (redis://, postgresql://, sqlite://, memcached://, mongodb://),"
             " a client of redis-py, pymemcache or pymongo, an Engine, a cache of cachelib, or a folder"
         )
     return kind

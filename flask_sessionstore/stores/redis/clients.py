@@ -1,6 +1,6 @@
 """Clients for RedisStore: of one server, of the primary that Sentinels name, of a cluster.
 
-They speak over redis-py's connections, which are lent out by a pool of ours: redis-py's own costs as much as the round
+They speak over redis-py's connections, which are lent out by our own pool: redis-py's pool costs as much as the round
 trip. What is lost is found anew, once: a server that restarted, a primary that moved. What does not answer in time is
 not asked again, so that a request waits no longer than the time-outs.
 """

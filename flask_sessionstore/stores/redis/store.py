@@ -7,7 +7,7 @@ cluster can do it.
 The sessions of an owner are one sorted set under ``<prefix>owners:`` and the first 32 digits of the owner's SHA-256, so
 that no record, and no list of another prefix, has such a name: handles, by the time in milliseconds when they were
 filed, which the server's clock gives. It has no expiry, for it must outlast sessions that are extended again and again.
-What is no list under such a name, and no handle in one, is somebody else's: it is left alone.
+Another type of value under such a name, or a member that is not a handle, belongs to somebody else: it stays.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _KEEPS = "noeviction"
 
 
 class _WrongType(StoreUnavailable):
-    """Under one of our names stands what is no string, or no list of an owner's: somebody else wrote it."""
+    """A key of ours holds a value of the wrong Redis type: somebody else wrote it."""
 
 
 class _List(t.NamedTuple):
@@ -381,7 +381,7 @@ def _translation(error: Exception) -> StoreUnavailable:
         return StoreFull("Redis has no memory left")
     if isinstance(error, redis.exceptions.ResponseError):
         if str(error).startswith("WRONGTYPE"):
-            return _WrongType("Redis holds something else under a name of ours")
+            return _WrongType("Redis holds another type of value under a key of the sessions")
         return StoreUnavailable("Redis refused a command")
     if isinstance(error, redis.exceptions.TimeoutError):
         return StoreUnavailable("Redis did not answer in time")
@@ -426,7 +426,7 @@ def _eviction_risk(policy: str) -> str | None:
 
 
 def _no_list(key: bytes) -> str:
-    return f"Redis holds something else where a list of sessions belongs; remove {key.decode()} if it is nobody's"
+    return f"Redis holds another type of value in place of a list of sessions; remove {key.decode()} if nobody needs it"
 
 
 def _escaped(name: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""An engine's connections, each lent to one exchange: those of an engine of ours, and those of an application's."""
+"""Connections, each lent to one exchange: of an engine that this package made, or of an application's engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CannotConnect(exc.SQLAlchemyError):
 
 
 def kept(engine: Engine, *, most: int, patience: float) -> Pool[Connection]:
-    """Connections of an engine without a pool, kept in one of ours: to take one out of SQLAlchemy's, and to give it
+    """Connections of an engine without a pool, kept in our own pool: to take one out of SQLAlchemy's, and to give it
     back, costs as much as a short statement does.
 
     :param most: how many there may be at once in one process.

@@ -111,7 +111,7 @@ def _parse(url: str) -> URL:
     except (exc.ArgumentError, ValueError):
         # It may quote the URL. Not chained, for a cause may be logged.
         raise ConfigurationError(
-            "SESSION_STORE is no URL that SQLAlchemy reads: percent-encode what is special in a password",
+            "SESSION_STORE is not a URL that SQLAlchemy can read: percent-encode what is special in a password",
             key="SESSION_STORE",
         ) from None
     if scheme in _DRIVERS:
