@@ -14,7 +14,7 @@ from .draft import Draft
 from .errors import SessionGone
 from .record import Kind, owner_mark
 
-# A request that began sooner than this after its session went was under way when it went.
+# Seconds: a request that began sooner after its session went was under way when it went.
 _UNDER_WAY = 10
 
 
