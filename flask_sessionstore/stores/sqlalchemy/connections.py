@@ -30,14 +30,38 @@ class CannotConnect(exc.SQLAlchemyError):
     """A driver failed in a way of its own: where something else than a database answers, for one."""
 
 
-def kept(engine: Engine, *, most: int, patience: float) -> Pool[Connection]:
+class _Opened(t.NamedTuple):
+    """A connection, and the driver's: SQLAlchemy forgets that of a connection that failed, and leaves it open."""
+
+    connection: Connection
+    driver: t.Any
+
+
+class _Kept:
+    """Connections of a pool of ours."""
+
+    def __init__(self, pool: Pool[_Opened]) -> None:
+        self._pool = pool
+
+    def lend(self, exchange: t.Callable[..., R], *args: t.Any) -> R:
+        return t.cast("R", self._pool.lend(_by_opened, exchange, args))
+
+    def clear(self) -> None:
+        self._pool.clear()
+
+
+def _by_opened(opened: _Opened, exchange: t.Callable[..., R], args: tuple[t.Any, ...]) -> R:
+    return exchange(opened.connection, *args)
+
+
+def kept(engine: Engine, *, most: int, patience: float) -> _Kept:
     """Connections of an engine without a pool, kept in our own pool: to take one out of SQLAlchemy's, and to give it
     back, costs as much as a short statement does.
 
     :param most: how many there may be at once in one process.
     :param patience: for how many seconds to wait for one.
     """
-    pool = Pool(_FirstAlone(engine, patience), _close_detached, most=most, patience=patience, is_sound=is_sound)
+    pool = Pool(_FirstAlone(engine, patience), _close, most=most, patience=patience, is_sound=is_sound)
     found = weakref.ref(pool)  # an engine that held its pool would never be collected
 
     def clear(_engine: object) -> None:
@@ -45,7 +69,7 @@ def kept(engine: Engine, *, most: int, patience: float) -> Pool[Connection]:
             pool.clear()
 
     sa.event.listen(engine, "engine_disposed", clear)
-    return pool
+    return _Kept(pool)
 
 
 class _FirstAlone:
@@ -60,11 +84,12 @@ class _FirstAlone:
         self._turn = Pool(object, id, most=1, patience=patience, is_sound=lambda error: True)
         self._is_over = False
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> _Opened:
         first = None if self._is_over else self._turn.lend(self._connect_first)
         connection = _connect(self._engine) if first is None else first
+        driver = connection.connection.dbapi_connection
         connection.detach()  # else SQLAlchemy closes it when it is forgotten: in a child process, where it is not ours
-        return connection
+        return _Opened(connection, driver)
 
     def _connect_first(self, _turn: object) -> Connection | None:
         if self._is_over:
@@ -120,7 +145,6 @@ def _connect(engine: Engine) -> Connection:
         raise CannotConnect(f"{engine.dialect.driver} failed to connect") from error
 
 
-def _close_detached(connection: Connection) -> None:
+def _close(opened: _Opened) -> None:
     """At once: SQLAlchemy would end a transaction first, and wait for the answer."""
-    if not connection.invalidated:
-        t.cast("t.Any", connection.connection.dbapi_connection).close()
+    opened.driver.close()
