@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import enum
 import typing as t
-from datetime import timedelta
 
 from . import signins
 from .draft import Draft
 from .errors import SessionGone
 from .record import Kind, owner_mark
 
-# A request that began sooner than this after its session went was under way when it went.
-_UNDER_WAY = timedelta(seconds=10)
+# Seconds: a request that began sooner after its session went was under way when it went.
+_UNDER_WAY = 10
 
 
 class Fate(enum.Enum):
@@ -108,7 +107,7 @@ def did_by(draft: Draft, fate: Fate | None, gone: SessionGone | None, born: floa
     :param born: when the request began, in seconds since 1970.
     """
     left_at = None if gone is None else gone.left_at
-    under_way = left_at is not None and born < (left_at + _UNDER_WAY).timestamp()
+    under_way = left_at is not None and born < left_at.timestamp() + _UNDER_WAY
     # Of a session that was revoked, or ended since there were several, the same user's form is a real log-in.
     is_form = has_body and (fate is Fate.REVOKED or not _was_theirs(gone, draft.owner))
     changes = draft.changes
