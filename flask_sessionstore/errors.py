@@ -161,7 +161,7 @@ class SessionGone(StoreError):
         super().__init__(message)
         #: How it went: "ended", "emptied", "renewed", "signed in", "replaced", "revoked", or None where nothing is left
         #: that would tell.
-        self.kind = kind
+        self.kind: Kind | None = kind
         #: When it went (aware, UTC), where that is known.
         self.left_at = left_at
         #: The handle of the session that it was renewed to, if it was.

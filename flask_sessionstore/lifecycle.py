@@ -199,7 +199,7 @@ class Lifecycle:
     def _choose_old(self, presented: t.Sequence[OldSession]) -> Record | None:
         """Of the old sessions presented the first of which anything is known here, or that can be imported."""
         for old in presented:
-            doorkeeper = Doorkeeper(t.cast("ServerSideStore", self.store), self.policy, self.visitor.client, self._note)
+            doorkeeper = self._doorkeeper()
             is_known = doorkeeper.knows(old)
             record, fate, met = self._look(old.key, None)
             try:
@@ -238,6 +238,9 @@ class Lifecycle:
         chosen = alive[0] if alive else min(found, key=lambda one: one[2] in nothing)
         self._key, record, self._fate, self._met = chosen
         return record
+
+    def _doorkeeper(self) -> Doorkeeper:
+        return Doorkeeper(t.cast("ServerSideStore", self.store), self.policy, self.visitor.client, self._note)
 
     def _look_again(self, key: SessionKey) -> Record | None:
         try:
@@ -283,6 +286,8 @@ class Lifecycle:
                 self.outcome = self._commit()
                 if self._signed_in:
                     self.outcome = self._keep_to_limit(self.outcome)
+                if self.signed_out or self.outcome is DELETE:
+                    self._end_old()
                 self._committed = True
             except Exception as error:
                 saved = self.outcome
@@ -385,6 +390,13 @@ class Lifecycle:
         return Send(sent, record) if tells_something else KEEP
 
     # -- the end of a session ---------------------------------------------------------------------------------------
+
+    def _end_old(self) -> None:
+        """An end is one against what the browser holds of other kinds of sessions, too: nothing of it is imported."""
+        self._all_the_same = self.outcome  # should it fail: the session has ended
+        for old in self.visitor.old():
+            self._doorkeeper().remember(old)
+        self._all_the_same = None
 
     def _purge_is_due(self) -> bool:
         """A purge is tried once, even where the store failed before: a log-out must not be half done unnoticed."""

@@ -32,6 +32,8 @@ from flask_sessionstore import (
     UnsupportedByStore,
     session,
 )
+from flask_sessionstore.migrate import Credential, Old, from_flask, from_flask_session, to_record
+from flask_sessionstore.migrate.flask_session import Session as OneImport
 from flask_sessionstore.stores import ServerSideStore, Sweeps, from_url
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
@@ -121,6 +123,9 @@ def manager(app: flask.Flask, store: SessionStore) -> None:
     sessions.init_app(app, store=store)
     sessions.init_app(app, store=make_store)
     SessionManager(app, store=lambda app: MemoryStore(prefix=app.name), import_session=import_session)
+    SessionManager(app, import_session=from_flask(cookie="old"))
+    SessionManager(app, import_session=[from_flask_session("redis://localhost"), OwnImporter(), import_session])
+    OneImport(app)
     t.assert_type(sessions.interface_class, type[StoreSessionInterface])
     interface = app.session_interface
     if isinstance(interface, StoreSessionInterface):
@@ -133,6 +138,20 @@ def make_store(app: flask.Flask) -> MemoryStore:
 
 def import_session(app: flask.Flask, request: flask.Request) -> dict[str, object] | None:
     return {"legacy": request.cookies["legacy"], "app": app.name} if "legacy" in request.cookies else None
+
+
+class OwnImporter:
+    cookie = "shop"
+    removes = False
+
+    def recognise(self, app: flask.Flask, text: str) -> Credential | None:
+        return Credential.of(text)
+
+    def find(self, app: flask.Flask, credential: Credential, now: float) -> Old | None:
+        return Old(record=to_record({"a": credential.text}), ends_at=now + 60, kept_as="shop")
+
+    def remove(self, credential: Credential) -> None:
+        pass
 
 
 class Interface(StoreSessionInterface):

@@ -476,6 +476,37 @@ def test_a_log_out_that_leaves_something_deletes_the_old_cookie_too(
     assert {cookie.name: cookie.deletes for cookie in set_cookies(response)} == {"new": False, "old": True}
 
 
+@pytest.mark.parametrize("view", [clear, purge, sign_out], ids=lambda view: str(view.__name__))
+def test_a_log_out_holds_against_what_an_old_version_has_sent_meanwhile(memory: MemoryStore, view: Action) -> None:
+    """Each cookie of Flask's is another credential, and this one was never imported."""
+    cookies = FlaskCookies(cookie="old")
+    app = make_app(memory, cookies.importer, SESSION_COOKIE_NAME="new")
+    client = app.test_client()
+    client.set_cookie("old", cookies.begin(**LOGIN))
+    client.get("/", environ_overrides={"tests.action": show})
+    newer = cookies.begin(**LOGIN)
+    client.set_cookie("old", newer)
+    client.get("/", environ_overrides={"tests.action": view})
+    thief = app.test_client()
+    thief.set_cookie("old", newer)
+    assert thief.get("/", environ_overrides={"tests.action": show}).json == {}
+
+
+def test_a_log_out_whose_old_cookie_cannot_be_marked_has_happened_and_says_that_something_failed(
+    memory: MemoryStore,
+) -> None:
+    cookies, store = FlaskCookies(cookie="old"), FaultyStore(memory)
+    app = make_app(store, cookies.importer, SESSION_COOKIE_NAME="new", TESTING=False)
+    client = app.test_client()
+    client.set_cookie("old", cookies.begin(**LOGIN))
+    client.get("/", environ_overrides={"tests.action": show})
+    client.set_cookie("old", cookies.begin(**LOGIN))
+    store.fail("add")
+    response = client.get("/", environ_overrides={"tests.action": clear})
+    assert response.status_code == 503
+    assert {cookie.name: cookie.deletes for cookie in set_cookies(response)} == {"new": True, "old": True}
+
+
 def test_a_tombstone_of_ours_wins_over_an_old_session(memory: MemoryStore, files: FlaskSessionFiles) -> None:
     app = make_app(memory, from_flask_session(files.folder, cookie="old"), SESSION_COOKIE_NAME="new")
     browser = Browser(app, name="new")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import typing as t
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -11,14 +13,16 @@ import engines
 import pytest
 import servers
 from engines import NOW, look, make_app
+from flask import Response, jsonify
 from markupsafe import Markup
 from memcached_server import MemcachedServer, NXServer
 from sql_servers import DatabaseServer
 from writers import Case, all_recorded
 
-from flask_sessionstore import codec
+from flask_sessionstore import SessionManager, codec, session
 from flask_sessionstore.errors import UnsupportedByStore
 from flask_sessionstore.migrate import Listing, Old
+from flask_sessionstore.stores.memory import MemoryStore
 
 MONTH = 31 * 24 * 3600
 LOGIN = {"_user_id": "7", "cart": [{"sku": "mug", "n": 2}, {"sku": "pen", "n": 1}]}
@@ -123,6 +127,34 @@ def test_what_flask_session_wrote_is_read(case: Case, put_back: Put, caplog: pyt
         if case.settings["path"] == "/types" and case.version < "0.7"
         else []
     )
+
+
+@cases(*ALL)
+def test_it_goes_on_in_the_first_requests_which_come_at_once(case: Case, put_back: Put) -> None:
+    """Its user signed in, and the cart there: one session, whichever request is first."""
+    store = MemoryStore()
+    store.clock = lambda: NOW
+    app = make_app(SESSION_STORE=store)
+    SessionManager(app, import_session=put_back(case))
+    together = threading.Barrier(3)
+
+    @app.get("/")
+    def index() -> Response:
+        seen = {key: session.get(key) for key in LOGIN}
+        together.wait(60)
+        return jsonify(seen, session.handle)
+
+    def send(_: int) -> t.Any:
+        browser = app.test_client()
+        browser.set_cookie("session", case.cookie)
+        response = browser.get("/")
+        assert "session=" in response.headers["Set-Cookie"]
+        return response.json
+
+    with ThreadPoolExecutor(3) as threads:
+        answers = list(threads.map(send, range(3)))
+    assert [seen for seen, _ in answers] == [LOGIN] * 3
+    assert len({handle for _, handle in answers}) == 1
 
 
 @cases(*FILES, *DATABASES)
