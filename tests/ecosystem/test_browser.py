@@ -24,8 +24,8 @@ from cryptography.x509.oid import NameOID
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from shops import GATED, SHOPS
 
-TESTS = Path(__file__).resolve().parent
-EXAMPLES = TESTS.parent / "examples"
+SUPPORT = Path(servers.__file__).resolve().parent
+EXAMPLES = SUPPORT.parents[1] / "examples"
 
 FLAGS = [
     "--headless",
@@ -70,7 +70,7 @@ def port(gate: socket.socket, tmp_path_factory: pytest.TempPathFactory) -> t.Ite
     """Of the shops, served by two processes with files for sessions."""
     folder = tmp_path_factory.mktemp("browser") / "examples"
     shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("instance", "__pycache__"))
-    options = ["--workers=2", "--threads=4", f"--pythonpath={TESTS}"]
+    options = ["--workers=2", "--threads=4", f"--pythonpath={SUPPORT}"]
     settings = {"GATE": str(gate.getsockname()[1])}
     with shop_server.gunicorn(folder, "shops:make_shops()", *options, settings=settings) as port:
         yield port
@@ -244,7 +244,7 @@ def secure_port(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[int]:
     """Of the neighbours, served over HTTPS by one process."""
     certificate, key = make_certificate(tmp_path_factory.mktemp("https"))
     options = [f"--certfile={certificate}", f"--keyfile={key}", "--threads=4"]
-    with shop_server.gunicorn(TESTS, "neighbours:make_hosts()", *options, settings={}) as port:
+    with shop_server.gunicorn(SUPPORT, "neighbours:make_hosts()", *options, settings={}) as port:
         yield port
 
 

@@ -53,7 +53,7 @@ from flask_sessionstore.stores.redis import RedisStore
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 from flask_sessionstore.testing import FaultyStore
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "cli.rst"
 DEAD = "redis://127.0.0.1:1"  # where nobody listens
 DAY = timedelta(days=1)

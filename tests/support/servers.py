@@ -38,7 +38,7 @@ def leashed(end: str) -> list[str]:
 
 LEASH = leashed("KILL")
 #: Where .ci/run has npm install things.
-NODE = Path(__file__).parents[1] / ".ci/node"
+NODE = Path(__file__).parents[2] / ".ci/node"
 
 
 def _in_wheel(package: str, pattern: str) -> Path | None:
@@ -122,7 +122,7 @@ def _for_mod_wsgi() -> Path | None:
     python = next((f"/usr/bin/python{path.name.rpartition('-')[2]}" for path in APACHE.glob("mod_wsgi.so-*")), None)
     if python is None:
         return None
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     extras = [words for name, words in project["optional-dependencies"].items() if name != "testing"]
     return _in_a_folder("mod_wsgi", python, *project["dependencies"], *itertools.chain(*extras))
 

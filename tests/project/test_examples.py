@@ -35,7 +35,7 @@ from flask_sessionstore import StoreUnavailable
 from flask_sessionstore.stores.base import ServerSideStore
 from flask_sessionstore.testing import StoreContract
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 Serve = t.Callable[..., str]
 

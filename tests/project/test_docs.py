@@ -30,7 +30,7 @@ from flask_sessionstore.settings import SETTINGS, read_settings
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.testing import StoreContract
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 README = ROOT / "README.rst"
 CONFIGURATION = ROOT / "docs" / "configuration.rst"

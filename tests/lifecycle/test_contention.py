@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import time
 import typing as t
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -206,6 +206,6 @@ def test_conflicts_are_merged_under_gevent_too() -> None:
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert done.stdout == "{'n': 4}\n", done.stderr

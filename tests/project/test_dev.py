@@ -39,7 +39,7 @@ def test_where_the_wheel_is_tested_nothing_else_can_be_imported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with dev.without_package() as folder:
-        assert (folder / "tests" / "test_dev.py").exists()
+        assert (folder / "tests" / "project" / "test_dev.py").exists()
         assert not (folder / "flask_sessionstore").exists()
     monkeypatch.setattr(dev, "VENV", Path(sys.prefix))
     monkeypatch.setattr(dev, "SCRIPTS", Path(sys.executable).parent)

@@ -11,10 +11,10 @@ import typing as t
 from pathlib import Path
 
 import redis
+import servers
 from conftest import StartServer
 from memcached_server import MemcachedServer
 from pymemcache import Client
-from servers import LEASH
 
 Count = t.Callable[[], int]
 #: Seconds for what has to happen. Also for who waits for a connection, since a busy machine may take its time to serve
@@ -25,7 +25,12 @@ SOON = 30
 @contextlib.contextmanager
 def bursting(**config: object) -> t.Iterator[t.Callable[[str, int], t.Any]]:
     """A process that serves visitors under gevent; it is told what to do, and says how it went."""
-    command: list[str | Path] = [*LEASH, sys.executable, Path(__file__).with_name("burst.py"), json.dumps(config)]
+    command: list[str | Path] = [
+        *servers.LEASH,
+        sys.executable,
+        Path(servers.__file__).with_name("burst.py"),
+        json.dumps(config),
+    ]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdin is not None
