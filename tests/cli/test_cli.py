@@ -24,10 +24,13 @@ import pytest
 import redis
 import shop_server
 from click.testing import Result
-from conftest import STORES, Clock, StartServer, stores
+from clocks import Clock
+from every_store import STORES, stores
 from flask import Flask, request
 from http_support import Browser, make_app, started, warnings_in
+from servers import StartServer
 from sql_servers import DatabaseServer
+from views import renew
 
 from flask_sessionstore import (
     ConfigurationError,
@@ -110,10 +113,6 @@ def handles(rows: t.Iterable[dict[str, t.Any]]) -> set[str]:
 
 def end() -> None:
     session.clear()
-
-
-def renew() -> None:
-    session.renew()
 
 
 def created_at() -> str:

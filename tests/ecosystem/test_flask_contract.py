@@ -15,6 +15,7 @@ from flask.ctx import AppContext
 from flask.wrappers import Request
 from http_support import set_cookies, watch
 from markupsafe import Markup
+from views import purge, renew
 from werkzeug.http import parse_date
 
 import flask_sessionstore
@@ -47,10 +48,6 @@ def clear() -> str:
     return ""
 
 
-def purge() -> None:
-    session.purge()
-
-
 def the_context() -> t.Any:
     """The request's. Since Flask 3.2 there is only one, and asking for the other is deprecated."""
     one = hasattr(AppContext, "match_request")
@@ -61,10 +58,6 @@ def session_at_hand() -> Session:
     """Past the proxy, whose use is an access since Flask 3.1.3; before, the context had the plain attribute."""
     context = the_context()
     return t.cast("Session", context._session if hasattr(context, "_session") else context.session)
-
-
-def renew() -> None:
-    session.renew()
 
 
 def route(app: Flask, path: str, view: t.Callable[..., t.Any]) -> None:

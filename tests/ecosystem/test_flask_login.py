@@ -6,8 +6,9 @@ import typing as t
 from datetime import timedelta
 
 import pytest
-from conftest import Clock
-from flask import Flask, flash, get_flashed_messages, redirect
+from clients import buy, cookie, key, messages, renew, with_cookie
+from clocks import Clock
+from flask import Flask, flash, redirect
 from flask.testing import FlaskClient
 from http_support import cookie_of, fate, redirects, set_cookies, watch
 from werkzeug.test import TestResponse
@@ -46,11 +47,6 @@ def public() -> str:
     return "for all"
 
 
-def buy() -> str:
-    session.setdefault("cart", []).append("mug")
-    return ""
-
-
 def log_in(name: str = "ann") -> t.Any:
     flask_login.login_user(User(name))
     flash(f"Welcome, {name}.")
@@ -72,18 +68,9 @@ def log_out() -> t.Any:
     return redirect("/")
 
 
-def messages() -> str:
-    return " ".join(map(str, get_flashed_messages()))
-
-
 def kept() -> str:
     """What Flask-Login keeps in the session."""
     return " ".join(f"{name}={session[name]}" for name in ("_user_id", "_fresh", "_id", "_remember") if name in session)
-
-
-def renew() -> str:
-    session.renew()
-    return ""
 
 
 def confirm() -> str:
@@ -119,24 +106,6 @@ VIEWS: dict[str, t.Callable[..., t.Any]] = {
 
 
 ELSEWHERE = {"User-Agent": "another browser"}
-
-
-def cookie(client: FlaskClient) -> str:
-    """The session cookie that a client holds."""
-    found = client.get_cookie("session")
-    assert found is not None
-    return found.value
-
-
-def key(client: FlaskClient) -> str:
-    return cookie(client).rsplit(".", 2)[0]
-
-
-def with_cookie(app: Flask, value: str) -> FlaskClient:
-    """A client that has got hold of a cookie."""
-    client = app.test_client()
-    client.set_cookie("session", value)
-    return client
 
 
 def sessions_cookie(response: TestResponse) -> str:

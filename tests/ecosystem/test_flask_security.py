@@ -10,7 +10,8 @@ import re
 import typing as t
 
 import pytest
-from flask import Flask, flash, get_flashed_messages
+from clients import buy, cookie, messages, renew, with_cookie
+from flask import Flask, flash
 from flask.testing import FlaskClient
 from http_support import cookie_of, redirects, set_cookies
 from werkzeug.test import TestResponse
@@ -121,24 +122,10 @@ def kept() -> dict[str, t.Any]:
     return dict(session)
 
 
-def buy() -> str:
-    session.setdefault("cart", []).append("mug")
-    return ""
-
-
-def renew() -> str:
-    session.renew()
-    return ""
-
-
 def leave() -> str:
     flask_security.logout_user()
     flash("Good bye.")
     return ""
-
-
-def messages() -> str:
-    return " ".join(map(str, get_flashed_messages()))
 
 
 def grow_old() -> str:
@@ -194,18 +181,6 @@ def change_password(client: FlaskClient, **fields: str) -> TestResponse:
     """Send the form for another password; without ``csrf_token`` with that of the page."""
     words = {"password": PASSWORD, "new_password": OTHER_PASSWORD, "new_password_confirm": OTHER_PASSWORD}
     return client.post("/change", data=words | fields) if fields else submit(client, "/change", **words)
-
-
-def cookie(client: FlaskClient) -> str:
-    found = client.get_cookie("session")
-    assert found is not None
-    return found.value
-
-
-def with_cookie(app: Flask, value: str) -> FlaskClient:
-    client = app.test_client()
-    client.set_cookie("session", value)
-    return client
 
 
 def is_in(client: FlaskClient) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from clients import buy, renew
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -51,16 +52,6 @@ def log_in_and_show_a_form() -> str:
 
 def log_out() -> str:
     session.clear()
-    return ""
-
-
-def renew() -> str:
-    session.renew()
-    return ""
-
-
-def buy() -> str:
-    session.setdefault("cart", []).append("mug")
     return ""
 
 

@@ -6,11 +6,11 @@ import typing as t
 
 import flask_login
 import pytest
-from conftest import lists_of
+from every_store import lists_of
 from flask import Flask, request
 from flask.testing import FlaskClient
-from http_support import warnings_in
-from test_docs import serving
+from http_support import serving, warnings_in
+from views import clear, purge, remove_all, renew, save
 
 from flask_sessionstore import SessionError, SessionManager, SessionStore, StoreUnavailable, session, signals
 from flask_sessionstore.interface import StoreSessionInterface
@@ -116,27 +116,6 @@ def log_in_as_bob() -> None:
 
 def log_out() -> None:
     flask_login.logout_user()
-
-
-def clear() -> None:
-    session.clear()
-
-
-def purge() -> None:
-    session.purge()
-
-
-def renew() -> None:
-    session.renew()
-
-
-def save() -> None:
-    session.save()
-
-
-def remove_all() -> None:
-    for key in list(session):
-        del session[key]
 
 
 # -- what an event may do --------------------------------------------------------------------------------------------

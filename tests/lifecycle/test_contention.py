@@ -12,7 +12,9 @@ from datetime import timedelta
 
 import pytest
 from flask import Flask
-from http_support import Browser, make_app, started
+from http_support import make_app, started
+from rivals import Rivals
+from views import count
 
 from flask_sessionstore import SessionConflict, session
 from flask_sessionstore.signals import session_merged
@@ -23,10 +25,6 @@ MOST_ATTEMPTS = 21
 GIVE_WAY = 0.004  # what a write waits for another that has lost often
 THREADS = 6
 WRITES = 25
-
-
-def count() -> None:
-    session.update_or("n", 1, lambda n: n + 1)
 
 
 def attempts_of(app: Flask) -> list[int]:
@@ -61,28 +59,6 @@ def test_no_thread_that_writes_one_session_starves(server_store: ServerSideStore
     assert failures == []
     assert browser.data == {"n": THREADS * WRITES}
     assert max(attempts, default=1) <= MOST_ATTEMPTS
-
-
-class Rivals:
-    """Before each write of a session there is one more rival, who writes first: ``number`` of them in all."""
-
-    def __init__(self, store: t.Any, browser: Browser, number: int) -> None:
-        self.left, self.loads = number, 0
-        self._store, self._browser = store, browser
-        self._swap, self._read = store.swap, store.read
-        store.swap, store.read = self.swap, self.read
-
-    def read(self, handle: str) -> bytes | None:
-        self.loads += 1
-        return t.cast("bytes | None", self._read(handle))
-
-    def swap(self, handle: str, *args: t.Any, **kwargs: t.Any) -> bool:
-        if self.left:
-            self.left -= 1
-            self._store.swap, self._store.read = self._swap, self._read
-            self._browser.does(count)
-            self._store.swap, self._store.read = self.swap, self.read
-        return t.cast("bool", self._swap(handle, *args, **kwargs))
 
 
 @pytest.fixture
@@ -187,7 +163,8 @@ from gevent import monkey
 
 monkey.patch_all()
 from http_support import make_app, started
-from test_contention import Rivals, count
+from rivals import Rivals
+from views import count
 
 from flask_sessionstore.stores.memory import MemoryStore
 

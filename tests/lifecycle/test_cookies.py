@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from conftest import Clock
+from clocks import Clock
 from flask import Flask, Response, abort, send_file, send_from_directory, stream_with_context
 from http_support import (
     DELETED,
@@ -26,6 +26,7 @@ from http_support import (
     warnings_in,
     watch,
 )
+from views import clear, force, purge, read, write
 from werkzeug.http import http_date
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client, TestResponse
@@ -39,30 +40,6 @@ from flask_sessionstore.stores.memory import MemoryStore
 def store(request: pytest.FixtureRequest) -> SessionStore:
     """One store of each kind: the rest differ by nothing that the browser sees."""
     return t.cast("SessionStore", request.param())
-
-
-def write() -> None:
-    session["a"] = 2
-
-
-def read() -> None:
-    session.get("a")
-
-
-def clear() -> None:
-    session.clear()
-
-
-def purge() -> None:
-    session.purge()
-
-
-def force() -> None:
-    session.modified = True
-
-
-def make_permanent() -> None:
-    session.permanent = True
 
 
 # -- attributes ----------------------------------------------------------------------------------------------------

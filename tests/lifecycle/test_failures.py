@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import Clock, StartServer
+from clocks import Clock
 from flask import Flask, Response
 from flask.signals import got_request_exception
 from http_support import (
@@ -34,7 +34,8 @@ from http_support import (
     warnings_in,
     watch,
 )
-from servers import RedisServer
+from servers import RedisServer, StartServer
+from views import clear, nothing, purge, read, renew, sign_in, write
 from werkzeug.test import TestResponse
 
 from flask_sessionstore import (
@@ -61,37 +62,9 @@ DAY = timedelta(days=1)
 LIVE: dict[str, object] = {"TESTING": False, "PROPAGATE_EXCEPTIONS": False}
 
 
-def write() -> None:
-    session["a"] = 2
-
-
-def read() -> None:
-    session.get("a")
-
-
-def clear() -> None:
-    session.clear()
-
-
-def purge() -> None:
-    session.purge()
-
-
-def renew() -> None:
-    session.renew()
-
-
 def read_and_purge() -> None:
     read()
     purge()
-
-
-def sign_in() -> None:
-    session["_user_id"] = "ann"
-
-
-def nothing() -> None:
-    pass
 
 
 def live_app(store: object, **config: object) -> Flask:

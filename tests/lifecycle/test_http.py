@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import Clock
+from clocks import Clock
 from flask import Flask, Response, copy_current_request_context, flash, get_flashed_messages, stream_with_context
 from flask.sessions import SecureCookieSessionInterface
 from flask.signals import request_finished
@@ -29,6 +29,7 @@ from http_support import (
     warnings_in,
     watch,
 )
+from views import clear, count, force, make_permanent, nothing, purge, read, remove_all, renew, save, sign_in, write
 
 from flask_sessionstore import (
     SessionConflict,
@@ -95,53 +96,12 @@ def _both(*actions: Action) -> Action:
 # -- the table -----------------------------------------------------------------------------------------------------
 
 
-def write() -> None:
-    session["a"] = 2
-
-
 def write_within() -> None:
     session["cart"].append("tea")
 
 
 def write_equal() -> None:
     session["a"] = 1
-
-
-def read() -> None:
-    session.get("a")
-
-
-def force() -> None:
-    session.modified = True
-
-
-def make_permanent() -> None:
-    session.permanent = True
-
-
-def remove_all() -> None:
-    for key in list(session):
-        del session[key]
-
-
-def clear() -> None:
-    session.clear()
-
-
-def purge() -> None:
-    session.purge()
-
-
-def save() -> None:
-    session.save()
-
-
-def renew() -> None:
-    session.renew()
-
-
-def sign_in() -> None:
-    session["_user_id"] = "ann"
 
 
 def sign_out() -> None:
@@ -166,10 +126,6 @@ def refresh() -> None:
 
 def log_out() -> None:
     del session["user"]
-
-
-def nothing() -> None:
-    pass
 
 
 class Row(t.NamedTuple):
@@ -945,10 +901,6 @@ def _meanwhile(browser: Browser, other: Action, own: Action) -> tuple[str, list[
 
 def write_other() -> None:
     session["b"] = 2
-
-
-def count() -> None:
-    session.update_or("n", 1, lambda n: n + 1)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from http_support import KEPT, Browser, fate, make_app, started
 from hypothesis import example, given
 from hypothesis import strategies as st
+from views import assign, clear
 
 from flask_sessionstore import SessionInsertError, SessionManager, SessionStatus, SessionStore, session
 from flask_sessionstore.manager import EXTENSION
@@ -34,14 +35,6 @@ FORM = "a=form"
 
 def sessions_of(app: Flask) -> SessionManager:
     return t.cast("SessionManager", app.extensions[EXTENSION])
-
-
-def assign(**data: object) -> t.Callable[[], None]:
-    return lambda: session.update(data)
-
-
-def clear() -> None:
-    session.clear()
 
 
 class Heard:

@@ -9,9 +9,11 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from conftest import Clock, lists_of
+from clocks import Clock
+from every_store import lists_of
 from flask import Flask, flash
 from http_support import DELETED, KEPT, SET, Browser, fate, make_app, started, warnings_in
+from views import clear, renew
 
 from flask_sessionstore import (
     ConfigurationError,
@@ -59,14 +61,6 @@ def signed_in(app: Flask, user: object = "ann", **data: object) -> Browser:
 
 def handle_of(browser: Browser) -> str:
     return SessionKey(str(browser.key)).handle
-
-
-def clear() -> None:
-    session.clear()
-
-
-def renew() -> None:
-    session.renew()
 
 
 # -- find ----------------------------------------------------------------------------------------------------------

@@ -11,9 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from blinker import NamedSignal
-from conftest import Clock, lists_of
+from clocks import Clock
+from every_store import lists_of
 from flask import Flask
 from http_support import DELETED, SET, Action, Browser, fate, make_app, set_cookies, started, warnings_in
+from views import clear, make_permanent, nothing, purge, read, renew, save
 
 from flask_sessionstore import SessionGone, SessionKey, SessionManager, SessionStore, StoreUnavailable, session, signals
 from flask_sessionstore.layout import FORMAT
@@ -138,14 +140,6 @@ def both(*actions: Action) -> Action:
     return lambda: [action() for action in actions][-1]
 
 
-def nothing() -> None:
-    pass
-
-
-def read() -> None:
-    session.get("a")
-
-
 def write() -> None:
     session["a"] = "written"
 
@@ -158,29 +152,9 @@ def sign_out() -> None:
     session.pop(KEY)
 
 
-def clear() -> None:
-    session.clear()
-
-
-def purge() -> None:
-    session.purge()
-
-
-def renew() -> None:
-    session.renew()
-
-
-def save() -> None:
-    session.save()
-
-
 def empty() -> None:
     for key in list(session):
         del session[key]
-
-
-def make_permanent() -> None:
-    session.permanent = True
 
 
 def damage(store: ServerSideStore, browser: Browser, data: bytes = b"no session") -> str:

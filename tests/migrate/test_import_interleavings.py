@@ -12,6 +12,7 @@ import typing as t
 
 import msgspec
 import pytest
+from filed import FiledRun
 from interleaving import (
     ANN,
     CLEAR,
@@ -39,7 +40,6 @@ from interleaving import (
     _nothing,
     every_run,
 )
-from test_owner_search import FiledRun
 
 from flask_sessionstore import codec, owners
 from flask_sessionstore.derived import Credential, owner_mark

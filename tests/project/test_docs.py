@@ -6,16 +6,12 @@ A Python block that cannot run is preceded by a comment that says why: ``.. skip
 from __future__ import annotations
 
 import ast
-import contextlib
-import doctest
 import http.client
 import re
 import secrets
 import shlex
 import socket
 import sys
-import textwrap
-import threading
 import types
 import typing as t
 from pathlib import Path
@@ -23,58 +19,26 @@ from pathlib import Path
 import pytest
 import servers
 from flask import Flask
-from werkzeug.serving import make_server
+from http_support import serving
+from pages import (
+    CONFIGURATION,
+    EXAMPLES,
+    MOVING,
+    PAGES,
+    README,
+    REDIS_URL,
+    ROOT,
+    blocks,
+    names,
+    needs_redis,
+    python_blocks,
+    run_block,
+)
 
 from flask_sessionstore import ConfigurationError
 from flask_sessionstore.settings import SETTINGS, read_settings
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.testing import StoreContract
-
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "examples"
-README = ROOT / "README.rst"
-CONFIGURATION = ROOT / "docs" / "configuration.rst"
-MOVING = ROOT / "docs" / "moving.rst"
-PAGES = [README, *sorted((ROOT / "docs").rglob("*.rst"))]
-REDIS_URL = "redis://localhost:6379/0"
-
-
-class Block(t.NamedTuple):
-    """One ``code-block``, with the number of its first line, counted from 0."""
-
-    language: str
-    line: int
-    source: str
-    skipped: bool
-
-
-def blocks(page: Path) -> t.Iterator[Block]:
-    lines = page.read_text().splitlines()
-    for number, line in enumerate(lines):
-        found = re.match(r"( *)\.\. code-block:: (\w+)$", line)
-        if found:
-            indent = len(found[1])
-            start = next(n for n in range(number + 1, len(lines)) if lines[n] and ":caption:" not in lines[n])
-            end = next(
-                (n for n in range(start, len(lines)) if lines[n] and not lines[n].startswith(" " * (indent + 1))),
-                len(lines),
-            )
-            before = "".join(lines[max(number - 2, 0) : number])
-            source = textwrap.dedent("\n".join(lines[start:end])).rstrip() + "\n"
-            yield Block(found[2], start, source, skipped=".. skip: " in before)
-
-
-def python_blocks(page: Path) -> list[Block]:
-    return [block for block in blocks(page) if block.language == "python" and not block.skipped]
-
-
-def names(pages: list[Path]) -> list[str]:
-    return [str(page.relative_to(ROOT)) for page in pages]
-
-
-def needs_redis(page: Path) -> bool:
-    return any(REDIS_URL in block.source for block in python_blocks(page))
-
 
 # -- running a page ------------------------------------------------------------------------------------------------
 
@@ -95,18 +59,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., dict
         return vars(module)
 
     return run_page
-
-
-def run_block(block: Block, source: str, page: Path, namespace: dict[str, t.Any]) -> None:
-    if not source.startswith(">>>"):
-        exec(compile("\n" * block.line + source, page, "exec", dont_inherit=True), namespace)
-        return
-    test = doctest.DocTestParser().get_doctest(source, {}, page.name, str(page), block.line)
-    test.globs = namespace
-    report: list[str] = []
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    if runner.run(test, out=report.append, clear_globs=False).failed:
-        pytest.fail("".join(report), pytrace=False)
 
 
 WITH_REDIS = [page for page in PAGES if needs_redis(page)]
@@ -181,19 +133,6 @@ def real_exchanges(app: Flask, shown: list[Exchange]) -> t.Iterator[Exchange]:
                 status = f"HTTP/1.1 {response.status} {response.reason}"
                 headers = response.getheaders()
                 yield request._replace(status=status, headers=headers, body=response.read().decode().strip())
-
-
-@contextlib.contextmanager
-def serving(app: Flask) -> t.Iterator[tuple[str, int]]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield ("127.0.0.1", server.server_port)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def lasting(header: tuple[str, str]) -> tuple[str, str]:

@@ -21,7 +21,8 @@ from redis.retry import Retry
 from sql_servers import PostgreSQL
 
 if t.TYPE_CHECKING:
-    from conftest import Clock, StartServer
+    from clocks import Clock
+    from servers import StartServer
 
 
 NEVER = Retry(NoBackoff(), 0)

@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from attacks import clear, identity, renew, target
-from conftest import Clock
+from attacks import identity, target
+from clocks import Clock
 from http_support import Browser, started
+from views import clear, renew
 
 from flask_sessionstore.stores.memory import MemoryStore
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import redis
 import servers
-from conftest import StartServer
 from memcached_server import MemcachedServer
 from pymemcache import Client
+from servers import StartServer
 
 Count = t.Callable[[], int]
 #: Seconds for what has to happen. Also for who waits for a connection, since a busy machine may take its time to serve

@@ -17,7 +17,7 @@ import greenlet  # type: ignore[import-untyped]
 import interleaving
 import pytest
 import servers
-from conftest import Clock, StartServer
+from clocks import Clock
 from flask import session
 from http_support import DELETED, SET, Browser, fate, make_app, started, warnings_in
 from interleaving import (
@@ -36,7 +36,9 @@ from interleaving import (
     every_run,
     groups,
 )
+from servers import StartServer
 from test_interleavings import ALWAYS, INVARIANTS, Complaints, check, nothing_failed
+from views import sign_in
 
 from flask_sessionstore import ConfigurationError, Record, SessionConflict, SessionGone, SessionKey, StoreUnavailable
 from flask_sessionstore.layout import FORMAT, pack, pack_tombstone, unpack
@@ -1113,10 +1115,6 @@ def count() -> None:
 
 def log_out() -> None:
     session.clear()
-
-
-def sign_in() -> None:
-    session["_user_id"] = "ann"
 
 
 def test_a_counter_is_exact_on_two_processes(windows: Windows) -> None:

@@ -31,6 +31,7 @@ import pytest
 from dynamodb_servers import EMULATORS, REGION, TABLE, URL, DynaliteServer, DynamoDBServer
 from forks import FORKS, Fork, fork_in_c, in_a_child
 from http_support import KEPT, fate, make_app, started
+from views import add_one
 
 from flask_sessionstore import (
     ConfigurationError,
@@ -40,7 +41,6 @@ from flask_sessionstore import (
     SessionKey,
     SessionTooLarge,
     StoreUnavailable,
-    session,
 )
 from flask_sessionstore.layout import pack
 from flask_sessionstore.stores import ServerSideStore, TableMissing
@@ -697,7 +697,7 @@ def test_a_request_whose_reply_was_lost_counts_once(emulator: DynamoDBServer, st
     browser = started(make_app(stub.store(prefix=f"{uuid4()}:")), n=1)
     for losses in (1, 2):
         stub.losses = losses
-        assert browser.does(count).status_code == 200
+        assert browser.does(add_one).status_code == 200
         assert stub.losses == 0
     assert browser.data == {"n": 3}
 
@@ -893,10 +893,6 @@ def test_a_store_that_goes_closes_its_client_in_its_own_process_only(
 # -- with Flask ----------------------------------------------------------------------------------------------------
 
 
-def count() -> None:
-    session["n"] = session.get("n", 0) + 1
-
-
 def test_requests_over_an_outage(start: t.Callable[[], DynamoDBServer]) -> None:
     """No cookie is lost, nothing half-written is seen, and no restart is needed."""
     server = start()
@@ -906,9 +902,9 @@ def test_requests_over_an_outage(start: t.Callable[[], DynamoDBServer]) -> None:
     key = browser.key
     for disturb, mend in ((server.pause, server.resume), (server.kill, server.start)):
         disturb()
-        response = browser.does(count)
+        response = browser.does(add_one)
         assert (response.status_code, response.headers["Retry-After"], fate(response)) == (503, "5", KEPT)
         mend()
-        browser.does(count)
+        browser.does(add_one)
         assert browser.key == key
     assert browser.data["n"] in (3, 4)  # what was asked before the pause may have been done after it

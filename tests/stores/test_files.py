@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from conftest import Clock
+from clocks import Clock
 from forks import NOBODY, Child, as_nobody, needs_root
 from http_support import Browser, make_app, started, warnings_in
 

@@ -22,6 +22,7 @@ from http_support import KEPT, Browser, fate, make_app, started
 from memcached_server import MemcachedServer
 from pymemcache import Client, HashClient, PooledClient
 from pymemcache.exceptions import MemcacheServerError
+from views import add_one
 
 from flask_sessionstore import (
     ConfigurationError,
@@ -699,10 +700,6 @@ def test_what_was_read_last_keeps_no_store_alive(memcached: MemcachedServer) -> 
 # -- with Flask ----------------------------------------------------------------------------------------------------
 
 
-def count() -> None:
-    session["n"] = session.get("n", 0) + 1
-
-
 def test_requests_over_an_outage(start: StartServer) -> None:
     """No cookie is lost, nothing half-written is seen, and no restart is needed."""
     server = start()
@@ -711,18 +708,18 @@ def test_requests_over_an_outage(start: StartServer) -> None:
     browser = started(app, n=1)
     key = browser.key
     server.pause()
-    response = browser.does(count)
+    response = browser.does(add_one)
     assert (response.status_code, response.headers["Retry-After"], fate(response)) == (503, "5", KEPT)
     server.resume()
-    browser.does(count)
+    browser.does(add_one)
     assert browser.key == key
     assert browser.data == {"n": 2}
     server.kill()
-    assert browser.does(count).status_code == 503
+    assert browser.does(add_one).status_code == 503
     assert browser.key == key
     server.start()  # it comes back empty: a new session for everybody
-    assert Browser(app).does(count).status_code == 200
-    assert browser.does(count).status_code == 200
+    assert Browser(app).does(add_one).status_code == 200
+    assert browser.does(add_one).status_code == 200
     assert browser.data == {"n": 1}
 
 

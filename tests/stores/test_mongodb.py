@@ -26,6 +26,7 @@ from http_support import KEPT, fate, make_app, started
 from memcached_server import NXServer
 from pymongo import MongoClient, ReadPreference, WriteConcern, errors, monitoring
 from pymongo.collection import Collection
+from views import add_one
 
 from flask_sessionstore import (
     ConfigurationError,
@@ -35,7 +36,6 @@ from flask_sessionstore import (
     SessionKey,
     SessionTooLarge,
     StoreUnavailable,
-    session,
 )
 from flask_sessionstore.layout import pack
 from flask_sessionstore.stores import ServerSideStore, StoreFull
@@ -742,10 +742,6 @@ def test_a_store_that_goes_closes_its_client_in_its_own_process_only(nx: NXServe
 # -- with Flask ----------------------------------------------------------------------------------------------------
 
 
-def count() -> None:
-    session["n"] = session.get("n", 0) + 1
-
-
 def test_requests_over_an_outage(start: t.Callable[[], NXServer]) -> None:
     """No cookie is lost, nothing half-written is seen, and no restart is needed."""
     server = start()
@@ -755,9 +751,9 @@ def test_requests_over_an_outage(start: t.Callable[[], NXServer]) -> None:
     key = browser.key
     for disturb, mend in ((server.pause, server.resume), (server.kill, server.start)):
         disturb()
-        response = browser.does(count)
+        response = browser.does(add_one)
         assert (response.status_code, response.headers["Retry-After"], fate(response)) == (503, "5", KEPT)
         mend()
-        browser.does(count)
+        browser.does(add_one)
         assert browser.key == key
     assert browser.data == {"n": 3}

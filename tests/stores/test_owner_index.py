@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 import redis
 import servers
-from conftest import Clock
+from clocks import Clock
 from flask import session
 from http_support import Browser, make_app
 

@@ -15,9 +15,9 @@ import redis
 import redis.asyncio
 import servers
 import valkey
-from conftest import StartServer
 from http_support import started
 from redis_clusters import until
+from servers import StartServer
 from test_failures import live_app
 
 from flask_sessionstore import ConfigurationError, Record, StoreUnavailable

@@ -18,8 +18,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 import test_sqlalchemy
-from conftest import DATABASES
-from sql_servers import MariaDB, PgBouncer, PostgreSQL
+from sql_servers import DATABASES, MariaDB, PgBouncer, PostgreSQL
 from test_sqlalchemy import counted_connections, in_threads, make_engine, open_store, pass_time, url_of
 
 from flask_sessionstore import Record, SessionConflict, SessionKey, StoreUnavailable

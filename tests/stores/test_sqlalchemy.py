@@ -18,10 +18,10 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from conftest import DATABASES, sql_store
+from every_store import sql_store
 from flask import Flask, session
 from http_support import make_app
-from sql_servers import PASSWORD, DatabaseServer
+from sql_servers import DATABASES, PASSWORD, DatabaseServer
 
 from flask_sessionstore import (
     ConfigurationError,

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from conftest import stores
+from every_store import stores
 from flask import Flask
 from http_support import Browser, make_app, started, warnings_in
 from wire import Proxy

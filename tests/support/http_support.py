@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -9,6 +10,7 @@ import typing as t
 
 import pytest
 from flask import Flask, Response, request, session
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from flask_sessionstore import SessionManager, SessionStore
@@ -180,3 +182,16 @@ def watch(store: SessionStore) -> list[str]:
 def warnings_in(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
     """The messages of this package's logger at exactly ``level``."""
     return [r.getMessage() for r in caplog.records if r.name == "flask_sessionstore" and r.levelno == level]
+
+
+@contextlib.contextmanager
+def serving(app: Flask) -> t.Iterator[tuple[str, int]]:
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield ("127.0.0.1", server.server_port)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -365,3 +365,7 @@ def _answers(port: int) -> bool:
             return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))  # that it wants a password is an answer
     except OSError:
         return False
+
+
+#: Starts a Redis server; the options are its own.
+StartServer = t.Callable[..., RedisServer]

@@ -205,3 +205,7 @@ def _children(parent: int) -> list[int]:
 def _reachable(path: Path) -> bool:
     """Whether any account may run the program there."""
     return os.geteuid() != 0 or all(folder.stat().st_mode & 0o005 == 0o005 for folder in (path, *path.parents))
+
+
+#: The kinds of databases with a server, by name.
+DATABASES: dict[str, type[DatabaseServer]] = {"postgresql": PostgreSQL, "mariadb": MariaDB}

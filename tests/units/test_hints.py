@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from flask import Flask
 from http_support import Browser, make_app, started, warnings_in
+from views import assign, clear, purge
 
 from flask_sessionstore import SessionInsertError, session
 from flask_sessionstore.hints import ALIKE
@@ -27,10 +28,6 @@ LOOKALIKE = "looks like a key that a log-in writes"
 #: In the values of these tests, and nowhere in a hint.
 VALUE = "hush-hush"
 BY_USER = {"SESSION_OWNER_KEY": "user.id"}
-
-
-def assign(**data: object) -> t.Callable[[], None]:
-    return lambda: session.update(data)
 
 
 def in_debug_mode(**config: object) -> Flask:
@@ -240,14 +237,6 @@ def test_a_request_that_fails_says_so_and_no_more(caplog: pytest.LogCaptureFixtu
     with pytest.raises(SessionInsertError, match=r"cart\[1\]"):
         browser.does(lambda: session["cart"].append(object()))
     hints(caplog)
-
-
-def purge() -> None:
-    session.purge()
-
-
-def clear() -> None:
-    session.clear()
 
 
 @each("end", [purge, clear])

@@ -12,10 +12,11 @@ import zlib
 from base64 import urlsafe_b64decode
 
 import pytest
-from conftest import Clock
+from clocks import Clock
 from flask import Flask, Request
 from flask.sessions import SecureCookieSessionInterface
 from http_support import DELETED, KEPT, SET, Browser, cookie_of, fate, make_app, started, watch
+from views import clear, force, purge, read, write
 
 from flask_sessionstore import (
     ConfigurationError,
@@ -61,26 +62,6 @@ def token_in(cookie: str | None, kind: str, secret: str | bytes = "a secret") ->
 def makers(cookie: str | None, kind: str, *secrets: str | bytes) -> list[str | bytes]:
     """Those of ``secrets`` that made the cookie."""
     return [secret for secret in secrets if token_in(cookie, kind, secret)]
-
-
-def write() -> None:
-    session["a"] = 2
-
-
-def read() -> None:
-    session.get("a")
-
-
-def force() -> None:
-    session.modified = True
-
-
-def clear() -> None:
-    session.clear()
-
-
-def purge() -> None:
-    session.purge()
 
 
 # -- what a reader of the cookie sees ------------------------------------------------------------------------------

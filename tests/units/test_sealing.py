@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from conftest import Clock
+from clocks import Clock
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -19,7 +19,7 @@ from flask import session
 from http_support import KEPT, Browser, fate, make_app, started
 from hypothesis import given
 from hypothesis import strategies as st
-from test_record import records
+from records import records
 
 from flask_sessionstore import (
     ConfigurationError,

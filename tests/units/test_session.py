@@ -40,7 +40,7 @@ from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.visitor import Delete, Keep, Outcome, Send
 
 if t.TYPE_CHECKING:
-    from conftest import Clock
+    from clocks import Clock
 
 UNCHANGED, CHANGED = SessionStatus.UNCHANGED, SessionStatus.CHANGED
 RENEWED, PURGED = SessionStatus.RENEWED, SessionStatus.PURGED
