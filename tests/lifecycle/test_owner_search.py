@@ -13,25 +13,8 @@ import typing as t
 import msgspec
 import pytest
 from filed import FiledRun
-from interleaving import (
-    ANN,
-    CLEAR,
-    LOG_OUT,
-    OWNER,
-    POLICY,
-    PURGE,
-    RENEW,
-    WIRE_FAULTS,
-    WRITE,
-    Fault,
-    Kind,
-    Request,
-    Run,
-    Step,
-    _assign,
-    _nothing,
-    every_run,
-)
+from interleaving import POLICY, WIRE_FAULTS, Fault, Run, Step, every_run
+from kinds import ANN, CLEAR, LOG_OUT, OWNER, PURGE, RENEW, WRITE, Kind, Request, _assign, _nothing
 
 from flask_sessionstore import owners
 from flask_sessionstore.record import TOMBSTONE_TIME, Record

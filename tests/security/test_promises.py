@@ -38,7 +38,7 @@ PROMISES: dict[str, dict[str, list[str]]] = {
             "security/test_fixation.py::test_after_a_log_in_a_planted_cookie_is_worth_nothing",
             "security/test_cookie_header.py::test_a_name_that_begins_or_ends_with_no_true_blank_is_another_name",
             "ecosystem/test_browser.py::test_a_planted_name_that_only_begins_with_a_blank_is_not_heard",
-            "lifecycle/test_cookies.py::test_applications_at_two_paths_with_one_secret_and_one_cookie_name_do_not_meet",
+            "lifecycle/test_cookie_attributes.py::test_applications_at_two_paths_with_one_secret_and_one_cookie_name_do_not_meet",
         ],
         "a log-in or log-out that is answered with success has happened": [
             "security/test_two_cookies.py::test_every_way_out_is_one_at_once",

@@ -20,24 +20,10 @@ import servers
 from clocks import Clock
 from flask import session
 from http_support import DELETED, SET, Browser, fate, make_app, started, warnings_in
-from interleaving import (
-    KINDS,
-    LOG_OUT,
-    PAUSE,
-    RENEW,
-    STARTS,
-    WIRE_FAULTS,
-    Fault,
-    Kind,
-    Operation,
-    Run,
-    Step,
-    WatchedStore,
-    every_run,
-    groups,
-)
+from interleaving import WIRE_FAULTS, Fault, Operation, Run, Step, WatchedStore, every_run, groups
+from invariants import ALWAYS, INVARIANTS, Complaints, check, nothing_failed
+from kinds import KINDS, LOG_OUT, PAUSE, RENEW, STARTS, Kind, Request
 from servers import StartServer
-from test_interleavings import ALWAYS, INVARIANTS, Complaints, check, nothing_failed
 from views import sign_in
 
 from flask_sessionstore import ConfigurationError, Record, SessionConflict, SessionGone, SessionKey, StoreUnavailable
@@ -858,7 +844,7 @@ class Tiers(FaultyStore):
         self.tiers = [Watched(WatchedCache(self.watched, number, finely), self) for number in range(caches)]
         self.begun: Record | None = None
 
-    def of(self, request: interleaving.Request) -> Watched:
+    def of(self, request: Request) -> Watched:
         """The store of a request."""
         return self.tiers[request.number % len(self.tiers)]
 
@@ -870,7 +856,7 @@ class Tiers(FaultyStore):
             self._warm(request)
         return self.of(request)
 
-    def _warm(self, request: interleaving.Request) -> None:
+    def _warm(self, request: Request) -> None:
         self.watched.turn = None
         for handle in list(self.watched._entries):
             data = self.watched.peek(handle)

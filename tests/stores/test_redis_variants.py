@@ -16,9 +16,9 @@ import redis.asyncio
 import servers
 import valkey
 from http_support import started
+from live import live_app
 from redis_clusters import until
 from servers import StartServer
-from test_failures import live_app
 
 from flask_sessionstore import ConfigurationError, Record, StoreUnavailable
 from flask_sessionstore.stores import from_url

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import functools
 
-from interleaving import (
-    ANN,
-    Faults,
-    Operation,
-    Run,
-    WatchedStore,
-)
+from interleaving import Faults, Operation, Run, WatchedStore
+from kinds import ANN
 
 from flask_sessionstore import owners
 from flask_sessionstore.record import Record

@@ -14,6 +14,7 @@ from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from flask_sessionstore import SessionManager, SessionStore
+from flask_sessionstore.manager import EXTENSION
 from flask_sessionstore.migrate.flask_session import Session as FlaskSession
 from flask_sessionstore.stores import ServerSideStore
 
@@ -50,6 +51,11 @@ def _set_up(app: Flask) -> None:
         FlaskSession(app)
     else:
         SessionManager(app)
+
+
+def sessions_of(app: Flask) -> SessionManager:
+    """The application's own."""
+    return t.cast("SessionManager", app.extensions[EXTENSION])
 
 
 def _act(path: str = "") -> t.Any:

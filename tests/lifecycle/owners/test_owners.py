@@ -1,9 +1,8 @@
-"""Knowing and ending sessions: find, revoke, revoke_all, open, the limit per owner, over every store that can."""
+"""Knowing and ending an owner's sessions: find, revoke, revoke_all, over every store that can."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import typing as t
 import uuid
 from datetime import timedelta
@@ -12,13 +11,13 @@ import pytest
 from clocks import Clock
 from every_store import lists_of
 from flask import Flask, flash
-from http_support import DELETED, KEPT, SET, Browser, fate, make_app, started, warnings_in
+from http_support import DELETED, KEPT, SET, Browser, fate, make_app, sessions_of, started, warnings_in
+from owner_support import KEY, handle_of, signed_in
 from views import clear, renew
 
 from flask_sessionstore import (
     ConfigurationError,
     Record,
-    SessionError,
     SessionGone,
     SessionInsertError,
     SessionKey,
@@ -29,41 +28,17 @@ from flask_sessionstore import (
     session,
 )
 from flask_sessionstore.layout import FORMAT
-from flask_sessionstore.lifecycle import Lifecycle
-from flask_sessionstore.manager import EXTENSION
 from flask_sessionstore.record import TOMBSTONE_TIME
-from flask_sessionstore.sessions import source_of
-from flask_sessionstore.stores import Entry, ServerSideStore
+from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import FaultyStore
 
 DAY = timedelta(days=1)
-KEY = "_user_id"
 UNKNOWN = "0" * 64
 
 
-@pytest.fixture
-def app(index: ServerSideStore) -> t.Iterator[Flask]:
-    """An application on each of them, in whose context the test runs."""
-    app = make_app(index, SESSION_RECORD_CLIENT=True)
-    with app.app_context():
-        yield app
-
-
-def sessions_of(app: Flask) -> SessionManager:
-    return t.cast("SessionManager", app.extensions[EXTENSION])
-
-
-def signed_in(app: Flask, user: object = "ann", **data: object) -> Browser:
-    return started(app, **{KEY: user, **data})
-
-
-def handle_of(browser: Browser) -> str:
-    return SessionKey(str(browser.key)).handle
-
-
-# -- find ----------------------------------------------------------------------------------------------------------
+# -- find ------------------------------------------------------------------------------------------------------------
 
 
 def test_find_shows_what_may_be_shown(app: Flask) -> None:
@@ -205,7 +180,7 @@ def test_a_dotted_owner_key_is_looked_for_as_it_is_and_then_within(
     assert within[1].key != key
 
 
-# -- revoke --------------------------------------------------------------------------------------------------------
+# -- revoke ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_revoked_browser_is_signed_out_and_can_sign_in_again(
@@ -307,7 +282,7 @@ def test_another_applications_session_is_not_taken_for_the_requests(app: Flask) 
     assert browser.data == {KEY: "ann"}
 
 
-# -- revoke_all ----------------------------------------------------------------------------------------------------
+# -- revoke_all ------------------------------------------------------------------------------------------------------
 
 
 def test_all_sessions_of_an_owner_end(app: Flask) -> None:
@@ -458,336 +433,7 @@ def test_an_entry_outlives_its_session_for_those_whose_clock_is_behind(index: Se
     assert list(owners.find(index, "ann")) == [key.handle]
 
 
-# -- while other requests of the same browser run ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["revoke", "revoke_all"])
-def test_revoking_anothers_while_ones_own_is_renewed_elsewhere(app: Flask, how: str) -> None:
-    """That other request has set a cookie, and this one leaves it alone."""
-    browser, bob = signed_in(app), signed_in(app, "bob")
-    slow = browser.twin()
-
-    def view() -> None:
-        assert session[KEY] == "ann"
-        browser.does(renew)
-        sessions = sessions_of(app)
-        assert sessions.revoke(handle_of(bob)) if how == "revoke" else sessions.revoke_all("bob")
-
-    assert fate(slow.does(view)) == KEPT
-    assert browser.data == {KEY: "ann"}
-
-
-def test_a_double_click_on_sign_out_everywhere_and_in_again(app: Flask) -> None:
-    """The first has ended everything before the second comes to it."""
-    browser = signed_in(app)
-    handle = handle_of(browser)
-
-    def view() -> None:
-        assert session[KEY] == "ann"
-        t.cast("t.Any", app.session_interface).store.end(handle)
-        sessions_of(app).revoke_all("ann")
-        session[KEY] = "ann"
-
-    assert fate(browser.does(view)) == SET
-    assert browser.data == {KEY: "ann"}
-
-
-def test_the_session_to_be_kept_is_kept_where_it_was_renewed_elsewhere(app: Flask) -> None:
-    """A double click on "change password", which signs out everywhere else and renews."""
-    browser = signed_in(app)
-    slow = browser.twin()
-
-    def change() -> None:
-        sessions_of(app).revoke_all("ann", keep_current=True)
-        session.renew()
-
-    def change_late() -> None:
-        assert session[KEY] == "ann"
-        browser.does(change)
-        change()
-
-    assert fate(slow.does(change_late)) == SET
-    assert (browser.data, slow.data) == ({KEY: "ann"}, {KEY: "ann"})
-    assert browser.key != slow.key
-
-
-def test_the_session_to_be_kept_is_kept_while_it_is_renewed(app: Flask, index: ServerSideStore) -> None:
-    browser = signed_in(app)
-    other, bury = browser.twin(), index._bury
-
-    def bury_late(*args: t.Any) -> bool:
-        index._bury = bury  # type: ignore[method-assign]
-        other.does(lambda: str(sessions_of(app).revoke_all("ann", keep_current=True)))
-        return bury(*args)
-
-    index._bury = bury_late  # type: ignore[assignment,method-assign]
-    browser.does(renew)
-    assert browser.data == {KEY: "ann"}
-
-
-def test_a_double_clicked_log_in_of_who_is_signed_in_already(app: Flask) -> None:
-    """As Flask's tutorial writes it."""
-    browser = signed_in(app)
-    slow = browser.twin()
-
-    def log_in() -> None:
-        session.clear()
-        session[KEY] = "ann"
-
-    def log_in_late() -> None:
-        assert session[KEY] == "ann"
-        browser.does(log_in)
-        log_in()
-
-    assert fate(slow.does(log_in_late)) == SET
-    assert slow.data == {KEY: "ann"}
-
-
-def test_after_its_own_end_a_session_read_again_is_still_gone(app: Flask) -> None:
-    def view() -> None:
-        sessions_of(app).revoke(str(session.handle))
-        session.reload()
-
-    assert fate(signed_in(app).does(view)) == DELETED
-
-
-@pytest.mark.parametrize("renewals", [1, 8])
-def test_an_old_handle_reaches_eight_steps(app: Flask, renewals: int) -> None:
-    browser = signed_in(app)
-    first = handle_of(browser)
-    for _ in range(renewals):
-        browser.does(renew)
-    assert sessions_of(app).revoke(first) is True
-    assert browser.data == {}
-
-
-# -- a limit -------------------------------------------------------------------------------------------------------
-
-
-def test_the_least_recently_extended_ends(index: ServerSideStore, clock: Clock) -> None:
-    index.clock = clock
-    app = make_app(index, SESSION_MAX_PER_OWNER=2)
-    first = signed_in(app)
-    clock.advance(10)
-    second = signed_in(app)
-    clock.advance(3600)
-    first.does(lambda: session.update(seen=True))
-    clock.advance(10)
-    third = signed_in(app)
-    assert (first.data, second.data, third.data) == ({KEY: "ann", "seen": True}, {}, {KEY: "ann"})
-    bob = signed_in(app, "bob")
-    anonymous = [started(app, cart=1) for _ in range(3)]
-    assert bob.data
-    assert all(browser.data for browser in (first, third, *anonymous))
-
-
-def test_signing_in_again_in_one_browser_displaces_nobody(index: ServerSideStore) -> None:
-    app = make_app(index, SESSION_MAX_PER_OWNER=2)
-    here, there = signed_in(app), signed_in(app)
-    for _ in range(3):
-        here.does(clear)
-        here.does(lambda: session.update({KEY: "ann"}))
-        here.does(renew)
-    assert (here.data, there.data) == ({KEY: "ann"}, {KEY: "ann"})
-
-
-def test_a_session_that_is_being_renewed_counts_once(index: ServerSideStore, clock: Clock) -> None:
-    index.clock = clock
-    app = make_app(index, SESSION_MAX_PER_OWNER=2)
-    browser, new, bury = signed_in(app), Browser(app), index._bury
-    clock.advance(1)
-
-    def bury_late(*args: t.Any) -> bool:
-        index._bury = bury  # type: ignore[method-assign]
-        clock.advance(1)
-        new.does(lambda: session.update({KEY: "ann"}))
-        return bury(*args)
-
-    index._bury = bury_late  # type: ignore[assignment,method-assign]
-    browser.does(renew)
-    assert (browser.data, new.data) == ({KEY: "ann"}, {KEY: "ann"})
-
-
-def test_a_machine_whose_clock_is_ahead_takes_no_hundred_rounds(clock: Clock) -> None:
-    store = MemoryStore()
-    store.clock = clock
-    app = make_app(store, SESSION_MAX_PER_OWNER=1)
-    old = signed_in(app)
-    clock.advance(-60)
-    rounds, entries = [], store.entries
-
-    def counted(owner: str) -> list[Entry]:
-        rounds.append(owner)
-        return entries(owner)
-
-    store.entries = counted  # type: ignore[method-assign]
-    new = signed_in(app)
-    assert len(rounds) < 30
-    assert (old.data, new.data) == ({}, {KEY: "ann"})
-
-
-def test_a_sealed_session_that_is_written_while_it_is_displaced() -> None:
-    store = MemoryStore()
-    app = make_app(store, SESSION_SEAL=True, SESSION_MAX_PER_OWNER=1)
-    old, end_exactly = signed_in(app), store.end_exactly
-
-    def end_late(*args: t.Any) -> bool:
-        store.end_exactly = end_exactly  # type: ignore[method-assign]
-        old.does(lambda: session.update(x=1))
-        return end_exactly(*args)
-
-    store.end_exactly = end_late  # type: ignore[assignment,method-assign]
-    assert signed_in(app).data == {KEY: "ann"}
-
-
-def test_it_holds_when_many_sign_in_at_once(index: ServerSideStore) -> None:
-    app = make_app(index, SESSION_MAX_PER_OWNER=3)
-    browsers = [Browser(app) for _ in range(6)]
-    threads = [threading.Thread(target=b.does, args=(lambda: session.update({KEY: "ann"}),)) for b in browsers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    with app.app_context():
-        assert len(sessions_of(app).find("ann")) == 3
-    assert sum(bool(browser.data) for browser in browsers) == 3
-
-
-def test_a_store_that_cannot_count_does_not_fail_who_signs_in(caplog: pytest.LogCaptureFixture) -> None:
-    store = FaultyStore(MemoryStore())
-    app = make_app(store, SESSION_MAX_PER_OWNER=1)
-    first = signed_in(app)
-    store.fail("entries")
-    second = signed_in(app)
-    assert (first.data, second.data) == ({KEY: "ann"}, {KEY: "ann"})
-    assert any("counted" in message for message in warnings_in(caplog))
-
-
-# -- open ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_job_writes_into_a_session(app: Flask) -> None:
-    browser = signed_in(app, cart=[1])
-    with sessions_of(app).open(handle_of(browser)) as opened:
-        opened["cart"].append(2)
-        opened["report"] = "ready"
-        browser.does(lambda: session.update(meanwhile=True))
-    assert browser.data == {KEY: "ann", "cart": [1, 2], "report": "ready", "meanwhile": True}
-
-
-def test_what_the_block_raises_drops_what_it_changed(app: Flask) -> None:
-    browser = signed_in(app)
-    with pytest.raises(ZeroDivisionError), sessions_of(app).open(handle_of(browser)) as opened:  # noqa: PT012
-        opened["report"] = "half"
-        raise ZeroDivisionError
-    assert browser.data == {KEY: "ann"}
-
-
-@pytest.mark.parametrize("handle", [UNKNOWN, "", "x", None])
-def test_what_is_not_there_cannot_be_opened(app: Flask, handle: t.Any) -> None:
-    with pytest.raises(SessionGone), sessions_of(app).open(handle):
-        pytest.fail("there is nothing to open")
-
-
-@pytest.mark.parametrize("end", ["clear", "purge"])
-def test_a_job_ends_a_session(app: Flask, end: str) -> None:
-    browser = signed_in(app)
-    with sessions_of(app).open(handle_of(browser)) as opened:
-        getattr(opened, end)()
-    assert browser.data == {}
-    with pytest.raises(SessionGone) as caught, sessions_of(app).open(handle_of(browser)):
-        pytest.fail("it has ended")
-    assert caught.value.kind == "ended"
-
-
-def _sign_in_bob(opened: t.Any) -> None:
-    opened[KEY] = "bob"
-
-
-def _clear_and_write(opened: t.Any) -> None:
-    opened.clear()
-    opened["a"] = 1
-
-
-@pytest.mark.parametrize("change", [lambda opened: opened.renew(), _sign_in_bob, _clear_and_write])
-def test_what_needs_a_new_key_is_the_browsers(app: Flask, change: t.Callable[[t.Any], object]) -> None:
-    browser = signed_in(app)
-    with pytest.raises(SessionError, match="opened by its handle"), sessions_of(app).open(handle_of(browser)) as opened:
-        change(opened)
-    assert browser.data == {KEY: "ann"}
-
-
-def test_a_job_signs_out_and_the_browser_keeps_its_key(app: Flask, index: ServerSideStore) -> None:
-    browser = signed_in(app, cart=[1])
-    handle = handle_of(browser)
-    with sessions_of(app).open(handle) as opened:
-        del opened[KEY]
-    assert (browser.data, handle_of(browser)) == ({"cart": [1]}, handle)
-    assert lists_of(index).entries("ann") == []
-
-
-def test_an_owner_key_that_is_new_files_a_session_that_a_job_writes(index: ServerSideStore) -> None:
-    browser = started(make_app(index, SESSION_OWNER_KEY=None), name="ann")
-    handle = handle_of(browser)
-    app = make_app(index, SESSION_OWNER_KEY="name")
-    with app.app_context():
-        with sessions_of(app).open(handle) as opened:
-            opened["report"] = "ready"
-        assert [info.handle for info in sessions_of(app).find("ann")] == [handle]
-
-
-def test_a_session_that_was_emptied_while_a_job_ran_is_not_made_again(app: Flask) -> None:
-    browser = started(app, cart=[1])
-    with pytest.raises(SessionGone) as caught, sessions_of(app).open(handle_of(browser)) as opened:  # noqa: PT012
-        opened["report"] = "ready"
-        browser.does(lambda: session.pop("cart"))
-    assert caught.value.kind == "emptied"
-    assert browser.data == {}
-
-
-def test_a_session_that_ended_while_a_job_ran_is_no_silence(app: Flask) -> None:
-    browser = signed_in(app)
-    with pytest.raises(SessionGone), sessions_of(app).open(handle_of(browser)) as opened:  # noqa: PT012
-        opened["report"] = "ready"
-        browser.does(clear)
-
-
-def test_reading_extends_nothing(app: Flask, index: ServerSideStore, clock: Clock) -> None:
-    index.clock = clock
-    browser = signed_in(app)
-    before = index.info(handle_of(browser))
-    clock.advance(7200)
-    with sessions_of(app).open(handle_of(browser)) as opened:
-        assert opened[KEY] == "ann"
-    assert index.info(handle_of(browser)) == before
-
-
-def test_an_opened_session_knows_itself(app: Flask) -> None:
-    browser = signed_in(app)
-    browser.does(lambda: setattr(session, "permanent", True))
-    with sessions_of(app).open(handle_of(browser)) as opened:
-        assert opened.handle == handle_of(browser)
-        assert opened.permanent is True
-        assert opened.new is False
-        assert "None" not in repr(opened)
-        with pytest.raises(SessionError):
-            str(t.cast("Lifecycle", source_of(opened)).visitor.tokens()[0].key)
-
-
-def test_it_is_not_the_session_of_the_request(app: Flask) -> None:
-    here, there = signed_in(app), signed_in(app)
-
-    def view() -> None:
-        with sessions_of(app).open(handle_of(there)) as opened:
-            opened["message"] = "hello"
-        session["sent"] = True
-
-    here.does(view)
-    assert here.data == {KEY: "ann", "sent": True}
-    assert there.data == {KEY: "ann", "message": "hello"}
-
-
-# -- clean-up ------------------------------------------------------------------------------------------------------
+# -- clean-up --------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_left_of_sessions_is_removed(app: Flask, index: ServerSideStore, clock: Clock) -> None:
@@ -805,7 +451,7 @@ def test_what_is_left_of_sessions_is_removed(app: Flask, index: ServerSideStore,
     assert sessions.delete_expired() == 0
 
 
-# -- stores that cannot --------------------------------------------------------------------------------------------
+# -- stores that cannot ----------------------------------------------------------------------------------------------
 
 
 class Bare(ServerSideStore):
