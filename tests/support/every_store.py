@@ -10,7 +10,8 @@ import uuid
 import pytest
 from pymongo.collection import Collection
 
-from flask_sessionstore.stores import OwnerIndex, SessionStore, from_url
+from flask_sessionstore import Record, SessionKey
+from flask_sessionstore.stores import OwnerIndex, ServerSideStore, SessionStore, from_url
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
@@ -64,3 +65,10 @@ def lists_of(store: SessionStore) -> OwnerIndex:
     lists = store.ability(OwnerIndex)
     assert lists is not None
     return lists
+
+
+def alive(store: ServerSideStore, key: SessionKey) -> Record:
+    """What a store has under a key: something."""
+    record = store.load(key)
+    assert record is not None
+    return record
