@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import os
 import typing as t
@@ -12,27 +11,24 @@ import uuid
 import dynamodb_servers
 import pytest
 import servers
+from clocks import Clock
 from dynamodb_servers import EMULATORS, DynamoDBServer
+from every_store import STORES, stores
 from hypothesis import settings
 from memcached_server import MemcachedServer
 from pymongo import MongoClient
 from pymongo.collection import Collection
 from redis_clusters import RedisCluster, SentinelTrio
-from sql_servers import DatabaseServer, MariaDB, PostgreSQL
+from servers import StartServer
+from sql_servers import DATABASES, DatabaseServer
 
-from flask_sessionstore.stores import OwnerIndex, ServerSideStore, SessionStore, from_url
-from flask_sessionstore.stores.caching import CachingStore
-from flask_sessionstore.stores.cookie import CookieStore
-from flask_sessionstore.stores.filesystem import FileSystemStore
-from flask_sessionstore.stores.memory import MemoryStore
-from flask_sessionstore.stores.mongodb import MongoDBStore
+from flask_sessionstore.stores import OwnerIndex, ServerSideStore, SessionStore
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 
 # A time limit for each example would fail by chance on a busy machine. What Hypothesis sets up for CI stays.
 settings.register_profile("project", settings.default, deadline=None)
 settings.load_profile("project")
 
-StartServer = t.Callable[..., servers.RedisServer]
 
 if "DYNAMODB_URL" not in os.environ:  # else boto3 finds those that are meant for it
     os.environ.update(dynamodb_servers.ANYBODY)
@@ -95,10 +91,6 @@ def shared_memcached() -> t.Iterator[MemcachedServer]:
         yield server
 
 
-#: The kinds of databases with a server, by name.
-DATABASES: dict[str, type[DatabaseServer]] = {"postgresql": PostgreSQL, "mariadb": MariaDB}
-
-
 @pytest.fixture(scope="session")
 def shared_database() -> t.Iterator[t.Callable[[str], DatabaseServer]]:
     """The running server of a name; tests share its database, so take a prefix or a table of your own."""
@@ -149,61 +141,10 @@ def sentinels() -> t.Iterator[SentinelTrio]:
         yield trio
 
 
-class Clock:
-    """Time as the test wants it: called, it gives seconds since the epoch."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-
-
 @pytest.fixture
 def clock() -> Clock:
     """A clock that stands at 2026-01-01, 00:00 UTC, until the test moves it."""
     return Clock(1_767_225_600.0)
-
-
-def sql_store(name: str, request: pytest.FixtureRequest) -> SQLAlchemyStore:
-    """A copy of the shared store, with a prefix of its own: to make another would take longer than most tests."""
-    store: SQLAlchemyStore = copy.copy(request.getfixturevalue("shared_sql_store")(name))
-    store.prefix = f"{uuid.uuid4()}:"
-    return store
-
-
-#: Every store that needs no more than this machine: its name, and how to make it, empty.
-STORES: dict[str, t.Callable[[pytest.FixtureRequest], SessionStore]] = {
-    "cookie": lambda request: CookieStore(),
-    "memory": lambda request: MemoryStore(),
-    "caching": lambda request: CachingStore(MemoryStore(), MemoryStore()),
-    "file": lambda request: FileSystemStore(request.getfixturevalue("tmp_path") / "sessions"),
-    "redis": lambda request: from_url(request.getfixturevalue("valkey").url, prefix=f"{uuid.uuid4()}:"),
-    "sqlite": lambda request: sql_store("sqlite", request),
-    "postgresql": lambda request: sql_store("postgresql", request),
-    "mariadb": lambda request: sql_store("mariadb", request),
-    "memcached": lambda request: from_url(request.getfixturevalue("shared_memcached").url, prefix=f"{uuid.uuid4()}:"),
-    "dynamodb": lambda request: request.getfixturevalue("shared_dynamodb")("moto").store(prefix=f"{uuid.uuid4()}:"),
-}
-if os.environ.get("MONGODB_URL"):  # no MongoDB can be had that the tests could start
-    STORES["mongodb"] = lambda request: mongodb_store(request.getfixturevalue("shared_mongodb"))
-
-
-def mongodb_store(collection: Collection[dict[str, t.Any]]) -> MongoDBStore:
-    store = MongoDBStore(collection, prefix=f"{uuid.uuid4()}:")
-    store._has_indexes = True  # it is to make none: by MongoDB's own clock, all that these tests keep has expired
-    return store
-
-
-SERVERS = {"redis": [pytest.mark.redis], "dynamodb": [pytest.mark.emulated]}
-
-
-def stores(*names: str) -> list[t.Any]:
-    """These stores as parameters, marked with the servers they need."""
-    return [pytest.param(name, id=name, marks=SERVERS.get(name, [])) for name in names]
 
 
 @pytest.fixture(params=stores(*STORES))
@@ -216,13 +157,6 @@ def store(request: pytest.FixtureRequest) -> SessionStore:
 def server_store(request: pytest.FixtureRequest) -> ServerSideStore:
     """Every kind of server-side store in turn, empty."""
     return t.cast("ServerSideStore", STORES[request.param](request))
-
-
-def lists_of(store: SessionStore) -> OwnerIndex:
-    """What says whose sessions are whose."""
-    lists = store.ability(OwnerIndex)
-    assert lists is not None
-    return lists
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 import redis
 import servers
-from conftest import STORES, Clock, stores
+from clocks import Clock
+from every_store import STORES, stores
 from flask import Flask
 from http_support import Browser, started
 from old_sessions import LOGIN, MONTH, FlaskCookies, FlaskSessionFiles, handle_of, make_app, manager

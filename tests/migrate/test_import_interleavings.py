@@ -12,34 +12,30 @@ import typing as t
 
 import msgspec
 import pytest
-from interleaving import (
+from filed import FiledRun
+from interleaving import LIFETIME, POLICY, WIRE_FAULTS, Fault, every_run
+from kinds import (
     ANN,
     CLEAR,
     CLEAR_AND_WRITE,
     COUNTER,
     LATER,
-    LIFETIME,
     LOG_IN,
     LOG_IN_AS_ANN,
     LOG_OUT,
     OTHER,
     OWNER,
     PAUSE,
-    POLICY,
     POP,
     PURGE,
     READ,
     RENEW,
     REVOKE,
-    WIRE_FAULTS,
     WRITE,
-    Fault,
     Kind,
     Request,
     _nothing,
-    every_run,
 )
-from test_owner_search import FiledRun
 
 from flask_sessionstore import codec, owners
 from flask_sessionstore.derived import Credential, owner_mark

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import STORES, Clock, stores
+from clocks import Clock
+from every_store import STORES, stores
 from flask import Flask, Response, jsonify
 from http_support import DELETED, KEPT, SET, Action, Browser, cookie_of, fate, set_cookies, warnings_in, watch
 from old_sessions import LOGIN, MONTH, FlaskCookies, FlaskSessionFiles, Origin, handle_of, make_app, manager

@@ -15,7 +15,7 @@ import redis
 import servers
 import sqlalchemy as sa
 from cachelib import FileSystemCache, SimpleCache
-from conftest import Clock
+from clocks import Clock
 from flask import Flask, jsonify, session
 from flask.testing import FlaskClient
 from flask_sqlalchemy import SQLAlchemy

@@ -5,9 +5,10 @@ from __future__ import annotations
 import typing as t
 
 import flask_login
-from conftest import Clock
+from clocks import Clock
 from flask import Flask, Request, Response
 from http_support import _ACTION, Action, Browser, make_app, started
+from views import clear, purge
 from werkzeug.test import TestResponse
 
 from flask_sessionstore import SessionStore, session
@@ -63,22 +64,6 @@ def steps(*actions: Action) -> Action:
 
 def read_all() -> None:
     dict(session)
-
-
-def clear() -> None:
-    session.clear()
-
-
-def renew() -> None:
-    session.renew()
-
-
-def purge() -> None:
-    session.purge()
-
-
-def save() -> None:
-    session.save()
 
 
 def reload() -> None:

@@ -10,8 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from attacks import PROTECTIONS, by_owner, clear, renew, target
+from attacks import PROTECTIONS, by_owner, target
 from http_support import Browser, started
+from views import clear, renew
 
 import flask_sessionstore
 from flask_sessionstore import SessionKey, session

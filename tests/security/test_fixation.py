@@ -13,21 +13,18 @@ from attacks import (
     UNKNOWN,
     Planting,
     alive,
-    clear,
     ended,
     identity,
     out_by_removal,
-    purge,
     reload,
-    renew,
-    save,
     steps,
     target,
     tutorial,
 )
-from conftest import Clock
+from clocks import Clock
 from flask import flash
 from http_support import SET, Action, Browser, fate, started
+from views import clear, purge, renew, save
 
 from flask_sessionstore import SessionStore, session
 from flask_sessionstore.stores import ServerSideStore, from_url

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 from attacks import target
-from conftest import Clock
+from clocks import Clock
 from http_support import started
 from msgspec import Raw
 from msgspec.msgpack import Ext, encode

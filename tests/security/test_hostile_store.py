@@ -14,11 +14,12 @@ from uuid import uuid4
 import msgspec
 import pytest
 import servers
-from attacks import purge, read_all, renew, target
-from conftest import Clock
+from attacks import read_all, target
+from clocks import Clock
 from http_support import KEPT, Browser, fate, make_app, started
 from itsdangerous.encoding import base64_encode
 from msgspec.msgpack import Ext
+from views import purge, renew
 
 from flask_sessionstore import (
     Record,

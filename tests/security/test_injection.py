@@ -7,9 +7,10 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from attacks import HOSTILE_TEXTS, PROTECTIONS, identity, peek, purge, read_all, send, target
+from attacks import HOSTILE_TEXTS, PROTECTIONS, identity, peek, read_all, send, target
 from derived_keys import signer
 from http_support import KEPT, Browser, fate, started, watch
+from views import purge
 
 from flask_sessionstore import SessionGone, SessionKey, SessionManager, SessionStore, session
 from flask_sessionstore.stores import OwnerIndex, ServerSideStore, from_url

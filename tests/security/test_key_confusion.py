@@ -11,7 +11,7 @@ from base64 import urlsafe_b64encode
 import flask_login
 import pytest
 from attacks import PROTECTIONS, User, identity, target
-from conftest import Clock
+from clocks import Clock
 from derived_keys import PRIVATE as PRIVATE_PURPOSE
 from derived_keys import SIGNED as SIGNED_PURPOSE
 from derived_keys import context, derive, signer

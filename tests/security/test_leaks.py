@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
-from attacks import PROTECTIONS, clear, identity, peek, purge, renew, steps, target
+from attacks import PROTECTIONS, identity, peek, steps, target
 from blinker import Signal
-from conftest import Clock
+from clocks import Clock
 from flask import Flask
 from http_support import Browser, make_app, started
 from sqlalchemy.exc import StatementError
+from views import clear, purge, renew
 from werkzeug.debug import DebuggedApplication
 from werkzeug.test import Client
 

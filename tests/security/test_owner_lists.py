@@ -14,7 +14,8 @@ import pytest
 import redis
 import servers
 from attacks import target
-from conftest import Clock, lists_of, sql_store
+from clocks import Clock
+from every_store import lists_of, sql_store
 from flask import session
 from http_support import Browser, make_app, started
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from conftest import Clock
+from clients import cookie, key, with_cookie
+from clocks import Clock
 from flask import Flask
 from flask.testing import FlaskClient
 from log_ins import Site, sites
@@ -41,22 +42,6 @@ def all_sites() -> t.Iterator[dict[str, Site]]:
 @pytest.fixture
 def site(request: pytest.FixtureRequest, all_sites: dict[str, Site]) -> Site:
     return all_sites[request.param]
-
-
-def cookie(client: FlaskClient) -> str:
-    found = client.get_cookie("session")
-    assert found is not None
-    return found.value
-
-
-def key(client: FlaskClient) -> str:
-    return cookie(client).rsplit(".", 2)[0]
-
-
-def with_cookie(app: Flask, value: str) -> FlaskClient:
-    client = app.test_client()
-    client.set_cookie("session", value)
-    return client
 
 
 def me(client: FlaskClient) -> dict[str, t.Any]:

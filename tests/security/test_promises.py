@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from attacks import clear, identity, renew, target
-from conftest import Clock
+from attacks import identity, target
+from clocks import Clock
 from http_support import Browser, started
+from views import clear, renew
 
 from flask_sessionstore.stores.memory import MemoryStore
 
@@ -36,15 +37,15 @@ PROMISES: dict[str, dict[str, list[str]]] = {
         "A cookie that they plant is not used, or costs a sign-in at most": [
             "security/test_fixation.py::test_after_a_log_in_a_planted_cookie_is_worth_nothing",
             "security/test_cookie_header.py::test_a_name_that_begins_or_ends_with_no_true_blank_is_another_name",
-            "test_browser.py::test_a_planted_name_that_only_begins_with_a_blank_is_not_heard",
-            "test_cookies.py::test_applications_at_two_paths_with_one_secret_and_one_cookie_name_do_not_meet",
+            "ecosystem/test_browser.py::test_a_planted_name_that_only_begins_with_a_blank_is_not_heard",
+            "lifecycle/test_cookie_attributes.py::test_applications_at_two_paths_with_one_secret_and_one_cookie_name_do_not_meet",
         ],
         "a log-in or log-out that is answered with success has happened": [
             "security/test_two_cookies.py::test_every_way_out_is_one_at_once",
             "security/test_two_cookies.py::test_a_log_in_is_one_at_once",
             "security/test_two_cookies.py::test_a_log_out_beside_another_request_of_the_page_holds_in_either_order",
-            "test_browser.py::test_a_log_out_with_two_living_cookies_is_one",
-            "test_browser.py::test_a_log_in_with_two_living_cookies_holds_at_once",
+            "ecosystem/test_browser.py::test_a_log_out_with_two_living_cookies_is_one",
+            "ecosystem/test_browser.py::test_a_log_in_with_two_living_cookies_holds_at_once",
         ],
     },
     "Thief of a copy of the store": {
@@ -65,7 +66,7 @@ PROMISES: dict[str, dict[str, list[str]]] = {
         ],
         "nor for other data that are signed with it": [
             "security/test_key_confusion.py::test_our_token_is_nothing_to_others",
-            "test_signing.py::test_an_hmac_of_any_text_under_the_secret_gives_no_key_away",
+            "units/test_signing.py::test_an_hmac_of_any_text_under_the_secret_gives_no_key_away",
         ],
     },
     "Malicious client": {

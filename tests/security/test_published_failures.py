@@ -12,25 +12,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from attacks import (
-    IDENTITY,
-    PROTECTIONS,
-    Plant,
-    clear,
-    ended,
-    identity,
-    peek,
-    purge,
-    read_all,
-    renew,
-    send,
-    steps,
-    target,
-    tutorial,
-)
-from conftest import Clock
+from attacks import IDENTITY, PROTECTIONS, Plant, ended, identity, peek, read_all, send, steps, target, tutorial
+from clocks import Clock
 from flask import Response
 from http_support import KEPT, SET, Browser, fate, make_app, started
+from views import clear, purge, renew
 
 from flask_sessionstore import ConfigurationError, Record, SessionKey, session
 from flask_sessionstore.stores import ServerSideStore, SessionStore, from_url

@@ -6,9 +6,10 @@ import typing as t
 from datetime import timedelta
 
 import pytest
-from attacks import LOG_OUTS, PROTECTIONS, by_owner, identity, renew, steps, target
-from conftest import Clock
+from attacks import LOG_OUTS, PROTECTIONS, by_owner, identity, steps, target
+from clocks import Clock
 from http_support import SET, Action, Browser, fate, started
+from views import renew
 
 from flask_sessionstore import session
 from flask_sessionstore.stores import ServerSideStore, from_url

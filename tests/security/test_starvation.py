@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from flask import Flask
 from http_support import Browser, make_app, started
+from views import clear, purge
 
 from flask_sessionstore import StoreUnavailable, session
 from flask_sessionstore.layout import pack, unpack
@@ -20,7 +21,7 @@ from flask_sessionstore.stores import ServerSideStore, StoreFull
 from flask_sessionstore.stores.memory import MemoryStore
 
 if t.TYPE_CHECKING:
-    from conftest import Clock
+    from clocks import Clock
 
 WRITERS = 16
 
@@ -58,14 +59,6 @@ class User(flask_login.UserMixin):  # type: ignore[misc]  # Flask-Login has no t
 
 def sign_in() -> None:
     flask_login.login_user(User("ann"))
-
-
-def clear() -> None:
-    session.clear()
-
-
-def purge() -> None:
-    session.purge()
 
 
 def revoke(app: Flask) -> t.Callable[[], object]:

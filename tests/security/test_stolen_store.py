@@ -6,11 +6,12 @@ import re
 import typing as t
 
 import pytest
-from attacks import PROTECTIONS, identity, peek, purge, read_all, renew, steps, target
-from conftest import Clock
+from attacks import PROTECTIONS, identity, peek, read_all, steps, target
+from clocks import Clock
 from derived_keys import signer
 from flask import Flask
 from http_support import Browser, started
+from views import purge, renew
 
 from flask_sessionstore import SessionError, SessionKey, SessionManager, session
 from flask_sessionstore.key import Token

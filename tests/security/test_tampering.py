@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 from attacks import PROTECTIONS, peek, target
-from conftest import Clock
+from clocks import Clock
 from http_support import Browser, started, watch
 
 from flask_sessionstore import SessionStore, session

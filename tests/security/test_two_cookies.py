@@ -11,10 +11,11 @@ import typing as t
 import flask_login
 import flask_wtf
 import pytest
-from attacks import User, by_flask_login, clear, identity, purge, read_all, target
-from conftest import Clock
+from attacks import User, by_flask_login, identity, read_all, target
+from clocks import Clock
 from flask import Flask, current_app
 from http_support import _ACTION, Action, Browser, make_app, set_cookies, started, warnings_in
+from views import clear, purge
 from werkzeug.test import TestResponse
 
 from flask_sessionstore import SessionManager, SessionStore, session

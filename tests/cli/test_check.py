@@ -1,0 +1,276 @@
+"""``flask sessions check``: what it finds, and what it is content with."""
+
+from __future__ import annotations
+
+import json
+import re
+import typing as t
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import redis
+from cli_support import output, run, shop
+from flask import Flask, request
+from http_support import started, warnings_in
+from servers import StartServer
+from sql_servers import DatabaseServer
+
+from flask_sessionstore import ConfigurationError, SessionManager, StoreSessionInterface
+from flask_sessionstore.stores import Scans, ServerSideStore, SessionStore, exposure, from_url
+from flask_sessionstore.stores.caching import CachingStore
+from flask_sessionstore.stores.cookie import CookieStore
+from flask_sessionstore.stores.filesystem import FileSystemStore
+from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.stores.redis import RedisStore
+
+DEAD = "redis://127.0.0.1:1"  # where nobody listens
+SECRET = "x3J-9qLw0vT5sKzR8bN1mYc7uHfPaD2eGiO4nXkUtQE"
+#: What check has nothing to say about.
+SAFE = {
+    "SECRET_KEY": SECRET,
+    "SESSION_COOKIE_NAME": "__Host-session",
+    "SESSION_COOKIE_SECURE": True,
+    "SESSION_COOKIE_SAMESITE": "Lax",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileSystemStore:
+    """A store that is nothing to worry about, whatever this machine's disks are."""
+    monkeypatch.setattr(exposure, "MOUNTS", tmp_path / "mounts")
+    return FileSystemStore(tmp_path / "sessions")
+
+
+def findings(store: object, **config: object) -> list[str]:
+    result = run(shop(store, **{**SAFE, **config}), "check", "--json")
+    found: list[str] = json.loads(result.output)["findings"]
+    assert result.exit_code == (1 if found else 0)
+    return found
+
+
+def test_check_is_content_with_safe_settings(folder: FileSystemStore) -> None:
+    result = run(shop(folder, **SAFE), "check")
+    assert result.output.endswith("\nNo findings.\n")
+    assert result.exit_code == 0
+    assert not folder.path.exists(), "it only looks"
+
+
+def test_check_finds_another_application_under_the_same_prefix(store: SessionStore) -> None:
+    scans = store.ability(Scans)
+    if scans is None:
+        pytest.skip("this store does not show its sessions")
+    started(shop(store), user="ann")
+    another = {"SECRET_KEY": SECRET[::-1], "SESSION_OWNER_KEY": "user"}
+
+    def strangers(**config: object) -> list[str]:
+        return [finding for finding in findings(store, **config) if "another SECRET_KEY" in finding]
+
+    assert strangers() == strangers() == []
+    (finding,) = strangers(**another)
+    assert f'under the prefix "{store.prefix}"' in finding  # type: ignore[attr-defined]
+    assert strangers(**another) == []
+    assert len(strangers()) == 1
+    assert strangers(SECRET_KEY="k9" * 20, SECRET_KEY_FALLBACKS=[SECRET]) == [], "its own, by another key"
+    assert json.loads(output(shop(store), "list", "--json"))[0]["owner"] == "ann"
+    assert len(list(scans.scan())) == 2
+    assert len(json.loads(output(shop(store), "list", "--json"))) == 1, "the note is nobody's session"
+
+
+def test_check_leaves_no_note_where_nobody_keeps_sessions(folder: FileSystemStore) -> None:
+    """As root, before the application has made its folder."""
+    assert findings(folder) == findings(folder, SECRET_KEY=SECRET[::-1]) == []
+    assert not folder.path.exists()
+
+
+RISKS: list[tuple[dict[str, object], str]] = [
+    ({"SECRET_KEY": None}, "SECRET_KEY is not set"),
+    ({"SECRET_KEY": SECRET[:31]}, "SECRET_KEY has 31 bytes, fewer than 32"),
+    ({"SECRET_KEY": b"dev"}, "SECRET_KEY is one that others try first"),
+    ({"SECRET_KEY": "Change-me before you go to production!"}, "SECRET_KEY is one that others try first"),
+    ({"SECRET_KEY": "0" * 64}, "SECRET_KEY is one that others try first"),
+    ({"SECRET_KEY_FALLBACKS": [SECRET[::-1], SECRET[:8]]}, "SECRET_KEY_FALLBACKS has a secret that has 8 bytes"),
+    ({"SECRET_KEY_FALLBACKS": "text"}, "SECRET_KEY_FALLBACKS is a list of former secrets"),
+    ({"SESSION_COOKIE_HTTPONLY": False}, "SESSION_COOKIE_HTTPONLY is off"),
+    ({"SESSION_COOKIE_SAMESITE": None}, "SESSION_COOKIE_SAMESITE is not set"),
+    ({"SESSION_COOKIE_SAMESITE": "None"}, "SESSION_COOKIE_SAMESITE is None"),
+    ({"SESSION_COOKIE_SAMESITE": "Sometimes"}, "No session works: SameSite must be"),
+    ({"SESSION_COOKIE_NAME": "__Secure-s", "SESSION_COOKIE_SECURE": False}, "No session works: browsers refuse"),
+    ({"SESSION_COOKIE_NAME": "s", "SESSION_COOKIE_SECURE": False}, "SESSION_COOKIE_SECURE is off"),
+    ({"SESSION_COOKIE_PATH": "/shop"}, "No session works: browsers refuse a cookie of a name such as '__Host-session'"),
+    ({"SESSION_COOKIE_NAME": "s"}, "SESSION_COOKIE_NAME has no prefix, so other hosts of your domain"),
+]
+
+
+@pytest.mark.parametrize(("config", "start"), RISKS, ids=[f"{next(iter(c))}-{n}" for n, (c, _) in enumerate(RISKS)])
+def test_check_finds_a_risky_setting(folder: FileSystemStore, config: dict[str, object], start: str) -> None:
+    try:
+        app = shop(folder, **{**SAFE, **config})
+    except ConfigurationError:  # refused at the start, unless it is set later
+        app = shop(folder, **SAFE)
+        app.config.update(config)
+    result = run(app, "check")
+    assert f"\n- {start}" in result.output
+    assert result.exit_code == 1
+
+
+def test_check_tells_which_prefix_a_cookie_can_have(folder: FileSystemStore) -> None:
+    (host,) = findings(folder, SESSION_COOKIE_NAME="s")
+    assert host.endswith('set it to "__Host-s".')
+    (secure,) = findings(folder, SESSION_COOKIE_NAME="s", SESSION_COOKIE_DOMAIN="shop.example")
+    assert secure.endswith('set it to "__Secure-s".')
+    assert not findings(folder, SESSION_COOKIE_NAME="__Secure-s", SESSION_COOKIE_DOMAIN="shop.example")
+    assert not findings(folder, SESSION_COOKIE_SAMESITE="None", SESSION_COOKIE_PARTITIONED=True)
+
+
+def test_check_tells_no_secret(folder: FileSystemStore) -> None:
+    app = shop((DEAD.replace("//", "//:hush-hush@"), folder), SECRET_KEY="short-and-hush")
+    result = run(app, "check")
+    assert "hush" not in result.output
+    assert "SESSION_STORE                    CachingStore(RedisStore, FileSystemStore)\n" in result.output
+
+
+def test_check_asks_the_applications_own_way_to_set_the_cookie(folder: FileSystemStore) -> None:
+    class Interface(StoreSessionInterface):
+        def get_cookie_name(self, app: Flask) -> str:
+            return f"__Host-{request.host}"
+
+    class Manager(SessionManager):
+        interface_class = Interface
+
+    app = Flask("hosts")
+    app.config.update(SAFE)
+    Manager(app, store=folder)
+    result = run(app, "check", "--json")
+    assert json.loads(result.output)["settings"]["SESSION_COOKIE_NAME"] == "__Host-localhost"
+    assert result.exit_code == 0
+
+
+def test_check_says_that_memory_is_one_process() -> None:
+    (finding,) = findings(MemoryStore())
+    assert finding.startswith("MemoryStore keeps sessions in one process")
+    assert not findings(CookieStore()), "what it cannot do is no risk"
+
+
+def test_check_is_content_with_memory_as_a_cache(folder: FileSystemStore) -> None:
+    assert findings((MemoryStore(), folder)) == []
+
+
+def test_check_finds_a_store_or_a_cache_that_cannot_be_reached(
+    folder: FileSystemStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert findings(DEAD) == ["The store cannot be used: Redis cannot be reached."]
+    (finding,) = findings((DEAD, folder))
+    assert finding == "The cache cannot be used, so every request asks the store: Redis cannot be reached."
+    assert len(warnings_in(caplog)) == 1
+
+
+def test_check_finds_a_folder_that_is_not_ours_alone(folder: FileSystemStore) -> None:
+    folder.path.mkdir(mode=0o777)
+    folder.path.chmod(0o777)
+    (finding,) = findings(folder)
+    assert finding.startswith("The store cannot be used: ")
+
+
+def test_check_finds_a_missing_table_which_create_schema_creates(
+    shared_database: t.Callable[[str], DatabaseServer], tmp_path: Path
+) -> None:
+    url, table = shared_database("postgresql").url, f"t{uuid4().hex[:8]}"
+    options = {"SESSION_STORE_OPTIONS": {"table": table}}
+    (finding,) = findings(url, **options)
+    assert f"has no table {table}: " in finding
+    for _ in range(2):
+        assert output(shop(url, **options), "create-schema") == "The schema is there.\n"
+    assert not findings(url, **options)
+    pair = ("memory:", f"sqlite:///{tmp_path}/shop.db")
+    assert output(shop(pair), "create-schema") == "The schema is there.\n"
+
+
+def test_check_finds_a_redis_that_evicts(start_redis: StartServer) -> None:
+    server = start_redis(maxmemory_policy="allkeys-lru")
+    with redis.Redis.from_url(server.url) as client:
+        for store in (from_url(server.url), RedisStore(client)):
+            (finding,) = findings(store)
+            assert finding.startswith("Redis forgets sessions when its memory is full (maxmemory-policy allkeys-lru)")
+        client.config_set("maxmemory-policy", "noeviction")
+        for store in (from_url(server.url), RedisStore(client)):
+            assert not findings(store)
+        client.acl_setuser("shop", enabled=True, passwords=["+pass"], keys=["*"], commands=["+@all", "-@dangerous"])
+        (finding,) = findings(server.url.replace("//", "//shop:pass@"))
+        assert finding.startswith("Redis does not let us see its maxmemory-policy")
+        client.acl_setuser("shop", enabled=True, commands=["+info"])
+        assert not findings(server.url.replace("//", "//shop:pass@"))
+
+
+def test_a_redis_that_evicts_is_good_for_a_cache(start_redis: StartServer, folder: FileSystemStore) -> None:
+    assert findings((start_redis(maxmemory_policy="allkeys-lru").url, folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "exposed"),
+    [
+        ("redis://redis.example.com", True),
+        ("redis://192.0.2.7:6380/1", True),
+        ("redis+unix:///run/redis.sock", False),
+        ("rediss://redis.example.com", False),
+        ("redis://localhost", False),
+        ("redis://127.0.0.2", False),
+        ("redis://[::1]:6379", False),
+        ("memcached://localhost,memcached.example.com", True),
+        ("memcached://localhost,127.0.0.1", False),
+    ],
+)
+def test_records_that_travel_to_others_in_clear_text_are_a_risk(url: str, exposed: bool) -> None:
+    store = t.cast("ServerSideStore", from_url(url))
+    (*found,) = store.exposures()
+    assert [finding.split(",")[0] for finding in found] == (
+        [f"Records travel to {re.search(r'192.0.2.7|[a-z]+.example.com', url)[0]} without encryption"]  # type: ignore[index]
+        if exposed
+        else []
+    )
+
+
+def test_a_cache_beyond_this_machine_is_a_risk_too() -> None:
+    class Remote(MemoryStore):
+        def exposures(self) -> list[str]:
+            return ["Records travel to the moon."]
+
+    assert "Records travel to the moon." in CachingStore(Remote(), MemoryStore()).risks()
+
+
+MOUNTS = r"""
+/dev/sda1 / ext4 rw,relatime 0 0
+server:/home /home nfs4 rw 0 0
+//server/share /mnt/my\040share cifs rw 0 0
+C:\134 /mnt/c 9p rw 0 0
+you@server: /mnt/ssh fuse.sshfs rw 0 0
+tmpfs /home/local tmpfs rw 0 0
+server:/srv /srv nfs rw 0 0
+/dev/sdb1 /srv ext4 rw 0 0
+/dev/sdc1 /mnt/disk fuseblk rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/var/lib/shop", None),
+        ("/home", "nfs4"),
+        ("/home/shop/sessions", "nfs4"),
+        ("/homes/shop", None),
+        ("/home/local/sessions", None),
+        ("/mnt/my share/sessions", "cifs"),
+        ("/mnt/c/sessions", "9p"),
+        ("/mnt/ssh", "fuse.sshfs"),
+        ("/srv/sessions", None),
+        ("/mnt/disk/sessions", None),
+    ],
+)
+def test_a_folder_on_a_network_file_system_is_a_risk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str | None
+) -> None:
+    monkeypatch.setattr(exposure, "MOUNTS", tmp_path / "mounts")
+    assert FileSystemStore(path).risks() == [], "where there is no such list"
+    exposure.MOUNTS.write_text(MOUNTS)
+    found = FileSystemStore(path).risks()
+    assert [re.search(r"\((.+?)\)", finding)[1] for finding in found] == ([kind] if kind else [])  # type: ignore[index]

@@ -1,0 +1,192 @@
+"""Receivers of signals: whatever they do, the session stays as it is."""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+from datetime import timedelta
+
+import pytest
+from http_support import SET, Browser, fate, make_app, set_cookies, warnings_in
+from signal_support import (
+    ARGUMENTS,
+    CORRUPT,
+    CREATED,
+    DROPPED,
+    ENDED,
+    FAILED,
+    KEY,
+    MERGED,
+    RENEWED,
+    SIGNALS,
+    Listen,
+    begun,
+    both,
+    damage,
+    meanwhile,
+    sign_in,
+    write,
+)
+from views import clear, purge, read
+
+from flask_sessionstore import session, signals
+from flask_sessionstore.stores import ServerSideStore
+from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import FaultyStore
+
+DAY = timedelta(days=1)
+
+
+#: How each signal comes about: what a browser with a session does.
+SCENES: dict[str, t.Callable[[Browser, FaultyStore], t.Any]] = {
+    CREATED: lambda browser, store: Browser(browser.app).does(write),
+    RENEWED: lambda browser, store: browser.does(sign_in),
+    ENDED: lambda browser, store: browser.does(clear),
+    MERGED: lambda browser, store: browser.does(meanwhile(browser, lambda: session.update(b=2), own=write)),
+    DROPPED: lambda browser, store: browser.does(meanwhile(browser, purge, own=write)),
+    CORRUPT: lambda browser, store: [damage(store, browser), browser.does(write)][-1],
+    FAILED: lambda browser, store: browser.does(both(write, lambda: store.fail("swap"))),
+}
+
+
+def _played(name: str, *, listening: t.Callable[..., object] | None) -> tuple[object, ...]:
+    """What the browser gets in the scene of a signal, and what is in the store then."""
+    store = FaultyStore(MemoryStore())
+    app = make_app(store, TESTING=False)
+    browser = begun(app)
+    if listening is not None:
+        SIGNALS[name].connect(listening, app)
+    response = SCENES[name](browser, store)
+    store.heal()
+    kept = [(cookie.name, cookie.attributes) for cookie in set_cookies(response)]
+    return response.status_code, fate(response), kept, response.headers.get("Vary"), browser.data
+
+
+def test_there_is_a_scene_for_each() -> None:
+    assert SCENES.keys() == SIGNALS.keys() == {*ARGUMENTS, FAILED}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_receiver_that_raises_is_logged_and_changes_nothing(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[object] = []
+
+    def receiver(sender: object, **arguments: object) -> None:
+        calls.append(arguments)
+        raise ZeroDivisionError
+
+    expected = _played(name, listening=None)
+    caplog.clear()
+    assert _played(name, listening=receiver) == expected
+    assert len(calls) == 1
+    assert f"a receiver of the signal {name} failed" in warnings_in(caplog, logging.ERROR)
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_it_keeps_the_signal_from_no_other_receiver(name: str) -> None:
+    calls: list[int] = []
+    receivers = []
+    for number in range(5):
+
+        def receiver(sender: object, number: int = number, **arguments: object) -> None:
+            calls.append(number)
+            raise ZeroDivisionError
+
+        receivers.append(receiver)
+        SIGNALS[name].connect(receiver)
+    try:
+        _played(name, listening=None)
+    finally:
+        for one in receivers:
+            SIGNALS[name].disconnect(one)
+    assert set(calls) >= set(range(5))
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_receiver_may_be_a_coroutine(name: str) -> None:
+    calls: list[object] = []
+
+    async def receiver(sender: object, **arguments: object) -> None:
+        calls.append(sender)
+
+    _played(name, listening=receiver)
+    assert len(calls) == 1
+
+
+def test_a_muted_signal_is_silent(listen: Listen) -> None:
+    app = make_app(MemoryStore())
+    heard = listen(app)
+    with signals.session_created.muted():
+        begun(app)
+    assert heard.now() == []
+
+
+def test_another_application_s_receivers_hear_nothing(listen: Listen) -> None:
+    app, other = make_app(MemoryStore()), make_app(MemoryStore())
+    calls: list[object] = []
+
+    def receiver(sender: object, **arguments: object) -> None:
+        calls.append(arguments)
+
+    signals.session_created.connect(receiver, other)
+    begun(app)
+    assert calls == []
+
+
+def test_the_store_has_done_it_by_then(server_store: ServerSideStore, listen: Listen) -> None:
+    app = make_app(server_store)
+    heard, seen = listen(app), t.cast("list[tuple[str, list[bool]]]", [])
+
+    def look(name: str, arguments: dict[str, t.Any]) -> None:
+        handles = [arguments["handle"], arguments.get("previous")]
+        seen.append((name, [server_store.info(handle) is not None for handle in handles if handle]))
+
+    heard.then = look
+    browser = begun(app)
+    browser.does(sign_in)
+    browser.does(clear)
+    assert seen == [(CREATED, [True]), (RENEWED, [True, False]), (ENDED, [False])]
+
+
+def test_the_request_s_session_can_be_read_in_a_receiver(server_store: ServerSideStore, listen: Listen) -> None:
+    app = make_app(server_store)
+    heard, seen = listen(app), t.cast("list[object]", [])
+    heard.then = lambda name, arguments: seen.append((name, session.get(KEY), session.handle == arguments["handle"]))
+    browser = begun(app)
+    browser.does(sign_in)
+    damage(server_store, browser)
+    browser.does(read)
+    assert seen == [(CREATED, None, True), (RENEWED, "ann", True), (CORRUPT, None, False)]
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_receiver_that_reads_the_session_changes_nothing(name: str) -> None:
+    calls: list[object] = []
+
+    def receiver(sender: object, **arguments: object) -> None:
+        calls.append(arguments)
+        dict(session)
+
+    assert _played(name, listening=receiver) == _played(name, listening=None)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("name", [CREATED, RENEWED, MERGED])
+def test_a_receiver_may_write_to_the_session_if_it_saves_it(
+    name: str, server_store: ServerSideStore, listen: Listen
+) -> None:
+    app = make_app(server_store)
+    heard, browser = listen(app), begun(app)
+    browsers = {CREATED: Browser(app)}
+    actions = {CREATED: write, RENEWED: sign_in, MERGED: meanwhile(browser, lambda: session.update(b=2), own=write)}
+
+    def note(happened: str, arguments: dict[str, t.Any]) -> None:
+        session["noted"] = happened
+        session.save()
+
+    heard.now()
+    heard.then = note
+    browser = browsers.get(name, browser)
+    response = browser.does(actions[name])
+    assert fate(response) == SET
+    assert [happened for happened, _ in heard.now()] == [name]
+    assert browser.data["noted"] == name

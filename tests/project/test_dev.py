@@ -1,0 +1,98 @@
+"""dev.py: what it says where it cannot work, and that its own checks bite."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import sys
+import tomllib
+import typing as t
+from pathlib import Path
+
+import pytest
+
+import dev
+
+ROOT = Path(dev.__file__).parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+HOLE = {"id": "CVE-1", "fix_versions": ["1.1"], "description": "It opens the door."}
+
+
+def test_an_older_python_is_told_in_one_sentence_which_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ast.parse((ROOT / "dev.py").read_text(), feature_version=(3, 7))
+    monkeypatch.setattr(sys, "version_info", (3, 10, 13, "final", 0))
+    with pytest.raises(SystemExit, match=r"^dev\.py needs Python 3\.11 or newer; this is [^\n]+$"):
+        runpy.run_path(str(ROOT / "dev.py"))
+
+
+def test_the_group_of_drivers_has_what_every_extra_brings() -> None:
+    extras = {name for extra in PROJECT["project"]["optional-dependencies"].values() for name in map(bare, extra)}
+    assert {*map(bare, PROJECT["dependency-groups"]["drivers"]), "pytest"} == extras
+
+
+def bare(requirement: str) -> str:
+    return re.split("[<>=;]", requirement)[0]
+
+
+def test_where_the_wheel_is_tested_nothing_else_can_be_imported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with dev.without_package() as folder:
+        assert (folder / "tests" / "project" / "test_dev.py").exists()
+        assert not (folder / "flask_sessionstore").exists()
+    monkeypatch.setattr(dev, "VENV", Path(sys.prefix))
+    monkeypatch.setattr(dev, "SCRIPTS", Path(sys.executable).parent)
+    (tmp_path / "flask_sessionstore.py").touch()
+    assert dev.check_source(tmp_path) == 1
+    assert f"would import {tmp_path / 'flask_sessionstore.py'}" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("flask==3.1.3 \\\n    --hash=sha256:newer\nredis==8.1 ; python_version < '3.13' \\\n", None),
+        ("flask==3.2.0 \\\n    --hash=sha256:newer\n", "does not satisfy pyproject.toml, which wants: flask==3.2.0."),
+    ],
+    ids=["a hash more", "another version"],
+)  # fmt: skip
+def test_a_lock_that_does_not_satisfy_the_project_is_named_and_what_it_lacks(
+    wanted: str,
+    said: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lock = tmp_path / "lock.txt"
+    lock.write_text("flask==3.1.3 \\\n    --hash=sha256:older\nredis==8.1 ; python_version < '3.13' \\\n")
+    monkeypatch.setattr(dev, "LOCK", lock)
+    monkeypatch.setattr(dev, "write_lock", lambda path: int(path.write_text(wanted) == 0))
+    assert dev.check_lock() == (said is not None)
+    assert (said or "") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("packages", "code", "said"),
+    [
+        ([{"name": "a", "version": "1", "vulns": []}], 0, "packages looked up: 1 of 1; known vulnerabilities: 0\n"),
+        (
+            [{"name": "a", "version": "1", "vulns": [HOLE]}, {"name": "b", "skip_reason": "not there"}],
+            1,
+            "a 1: CVE-1, mended in 1.1. It opens the door.\npackages looked up: 1 of 2; known vulnerabilities: 1\n",
+        ),
+        ([{"name": "b", "skip_reason": "not there"}], 0, "no vulnerability was looked up: the index has no answer"),
+    ],
+    ids=["none known", "one known", "nothing known of any"],
+)
+def test_a_known_vulnerability_is_a_failure_and_silence_is_called_that(
+    packages: list[dict[str, t.Any]], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dev.report(packages) == code
+    assert capsys.readouterr().out.startswith(said)
+
+
+def test_only_a_service_that_cannot_be_reached_excuses_a_missing_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dev.report_failure("Traceback ...\nrequests.exceptions.ConnectionError: no route to host\n") == 0
+    assert capsys.readouterr().out.startswith("no vulnerability was looked up: requests.exceptions.ConnectionError")
+    assert dev.report_failure("usage: pip-audit\npip-audit: error: unrecognized arguments\n") == 1
+    assert "unrecognized arguments" in capsys.readouterr().out

@@ -1,0 +1,210 @@
+"""The documentation, tried out: its code runs, the README's exchange is real, its settings are all that there are.
+
+A Python block that cannot run is preceded by a comment that says why: ``.. skip: needs a mail server``.
+"""
+
+from __future__ import annotations
+
+import ast
+import http.client
+import re
+import secrets
+import shlex
+import socket
+import sys
+import types
+import typing as t
+from pathlib import Path
+
+import pytest
+import servers
+from flask import Flask
+from http_support import serving
+from pages import (
+    CONFIGURATION,
+    EXAMPLES,
+    MOVING,
+    PAGES,
+    README,
+    REDIS_URL,
+    ROOT,
+    blocks,
+    names,
+    needs_redis,
+    python_blocks,
+    run_block,
+)
+
+from flask_sessionstore import ConfigurationError
+from flask_sessionstore.settings import SETTINGS, read_settings
+from flask_sessionstore.stores import ServerSideStore
+from flask_sessionstore.testing import StoreContract
+
+# -- running a page ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., dict[str, t.Any]]:
+    """Run a page's blocks one after the other, as one module whose folder is empty; the result is its namespace."""
+
+    def run_page(page: Path, redis_url: str = REDIS_URL) -> dict[str, t.Any]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(EXAMPLES)
+        monkeypatch.setenv("SECRET_KEY", secrets.token_urlsafe(32))
+        monkeypatch.setenv("SESSION_STORE", f"file://{tmp_path}/sessions")
+        module = types.ModuleType(f"page_{page.stem.replace('-', '_').lower()}")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        for block in python_blocks(page):
+            run_block(block, block.source.replace(REDIS_URL, redis_url), page, vars(module))
+        return vars(module)
+
+    return run_page
+
+
+WITH_REDIS = [page for page in PAGES if needs_redis(page)]
+WITHOUT = [page for page in PAGES if python_blocks(page) and page not in WITH_REDIS]
+
+
+@pytest.mark.parametrize("page", WITHOUT, ids=names(WITHOUT))
+def test_the_code_of_a_page_runs(page: Path, run: t.Callable[..., object]) -> None:
+    run(page)
+
+
+@pytest.mark.parametrize("page", WITH_REDIS, ids=names(WITH_REDIS))
+def test_the_code_of_a_page_about_redis_runs(
+    page: Path, run: t.Callable[..., object], valkey: servers.RedisServer
+) -> None:
+    run(page, redis_url=valkey.url)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_no_code_escapes_by_having_no_language(page: Path) -> None:
+    text = page.read_text()
+    assert not re.findall(r"^(?!\s*\.\. ).*::$", text, re.MULTILINE)
+    assert {block.language for block in blocks(page)} <= {"python", "console", "shell", "jinja", "toml", "text"}
+    shown = "\n".join(block.source for block in blocks(page) if block.language == "python")
+    assert text.count(">>> ") == shown.count(">>> ")
+
+
+# -- the README's exchange -----------------------------------------------------------------------------------------
+
+
+class Exchange(t.NamedTuple):
+    """One request and its response, as ``curl -i`` shows it."""
+
+    method: str
+    path: str
+    status: str
+    headers: list[tuple[str, str]]
+    body: str
+
+    @property
+    def session_key(self) -> str:
+        """The first characters of the session key in the cookie that was set, as many as the README shows."""
+        return next(value.removeprefix("session=")[:8] for name, value in self.headers if name == "Set-Cookie")
+
+
+def shown_exchanges() -> list[Exchange]:
+    (text,) = (block.source for block in blocks(README) if block.source.startswith("$ curl"))
+    return [parse(part) for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]]
+
+
+def parse(part: str) -> Exchange:
+    command, _, answer = part.partition("\n")
+    words = shlex.split(command)
+    status, *lines = answer.partition("\n\n")[0].splitlines()
+    headers = [tuple(line.split(": ", 1)) for line in lines]
+    method = words[words.index("-X") + 1] if "-X" in words else "GET"
+    path = "/" + words[-1].partition("//")[2].partition("/")[2]
+    return Exchange(method, path, status, t.cast("t.Any", headers), answer.partition("\n\n")[2].strip())
+
+
+def real_exchanges(app: Flask, shown: list[Exchange]) -> t.Iterator[Exchange]:
+    """The same requests, sent to the app by one browser over a socket."""
+    with serving(app) as address:
+        cookie = ""
+        for request in shown:
+            with socket.create_connection(address, timeout=30) as connection:
+                head = f"{request.method} {request.path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                connection.sendall(f"{head}Cookie: {cookie}\r\n\r\n".encode())
+                response = http.client.HTTPResponse(connection)
+                response.begin()
+                cookie = (response.getheader("Set-Cookie") or cookie).partition(";")[0]
+                status = f"HTTP/1.1 {response.status} {response.reason}"
+                headers = response.getheaders()
+                yield request._replace(status=status, headers=headers, body=response.read().decode().strip())
+
+
+def lasting(header: tuple[str, str]) -> tuple[str, str]:
+    """A header without what is another at every run."""
+    name, value = header
+    return name, "" if name in ("Server", "Date") else value.partition("; ")[2] if name == "Set-Cookie" else value
+
+
+def test_the_readme_shows_what_its_app_answers(run: t.Callable[..., dict[str, t.Any]]) -> None:
+    shown = shown_exchanges()
+    real = list(real_exchanges(run(README)["app"], shown))
+    assert [e.status for e in shown] == [e.status for e in real]
+    assert [list(map(lasting, e.headers)) for e in shown] == [list(map(lasting, e.headers)) for e in real]
+    assert [e.body for e in shown] == [e.body for e in real]
+    # The key stays while the cart grows, and is another after the log-in.
+    for exchanges in shown, real:
+        keys = [exchange.session_key for exchange in exchanges]
+        assert keys[0] == keys[1] != keys[2]
+
+
+# -- the settings --------------------------------------------------------------------------------------------------
+
+
+def documented_settings() -> dict[str, str]:
+    """Each setting on the page about configuration, with its default as it is written there."""
+    found = re.findall(
+        r"^\.\. confval:: (\w+)\n   :type: .+\n   :default: ``(.+)``$", CONFIGURATION.read_text(), re.MULTILINE
+    )
+    return dict(found)
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    assert {setting.name for setting in SETTINGS} == set(documented_settings())
+    assert CONFIGURATION.read_text().count(".. confval::") == len(SETTINGS)
+
+
+@pytest.mark.parametrize("setting", documented_settings())
+def test_a_documented_default_is_the_default(setting: str) -> None:
+    app = Flask(__name__)
+    left_alone = read_settings(app)
+    app.config[setting] = ast.literal_eval(documented_settings()[setting])
+    assert read_settings(app) == left_alone
+
+
+def table_of(page: Path, title: str) -> list[str]:
+    """The settings in the first column of the table under ``title``."""
+    part = page.read_text().partition(f"\n{title}\n")[2].partition("\n\n\n")[0]
+    cells = re.findall(r"^    \* - ((?:.+\n)+?)      - ", part, re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"``(SESSION_\w+)``", cell)]
+
+
+@pytest.mark.parametrize(
+    "setting", [*table_of(CONFIGURATION, "Not supported yet"), *table_of(MOVING, "From Flask-Session")]
+)
+def test_a_setting_said_to_be_refused_is_refused(setting: str) -> None:
+    app = Flask(__name__)
+    app.config[setting] = True
+    with pytest.raises(ConfigurationError, match=setting):
+        read_settings(app)
+
+
+def test_nothing_is_risky_about_the_recommended_settings(run: t.Callable[..., dict[str, t.Any]]) -> None:
+    app = run(ROOT / "docs" / "security.rst")["app"]
+    result = app.test_cli_runner().invoke(args=["sessions", "check"])
+    assert result.output.endswith("\nNo findings.\n")
+    assert result.exit_code == 0
+
+
+class TestTheStoreWithOwners(StoreContract):
+    """The store that the page about stores of one's own ends in."""
+
+    @pytest.fixture
+    def store(self, run: t.Callable[..., dict[str, t.Any]], tmp_path: Path) -> ServerSideStore:
+        page = run(ROOT / "docs" / "custom-store.rst")
+        return t.cast("ServerSideStore", page["SQLiteStoreWithOwners"](tmp_path / "sessions.db"))

@@ -1,0 +1,342 @@
+"""Session files beside other processes: locks, and what is removed by hand."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import signal
+import stat
+import threading
+import time
+import typing as t
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from clocks import Clock
+from file_support import files_in, loaded, path_of, saved, store_in, update
+from forks import Child
+from http_support import make_app, started
+
+from flask_sessionstore import ConfigurationError, SessionConflict, SessionGone, SessionKey, StoreUnavailable, session
+from flask_sessionstore.stores.filesystem import FileSystemStore
+from flask_sessionstore.stores.filesystem import store as filesystem
+from flask_sessionstore.stores.filesystem.locks import LOCKS, Locks
+from flask_sessionstore.testing import later
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def store(folder: Path, clock: Clock) -> FileSystemStore:
+    return store_in(folder, clock)
+
+
+@pytest.mark.parametrize("prefix", ["p" * 191, "\u00e9" * 32, "a:b/" * 24])
+def test_a_prefix_too_long_for_the_names_of_files_is_refused_at_start(prefix: str, folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match="have room for 190 bytes") as caught:
+        FileSystemStore(folder, prefix=prefix)
+    assert caught.value.key == "SESSION_KEY_PREFIX"
+
+
+def test_the_longest_prefix_works_for_records_their_spares_and_their_owners(folder: Path) -> None:
+    store = FileSystemStore(folder, prefix="p" * 190)
+    key = saved(store, owner="ann")
+    for n in (b"\x01", b"\x02"):
+        record = store.load(key)
+        assert record is not None
+        store.update(key, later(record, {"n": n}), DAY, replaces=record.revision)
+    assert [entry.handle for entry in store.scan()] == [key.handle]
+    store.delete(key)
+
+
+# -- locks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """For how long was slept; no time passes."""
+    spans: list[float] = []
+    monkeypatch.setattr(time, "sleep", spans.append)
+    return spans
+
+
+def test_a_lock_that_was_open_before_a_fork_excludes_parent_and_child(folder: Path, slept: list[float]) -> None:
+    """What they inherit is one open file, which would be locked for both."""
+    locks = Locks(str(folder))
+    locks.release(locks.acquire(5))
+    read, write = os.pipe()
+
+    def lock_when_told() -> str:
+        os.read(read, 1)
+        locks.acquire(5)
+        return "locked"
+
+    child = Child(lock_when_told)
+    held = locks.acquire(5)
+    os.write(write, b".")
+    assert child.answer() == (
+        "StoreUnavailable: the session folder's .locks/05 is locked by another process, and was for 2 s"
+    )
+    locks.release(held)
+    assert Child(lambda: bool(locks.acquire(5))).answer() == "True"
+    os.close(read)
+    os.close(write)
+
+
+def count_up(store: FileSystemStore, key: SessionKey, times: int) -> None:
+    for _ in range(times):
+        while True:
+            record = loaded(store, key)
+            state = {"n": (int.from_bytes(record.state["n"], "big") + 1).to_bytes(4, "big")}
+            try:
+                store.update(key, later(record, state), DAY, replaces=record.revision)
+                break
+            except SessionConflict:
+                time.sleep(0)
+
+
+def test_threads_and_forked_processes_lose_no_write(store: FileSystemStore) -> None:
+    key = saved(store)
+    update(store, key)  # its lock is open
+
+    def count_in_threads() -> None:
+        threads = [threading.Thread(target=count_up, args=(store, key, 50)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    children = [Child(count_in_threads) for _ in range(2)]
+    count_in_threads()
+    assert [child.answer() for child in children] == ["None"] * 2
+    assert int.from_bytes(loaded(store, key).state["n"], "big") == 1 + 3 * 2 * 50
+
+
+def test_who_holds_a_lock_excludes_its_own_thread_too(folder: Path, slept: list[float]) -> None:
+    """No lock belongs to a thread: greenlets that were threads when it was made exclude each other as well."""
+    locks = Locks(str(folder))
+    held = locks.acquire(5)
+    with pytest.raises(StoreUnavailable, match=r"\.locks/05 is locked by another process"):
+        locks.acquire(5)
+    locks.release(locks.acquire(6))
+    locks.release(held)
+    locks.release(locks.acquire(5))
+
+
+@pytest.mark.parametrize("is_frozen", [False, True], ids=["clock runs", "clock is frozen"])
+def test_a_wait_for_a_lock_ends_after_two_seconds(
+    is_frozen: bool, folder: Path, slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks = Locks(str(folder))
+    locks.acquire(5)
+    if is_frozen:
+        monkeypatch.setattr(time, "monotonic", lambda: 1.0)
+    with pytest.raises(StoreUnavailable):
+        locks.acquire(5)
+    assert 1.5 < sum(slept) <= 2.1
+    assert max(slept) < 0.01
+    assert len(set(slept)) > 10, "no two wait in step"
+
+
+def test_sleep_that_takes_longer_than_it_was_told_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+
+    def oversleep(seconds: float) -> None:
+        now[0] += 0.5
+
+    locks = Locks(str(folder))
+    locks.acquire(5)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", oversleep)
+    with pytest.raises(StoreUnavailable):
+        locks.acquire(5)
+    assert now == [102.0]
+
+
+def test_a_stopped_process_beside_us_does_not_stop_the_server(folder: Path, slept: list[float]) -> None:
+    def write() -> None:
+        session["a"] = 2
+
+    app = make_app(FileSystemStore(folder), TESTING=False, PROPAGATE_EXCEPTIONS=False)
+    browser = started(app, a=1)
+
+    def stop_with_all_locks() -> None:
+        locks = Locks(str(folder))
+        assert all(locks.acquire(number) for number in range(LOCKS))
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    child = Child(stop_with_all_locks)
+    try:
+        child.wait_until_stopped()
+        assert browser.does(write).status_code == 503
+        assert 1 < sum(slept) < 3
+        assert browser.data == {"a": 1}, "to read takes no lock"
+    finally:
+        child.kill()
+    assert browser.does(write).status_code == 200
+    assert browser.data == {"a": 2}
+
+
+def descriptors(folder: Path) -> list[str]:
+    """Which of a store's locks this process has open."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("this system does not list open files")
+    found = (os.path.realpath(link) for link in list(Path("/proc/self/fd").iterdir()))
+    return sorted(path for path in found if path.startswith(f"{folder}/.locks/"))
+
+
+def test_one_idle_descriptor_is_kept_for_each_lock_and_none_for_a_store_that_went(store: FileSystemStore) -> None:
+    key = saved(store)
+    threads = [threading.Thread(target=count_up, args=(store, key, 20)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(descriptors(store.path)) == 1
+    locks = Locks(str(store.path))
+    for held in [locks.acquire(number) for number in range(LOCKS)]:
+        locks.release(held)
+    assert len(descriptors(store.path)) == 1 + LOCKS
+    del locks
+    gc.collect()
+    assert len(descriptors(store.path)) == 1
+
+
+def test_a_child_that_drops_the_store_closes_nothing_of_its_parents(folder: Path) -> None:
+    """By then the number may be that of another open file."""
+    locks = [Locks(str(folder))]
+    locks[0].release(locks[0].acquire(5))
+
+    def drop() -> int:
+        locks.clear()
+        gc.collect()
+        return len(descriptors(folder))
+
+    assert Child(drop).answer() == "1"
+
+
+def test_a_descriptor_that_somebody_closed_is_an_error_once(store: FileSystemStore) -> None:
+    key = saved(store)
+    (descriptor,) = store._locks._idle.values()
+    os.close(descriptor)
+    with pytest.raises(StoreUnavailable):
+        store.delete(key)
+    store.delete(key)
+
+
+def test_a_folder_that_is_removed_while_its_lock_is_awaited_is_made_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks = Locks(str(folder))
+    held = locks.acquire(5)
+
+    def remove(seconds: float) -> None:
+        shutil.rmtree(folder)
+        locks.release(held)
+
+    monkeypatch.setattr(time, "sleep", remove)
+    again = locks.acquire(5)
+    assert os.fstat(again[2]).st_ino == (folder / ".locks" / "05").stat().st_ino
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+# -- what is removed by hand -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_a_session_ends_with_its_file(store: FileSystemStore, writes: int) -> None:
+    """Though the file of what it was before is still there."""
+    key = saved(store)
+    for _ in range(writes):
+        update(store, key)
+    record = loaded(store, key)
+    path_of(store, key).unlink()
+    assert store.load(key) is None
+    with pytest.raises(SessionGone):
+        store.update(key, record, DAY, replaces=record.revision)
+    assert list(store.scan()) == []
+    assert store.load(key) is None
+    assert store.delete_expired() == 0
+    assert files_in(store.path) == []
+
+
+class _InterruptedOS:
+    """The os module of a process that something happens to before its ``last`` change to files."""
+
+    _CHANGES = frozenset({"open", "pwrite", "ftruncate", "rename", "unlink"})
+
+    def __init__(self, last: int, happen: t.Callable[[], object]) -> None:
+        self._left, self._happen = last, happen
+
+    def __getattr__(self, name: str) -> t.Any:
+        if name in self._CHANGES:
+            self._left -= 1
+            if self._left == 0:
+                self._happen()
+        return getattr(os, name)
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_what_a_killed_writer_left_goes_on_and_ends_with_its_file(
+    writes: int, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each of its steps it is killed as the system kills. The record stands; removed by hand, it is gone."""
+    between = 0
+    for step in range(1, 20):
+        store = store_in(tmp_path / str(step), clock)
+        key = saved(store)
+        for _ in range(writes):
+            clock.advance(1)
+            store.update_ttl(key)
+        before = loaded(store, key)
+        clock.advance(1)
+
+        def write(step: int = step, store: FileSystemStore = store, key: SessionKey = key) -> None:
+            monkeypatch.setattr(filesystem, "os", _InterruptedOS(step, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+            update(store, key)
+
+        if Child(write).answer() == "None":
+            break
+        path = path_of(store, key)
+        is_between = not path.exists()
+        between += is_between
+        again = store_in(store.path, clock)
+        found = loaded(again, key)
+        assert found.state == ({"n": b"\x01"} if is_between else before.state)
+        path.unlink()
+        assert again.load(key) is None
+        assert again.load(key) is None
+        again.delete_expired()
+        assert files_in(store.path) == []
+    else:
+        pytest.fail("it never came to an end")
+    assert between == 1, "it was killed between its two renames"
+
+
+def test_a_writer_whose_record_is_removed_meanwhile_does_not_bring_it_back(
+    store: FileSystemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(1, 20):
+        key = saved(store)
+        update(store, key)
+        record, path = loaded(store, key), path_of(store, key)
+        with monkeypatch.context() as patch:
+            removed: list[Path] = []
+
+            def remove(path: Path = path, removed: list[Path] = removed) -> None:
+                if path.exists():
+                    removed.append(path)
+                    path.unlink()
+
+            patch.setattr(filesystem, "os", _InterruptedOS(step, remove))
+            try:
+                store.update(key, record, DAY, replaces=record.revision)
+            except SessionGone:
+                assert removed
+            else:
+                if not removed:
+                    break  # after its last step, or between its renames, when there was nothing to remove
+        assert store.load(key) is None
+    assert step > 5

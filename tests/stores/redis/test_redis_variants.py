@@ -1,0 +1,204 @@
+"""RedisStore on servers and behind proxies that know less than Redis, and with clients that it cannot use."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import typing as t
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+import redis.asyncio
+import servers
+import valkey
+from http_support import started
+from live import live_app
+from redis_clusters import until
+from servers import StartServer
+
+from flask_sessionstore import ConfigurationError, Record, StoreUnavailable
+from flask_sessionstore.stores import from_url
+from flask_sessionstore.stores.redis import RedisStore
+from flask_sessionstore.testing import StoreContract
+
+pytestmark = pytest.mark.redis
+
+DAY = timedelta(days=1)
+PASSWORD = "right-secret"
+
+
+def without(*commands: str) -> dict[str, t.Any]:
+    """The options of a server that does not know these commands."""
+    return {"rename_command": [(command, "") for command in commands]}
+
+
+class TestServerThatKnowsLess(StoreContract):
+    """No digests of scripts, no greeting, nothing about clients."""
+
+    @pytest.fixture
+    def store(self, start_redis: StartServer) -> RedisStore:
+        url = start_redis("redis7", **without("EVALSHA", "HELLO", "CLIENT", "SCRIPT")).url
+        return t.cast("RedisStore", from_url(url))
+
+
+class Twemproxy(servers.Server):
+    """Twemproxy in front of one Redis."""
+
+    ready = "run, rabbit run"
+
+    def __init__(self, behind: servers.RedisServer) -> None:
+        super().__init__(servers.program("twemproxy"))
+        self.behind = behind
+
+    def command(self, port: int) -> list[str | Path]:
+        config = self.folder / "nutcracker.yml"
+        config.write_text(
+            f"sessions:\n  listen: 127.0.0.1:{port}\n  redis: true\n  hash: fnv1a_64\n  timeout: 2000\n"
+            f"  servers:\n   - 127.0.0.1:{self.behind.port}:1\n"
+        )
+        files: list[str | Path] = ["-c", config, "-p", self.folder / "pid", "-o", "/dev/stdout"]
+        return [self.program, *files, "-a", "127.0.0.1", "-s", str(servers._free_port())]
+
+    def start(self) -> None:
+        super().start()
+        until(lambda: self._is_there)  # it says so too early
+
+    @property
+    def _is_there(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5):
+            return True
+        return False
+
+
+@pytest.fixture(scope="module")
+def twemproxy(shared_redis: t.Callable[[str], servers.RedisServer]) -> t.Iterator[Twemproxy]:
+    with Twemproxy(shared_redis("valkey9")) as proxy:
+        yield proxy
+
+
+class TestTwemproxy(StoreContract):
+    """It passes on commands with a key, and closes the connection at all others: what goes through all keys fails."""
+
+    test_a_scan_finds_every_session: t.Any = None
+    test_an_entry_stays_as_long_as_its_session: t.Any = None
+    test_no_entry_outlives_its_session_for_long: t.Any = None
+
+    @pytest.fixture
+    def store(self, twemproxy: Twemproxy) -> RedisStore:
+        return t.cast("RedisStore", from_url(f"redis://127.0.0.1:{twemproxy.port}", prefix=f"{uuid.uuid4()}:"))
+
+
+def test_a_command_that_may_not_be_run_by_its_digest_is_tried_so_once(
+    start_redis: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = t.cast("RedisStore", from_url(start_redis("redis7", **without("EVALSHA")).url))
+    key = store.save(Record(state={"a": b"1"}), DAY)
+    sent: list[str] = []
+    ask = store.client.ask
+
+    def noting(command: tuple[t.Any, ...], *args: t.Any) -> t.Any:
+        sent.append(command[0])
+        return ask(command, *args)
+
+    monkeypatch.setattr(store.client, "ask", noting)
+    for _ in range(3):
+        store.update_ttl(key)
+    assert sent == ["EVALSHA", "EVAL", "EVAL", "EVAL"]
+
+
+# -- passwords -----------------------------------------------------------------------------------------------------
+
+
+def everything_said(error: BaseException, caplog: pytest.LogCaptureFixture) -> str:
+    """The texts of an exception and of all that led to it, and all that was logged."""
+    texts, seen = [caplog.text], set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        found = waiting.pop()
+        if found is not None and id(found) not in seen:
+            seen.add(id(found))
+            texts.append(f"{found!r} {found}")
+            waiting += [found.__cause__, found.__context__]
+    return "\n".join(texts)
+
+
+def failure(attempt: t.Callable[[], object]) -> StoreUnavailable | None:
+    try:
+        attempt()
+    except StoreUnavailable as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("missing", ["HELLO", "AUTH"])
+@pytest.mark.parametrize("made_by", ["url", "url with the newer protocol", "client"])
+def test_a_password_that_the_server_repeats_is_not_passed_on(
+    missing: str, made_by: str, start_redis: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_redis("redis7", requirepass=PASSWORD, **without(missing))
+    makers: dict[str, t.Callable[[], t.Any]] = {
+        "url": lambda: from_url(server.url),
+        "url with the newer protocol": lambda: from_url(f"{server.url}?protocol=3"),
+        "client": lambda: RedisStore(redis.Redis(port=server.port, password=PASSWORD, protocol=3)),
+    }
+    store = makers[made_by]()
+    caplog.set_level(logging.DEBUG)
+    error = failure(lambda: store.save(Record(state={"a": b"1"}), DAY))
+    assert error is None or PASSWORD not in everything_said(error, caplog)
+    browser_app = live_app(t.cast("RedisStore", store))
+    browser_app.config["PROPAGATE_EXCEPTIONS"] = False
+    started(browser_app, a=1)
+    assert PASSWORD not in caplog.text
+
+
+def test_a_server_that_does_not_know_the_greeting_is_used(start_redis: StartServer) -> None:
+    store = from_url(start_redis("redis7", requirepass=PASSWORD, **without("HELLO")).url)
+    assert store.load(store.save(Record(state={"a": b"1"}), DAY)) is not None
+
+
+def test_what_a_server_repeats_of_a_session_is_not_passed_on(
+    start_redis: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = from_url(start_redis("redis7", **without("SET")).url)
+    with pytest.raises(StoreUnavailable) as caught:
+        store.save(Record(state={"a": b"\xacprivate data"}), DAY)
+    assert "private data" not in everything_said(caught.value, caplog)
+    assert "session:" not in everything_said(caught.value, caplog)
+
+
+# -- what cannot work is refused at start --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("client", "why"),
+    [
+        (redis.asyncio.Redis(), "synchronous"),
+        (valkey.Valkey(), "valkey-py"),
+        ("redis://localhost", "from_url"),
+        (redis.Redis(decode_responses=True), "decode_responses"),
+        (object(), "synchronous"),
+    ],
+    ids=["asyncio", "valkey-py", "url", "decoding", "something"],
+)
+def test_a_client_that_cannot_work_is_refused(client: t.Any, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why) as caught:
+        RedisStore(client)
+    assert caught.value.key == "SESSION_STORE"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost?decode_responses=True",
+        "rediss://localhost?ssl_cert_reqs=CERT_NONE",
+        "redis+cluster://one,two?decode_responses=True",
+        "redis+sentinel://one/mymaster?decode_responses=True",
+    ],
+)
+def test_a_url_that_cannot_work_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        from_url(url)
