@@ -1,4 +1,8 @@
-"""DynamoDBStore: over two emulators that differ, and over a real table where DYNAMODB_URL names one."""
+"""DynamoDBStore: over two emulators that differ, and over a real table where DYNAMODB_URL names one.
+
+moto and dynalite are not DynamoDB. Neither throttles, forgets what has expired, or reads an index late; dynalite knows
+no time to live. What they cannot do is answered here by a server of one line, or only the translation is tried.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""MongoDBStore: the contract where MONGODB_URL names a server; else what can be known without one."""
+"""MongoDBStore: the contract where MONGODB_URL names a server; else what can be known without one.
+
+Without MongoDB, the commands sent are looked at by pymongo's own monitoring, and they are answered by nx-27017, which
+speaks the protocol and is not MongoDB.
+"""
 
 from __future__ import annotations
 
