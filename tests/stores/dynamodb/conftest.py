@@ -11,7 +11,10 @@ from dynamodb_servers import EMULATORS, DynamoDBServer
 from flask_sessionstore.stores.dynamodb import DynamoDBStore
 
 
-@pytest.fixture(scope="session", params=EMULATORS)
+@pytest.fixture(
+    scope="session",
+    params=["moto", *(pytest.param(name, marks=pytest.mark.long) for name in EMULATORS if name != "moto")],
+)
 def emulator(request: pytest.FixtureRequest, shared_dynamodb: t.Callable[[str], DynamoDBServer]) -> DynamoDBServer:
     """Each of the two in turn."""
     return shared_dynamodb(request.param)
