@@ -110,6 +110,7 @@ def test_in_a_database_it_makes_its_table(tmp_path: Path) -> None:
     goes_on(app, "SQLAlchemyStore")
     with app.app_context():
         assert set(sa.inspect(db.engine).get_table_names()) >= {"old", "old_store"}
+        db.engine.dispose()
 
 
 def test_signed_ids_are_read(tmp_path: Path, clock: Clock) -> None:
