@@ -159,7 +159,8 @@ class MariaDB(DatabaseServer):
 
     def command(self, port: int) -> list[str | Path]:
         settings = {
-            "datadir": f"{self.folder}/data", "port": str(port), "bind_address": "127.0.0.1",
+            # Of its own: when it starts, it removes whatever looks like a temporary table of one that was killed.
+            "tmpdir": f"{self.folder}", "datadir": f"{self.folder}/data", "port": str(port), "bind_address": "127.0.0.1",
             "socket": f"{self.folder}/m.sock", "pid_file": f"{self.folder}/m.pid",
             "init_file": f"{self.folder}/init.sql", "innodb_flush_log_at_trx_commit": "2",
             "innodb_buffer_pool_size": "64M", **self.options,
@@ -178,7 +179,7 @@ def _empty_mariadb() -> Path:
         shutil.chown(folder, account)
     tool = shutil.which("mariadb-install-db") or "mariadb-install-db"
     data = folder / "data"
-    options = ["--auth-root-authentication-method=normal", "--skip-test-db", f"--datadir={data}"]
+    options = ["--auth-root-authentication-method=normal", "--skip-test-db", f"--datadir={data}", f"--tmpdir={folder}"]
     _run(account, tool, "--no-defaults", *LITTLE, *options)
     return data
 
