@@ -160,7 +160,8 @@ class MariaDB(DatabaseServer):
     def command(self, port: int) -> list[str | Path]:
         settings = {
             # Of its own: when it starts, it removes whatever looks like a temporary table of one that was killed.
-            "tmpdir": f"{self.folder}", "datadir": f"{self.folder}/data", "port": str(port), "bind_address": "127.0.0.1",
+            "tmpdir": str(self.folder),
+            "datadir": f"{self.folder}/data", "port": str(port), "bind_address": "127.0.0.1",
             "socket": f"{self.folder}/m.sock", "pid_file": f"{self.folder}/m.pid",
             "init_file": f"{self.folder}/init.sql", "innodb_flush_log_at_trx_commit": "2",
             "innodb_buffer_pool_size": "64M", **self.options,
