@@ -110,7 +110,8 @@ def _in_a_folder(name: str, python: str, *requirements: str) -> Path | None:
         own = Path(tempfile.mkdtemp(dir=folder.parent))  # another process of pytest may do the same at this moment
         own.chmod(0o755)
         pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--upgrade", "--target", str(own)]
-        if subprocess.run([*pip, *requirements], check=False).returncode:
+        # Whatever the environment's versions are held to: these are another's.
+        if subprocess.run([*pip, *requirements], check=False, env={**os.environ, "PIP_CONSTRAINT": ""}).returncode:
             return None
         with contextlib.suppress(OSError):
             own.rename(folder)
