@@ -234,8 +234,7 @@ class Lifecycle:
         if not found:
             return None
         # A session that is known to have gone says more than a key that is not known at all.
-        nothing = (Fate.UNKNOWN, Fate.LATE)
-        chosen = alive[0] if alive else min(found, key=lambda one: one[2] in nothing)
+        chosen = alive[0] if alive else min(found, key=lambda one: one[2] in _UNTRACED)
         self._key, record, self._fate, self._met = chosen
         return record
 

@@ -32,13 +32,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy
     #: Where the store comes from: a URL, a SessionStore, a pair (cache, store) of these, or a function of the
     #: application. Default: files in the instance folder.
-    store: t.Any = DEFAULT_STORE
+    store: t.Any
     #: Keyword arguments for the store that a URL names.
     store_options: dict[str, t.Any] = {}
     #: Namespace in shared engines, for stores made from a URL.
     prefix: str = "session:"
-    #: "signed", or "private": encrypted.
-    content_security: str = "signed"
+    #: What protects the cookie: "signed", or "private", which is encrypted.
+    protection: Protection = SIGNED
     #: Whether records are encrypted at rest: False, True, or "required" (and what is not encrypted is refused).
     seal: bool | t.Literal["required"] = False
 
@@ -139,12 +139,20 @@ def _or_none(read: Reader) -> Reader:
     return lambda key, value: None if value is None else read(key, value)
 
 
-def _content_security(key: str, value: t.Any) -> str:
+def _content_security(key: str, value: t.Any) -> Protection:
+    if value == "signed":
+        return SIGNED
     if value == "private":
-        _need_cryptography(key)
-    elif value != "signed":
-        raise _wrong(key, value, '"signed" or "private"')
-    return t.cast("str", value)
+        return _encryption(key)
+    raise _wrong(key, value, '"signed" or "private"')
+
+
+@lru_cache(maxsize=1)  # an import that has been made costs a microsecond all the same
+def _encryption(key: str) -> Protection:
+    _need_cryptography(key)
+    from .encryption import PRIVATE
+
+    return PRIVATE
 
 
 def _seal(key: str, value: t.Any) -> bool | t.Literal["required"]:
@@ -185,7 +193,7 @@ SETTINGS = (
     Setting("SESSION_MAX_SIZE", _count("bytes"), "max_size"),
     Setting("SESSION_CONFLICT_TIMEOUT", _span, "conflict_timeout"),
     Setting("SESSION_SEAL", _seal, "seal"),
-    Setting("SESSION_COOKIE_CONTENT_SECURITY", _content_security, "content_security"),
+    Setting("SESSION_COOKIE_CONTENT_SECURITY", _content_security, "protection"),
 )
 #: Flask's own, whose names begin as ours do.
 _FLASK_KEYS = (
@@ -276,17 +284,8 @@ def protection(app: Flask) -> Protection:
 
     :raises ConfigurationError: if there is no such protection, or the package it needs is missing.
     """
-    content_security = app.config.get("SESSION_COOKIE_CONTENT_SECURITY", "signed")
-    if content_security == "signed":
-        return SIGNED
-    return _encryption(_content_security("SESSION_COOKIE_CONTENT_SECURITY", content_security))
-
-
-@lru_cache(maxsize=1)  # an import that has been made costs a microsecond all the same
-def _encryption(_private: str) -> Protection:
-    from .encryption import PRIVATE
-
-    return PRIVATE
+    key = "SESSION_COOKIE_CONTENT_SECURITY"
+    return _content_security(key, app.config.get(key, "signed"))
 
 
 def _refuse_foreign(config: t.Mapping[str, t.Any]) -> None:

@@ -11,7 +11,6 @@ import uuid
 import dynamodb_servers
 import pytest
 import servers
-from clocks import Clock
 from dynamodb_servers import EMULATORS, DynamoDBServer
 from every_store import STORES, stores
 from hypothesis import settings
@@ -24,6 +23,7 @@ from sql_servers import DATABASES, DatabaseServer
 
 from flask_sessionstore.stores import OwnerIndex, ServerSideStore, SessionStore
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
+from flask_sessionstore.testing import Clock
 
 # A time limit for each example would fail by chance on a busy machine. What Hypothesis sets up for CI stays.
 settings.register_profile("project", settings.default, deadline=None)

@@ -20,7 +20,6 @@ import click
 import pytest
 import shop_server
 from cli_support import error, handle_of, output, run, shop
-from clocks import Clock
 from flask import Flask
 from http_support import make_app, started
 
@@ -35,7 +34,7 @@ from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
-from flask_sessionstore.testing import FaultyStore
+from flask_sessionstore.testing import Clock, FaultyStore
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "cli.rst"

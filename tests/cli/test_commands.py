@@ -12,7 +12,6 @@ from uuid import UUID
 
 import pytest
 from cli_support import error, handle_of, output, run, shop
-from clocks import Clock
 from every_store import STORES, stores
 from flask import Flask
 from http_support import Browser, started
@@ -23,6 +22,7 @@ from flask_sessionstore.layout import pack
 from flask_sessionstore.record import TOMBSTONE_TIME, Record
 from flask_sessionstore.stores import Entry, ServerSideStore
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 DAY = timedelta(days=1)
 

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 from clients import cookie, key, with_cookie
-from clocks import Clock
 from flask_login_app import User, index, make_app
 from http_support import cookie_of, fate, redirects, set_cookies, watch
 from werkzeug.test import TestResponse
@@ -14,6 +13,7 @@ from werkzeug.test import TestResponse
 from flask_sessionstore import SessionStore, session
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 flask_login = pytest.importorskip("flask_login")
 ELSEWHERE = {"User-Agent": "another browser"}

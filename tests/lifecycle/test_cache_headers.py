@@ -7,7 +7,6 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from clocks import Clock
 from flask import Response, abort, send_file, send_from_directory, stream_with_context
 from http_support import DELETED, KEPT, SET, Action, Browser, fate, make_app, started, warnings_in, watch
 from views import force, purge, read, write
@@ -16,6 +15,7 @@ from werkzeug.test import TestResponse
 from flask_sessionstore import SessionStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 
 @pytest.fixture(params=[CookieStore, MemoryStore])

@@ -7,7 +7,6 @@ import typing as t
 from datetime import timedelta
 
 import pytest
-from clocks import Clock
 from flask import Flask
 from http_support import KEPT, SET, Action, Browser, cookie_of, fate, make_app, started, watch
 from views import clear, purge, read, write
@@ -18,6 +17,7 @@ from werkzeug.test import Client
 from flask_sessionstore import ConfigurationError, SessionStore, SessionTooLarge, session
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 
 @pytest.fixture(params=[CookieStore, MemoryStore])

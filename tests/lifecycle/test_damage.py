@@ -8,7 +8,6 @@ import typing as t
 from datetime import timedelta
 
 import pytest
-from clocks import Clock
 from http_support import DELETED, KEPT, SET, Action, Browser, fate, make_app, started, warnings_in, watch
 from live import LIVE, live_app
 from views import clear, purge, read, write
@@ -21,6 +20,7 @@ from flask_sessionstore.signing import signer
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
+from flask_sessionstore.testing import Clock
 
 DAY = timedelta(days=1)
 

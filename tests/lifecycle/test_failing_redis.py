@@ -9,7 +9,6 @@ import typing as t
 
 import pytest
 import redis
-from clocks import Clock
 from flask import Flask
 from http_support import DELETED, KEPT, SET, Action, Browser, fate, make_app, started
 from live import is_unavailable, live_app, store_on
@@ -20,6 +19,7 @@ from werkzeug.test import TestResponse
 from flask_sessionstore import session
 from flask_sessionstore.stores import from_url
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 
 def read_and_purge() -> None:

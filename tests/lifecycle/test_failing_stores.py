@@ -9,7 +9,6 @@ import typing as t
 
 import pytest
 import redis
-from clocks import Clock
 from flask import Flask, Response
 from flask.signals import got_request_exception
 from http_support import DELETED, KEPT, SET, Action, Browser, fate, make_app, set_cookies, started, warnings_in
@@ -21,7 +20,7 @@ from werkzeug.test import TestResponse
 from flask_sessionstore import SessionError, StoreUnavailable, session
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.memory import MemoryStore
-from flask_sessionstore.testing import FaultyStore
+from flask_sessionstore.testing import Clock, FaultyStore
 
 
 @pytest.fixture

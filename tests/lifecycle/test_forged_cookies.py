@@ -6,7 +6,6 @@ import logging
 import typing as t
 
 import pytest
-from clocks import Clock
 from flask import Flask
 from http_support import KEPT, SET, Browser, fate, make_app, set_cookies, started, warnings_in, watch
 from views import read, write
@@ -14,6 +13,7 @@ from views import read, write
 from flask_sessionstore import ConfigurationError, SessionStore, session
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 
 @pytest.fixture(params=[CookieStore, MemoryStore])

@@ -12,7 +12,7 @@ from flask_sessionstore import session
 from flask_sessionstore.stores import ServerSideStore
 
 if t.TYPE_CHECKING:
-    from clocks import Clock
+    from flask_sessionstore.testing import Clock
 
 FORM = "name=ann"
 

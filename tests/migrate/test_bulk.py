@@ -13,7 +13,6 @@ import msgspec
 import pytest
 import redis
 import servers
-from clocks import Clock
 from every_store import STORES, stores
 from flask import Flask
 from http_support import Browser, started
@@ -24,6 +23,7 @@ from flask_sessionstore.migrate import from_flask_session, from_store
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 
 def run(app: Flask, *args: str, code: int = 0) -> str:

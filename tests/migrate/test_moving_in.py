@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from clocks import Clock
 from every_store import STORES, stores
 from flask import Flask, Response, jsonify
 from http_support import DELETED, KEPT, SET, Action, Browser, cookie_of, fate, set_cookies, warnings_in, watch
@@ -24,7 +23,7 @@ from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
-from flask_sessionstore.testing import FaultyStore
+from flask_sessionstore.testing import Clock, FaultyStore
 
 KINDS: dict[str, t.Callable[[Path, Clock], Origin]] = {
     "flask": lambda folder, clock: FlaskCookies(),

@@ -15,7 +15,6 @@ import redis
 import servers
 import sqlalchemy as sa
 from cachelib import FileSystemCache, SimpleCache
-from clocks import Clock
 from flask import Flask, jsonify, session
 from flask.testing import FlaskClient
 from flask_sqlalchemy import SQLAlchemy
@@ -28,6 +27,7 @@ from flask_sessionstore.current import store_in_use
 from flask_sessionstore.migrate import from_flask_session
 from flask_sessionstore.migrate.flask_session import Session
 from flask_sessionstore.stores import SessionStore
+from flask_sessionstore.testing import Clock
 
 SID = "A" * 43
 #: As it keeps it.

@@ -21,8 +21,9 @@ from redis.retry import Retry
 from sql_servers import PostgreSQL
 
 if t.TYPE_CHECKING:
-    from clocks import Clock
     from servers import StartServer
+
+    from flask_sessionstore.testing import Clock
 
 
 NEVER = Retry(NoBackoff(), 0)

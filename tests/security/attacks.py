@@ -5,7 +5,6 @@ from __future__ import annotations
 import typing as t
 
 import flask_login
-from clocks import Clock
 from flask import Flask, Request, Response
 from http_support import _ACTION, Action, Browser, make_app, started
 from views import clear, purge
@@ -13,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from flask_sessionstore import SessionStore, session
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 #: The ways in which a token may be protected: values of SESSION_COOKIE_CONTENT_SECURITY.
 PROTECTIONS = ["signed", "private"]

@@ -21,7 +21,6 @@ from attacks import (
     target,
     tutorial,
 )
-from clocks import Clock
 from flask import flash
 from http_support import SET, Action, Browser, fate, started
 from views import clear, purge, renew, save
@@ -29,6 +28,7 @@ from views import clear, purge, renew, save
 from flask_sessionstore import SessionStore, session
 from flask_sessionstore.stores import ServerSideStore, from_url
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 each = pytest.mark.parametrize
 FORM = "password=secret"

@@ -10,7 +10,6 @@ from uuid import UUID
 
 import pytest
 from attacks import target
-from clocks import Clock
 from http_support import started
 from msgspec import Raw
 from msgspec.msgpack import Ext, encode
@@ -18,6 +17,7 @@ from msgspec.msgpack import Ext, encode
 from flask_sessionstore import Record, SessionCorrupt, SessionInsertError, codec, session
 from flask_sessionstore.layout import pack
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 HOUR = timedelta(hours=1)
 #: Numbers that differ by this have the same hash, in every process.

@@ -15,7 +15,6 @@ import msgspec
 import pytest
 import servers
 from attacks import read_all, target
-from clocks import Clock
 from http_support import KEPT, Browser, fate, make_app, started
 from itsdangerous.encoding import base64_encode
 from msgspec.msgpack import Ext
@@ -36,6 +35,7 @@ from flask_sessionstore.record import Kind, Tombstone
 from flask_sessionstore.stores import OwnerIndex, ServerSideStore, from_url, list_name
 from flask_sessionstore.stores.cookie import CookieStore, _StateKey
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 from fuzz import memory_bound, memory_used
 
 HOUR = timedelta(hours=1)

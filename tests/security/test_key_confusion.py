@@ -11,7 +11,6 @@ from base64 import urlsafe_b64encode
 import flask_login
 import pytest
 from attacks import PROTECTIONS, User, identity, target
-from clocks import Clock
 from derived_keys import PRIVATE as PRIVATE_PURPOSE
 from derived_keys import SIGNED as SIGNED_PURPOSE
 from derived_keys import context, derive, signer
@@ -26,6 +25,7 @@ from flask_sessionstore.key import Token
 from flask_sessionstore.signing import SIGNED
 from flask_sessionstore.stores import from_url
 from flask_sessionstore.stores.cookie import CookieStore
+from flask_sessionstore.testing import Clock
 
 SECRET = "a secret"
 STATE = {"_user_id": "ann", "user_id": 1, "admin": True}

@@ -13,7 +13,6 @@ import pytest
 import sqlalchemy
 from attacks import PROTECTIONS, identity, peek, steps, target
 from blinker import Signal
-from clocks import Clock
 from flask import Flask
 from http_support import Browser, make_app, started
 from sqlalchemy.exc import StatementError
@@ -42,6 +41,7 @@ from flask_sessionstore.sessions import source_of
 from flask_sessionstore.stores import ServerSideStore, from_url
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 from flask_sessionstore.stores.sqlalchemy.store import _change
+from flask_sessionstore.testing import Clock
 
 # In two parts, so that no line of source that a traceback shows holds them whole.
 SECRET, FORMER, PASSWORD, VALUE = (f"marker-{word}" for word in ("secret", "former", "password", "value"))

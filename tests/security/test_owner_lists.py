@@ -14,7 +14,6 @@ import pytest
 import redis
 import servers
 from attacks import target
-from clocks import Clock
 from every_store import lists_of, sql_store
 from flask import session
 from http_support import Browser, make_app, started
@@ -28,6 +27,7 @@ from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.stores.mongodb import MongoDBStore
 from flask_sessionstore.stores.redis import RedisStore
+from flask_sessionstore.testing import Clock
 
 DAY = timedelta(days=1)
 HOUR = 3600.0

@@ -9,7 +9,6 @@ import typing as t
 
 import pytest
 from clients import cookie, key, with_cookie
-from clocks import Clock
 from flask import Flask
 from flask.testing import FlaskClient
 from log_ins import Site, sites
@@ -17,6 +16,7 @@ from log_ins import Site, sites
 from flask_sessionstore import SessionStore
 from flask_sessionstore.stores import ServerSideStore, from_url
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 NAMES = [
     "flask_login",

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from attacks import identity, target
-from clocks import Clock
 from http_support import Browser, started
 from views import clear, renew
 
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 TESTS = Path(__file__).resolve().parents[1]
 SECURITY = TESTS.parent / "SECURITY.rst"

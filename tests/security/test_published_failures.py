@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from attacks import IDENTITY, PROTECTIONS, Plant, ended, identity, peek, read_all, send, steps, target, tutorial
-from clocks import Clock
 from flask import Response
 from http_support import KEPT, SET, Browser, fate, make_app, started
 from views import clear, purge, renew
@@ -24,6 +23,7 @@ from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 each = pytest.mark.parametrize
 

@@ -7,13 +7,13 @@ from datetime import timedelta
 
 import pytest
 from attacks import LOG_OUTS, PROTECTIONS, by_owner, identity, steps, target
-from clocks import Clock
 from http_support import SET, Action, Browser, fate, started
 from views import renew
 
 from flask_sessionstore import session
 from flask_sessionstore.stores import ServerSideStore, from_url
 from flask_sessionstore.stores.cookie import CookieStore
+from flask_sessionstore.testing import Clock
 
 each = pytest.mark.parametrize
 

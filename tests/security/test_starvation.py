@@ -21,7 +21,7 @@ from flask_sessionstore.stores import ServerSideStore, StoreFull
 from flask_sessionstore.stores.memory import MemoryStore
 
 if t.TYPE_CHECKING:
-    from clocks import Clock
+    from flask_sessionstore.testing import Clock
 
 WRITERS = 16
 

@@ -7,7 +7,6 @@ import typing as t
 
 import pytest
 from attacks import PROTECTIONS, identity, peek, read_all, steps, target
-from clocks import Clock
 from derived_keys import signer
 from flask import Flask
 from http_support import Browser, started
@@ -20,6 +19,7 @@ from flask_sessionstore.signing import SIGNED
 from flask_sessionstore.stores import Scans, ServerSideStore, from_url
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 SECRET = "stolen too"
 VALUE, NAME = "marker-value", "marker-name"

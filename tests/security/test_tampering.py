@@ -8,12 +8,12 @@ from urllib.parse import quote
 
 import pytest
 from attacks import PROTECTIONS, peek, target
-from clocks import Clock
 from http_support import Browser, started, watch
 
 from flask_sessionstore import SessionStore, session
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 SAFE = string.ascii_letters + string.digits + "-_"
 

@@ -12,7 +12,6 @@ import flask_login
 import flask_wtf
 import pytest
 from attacks import User, by_flask_login, identity, read_all, target
-from clocks import Clock
 from flask import Flask, current_app
 from http_support import _ACTION, Action, Browser, make_app, set_cookies, started, warnings_in
 from views import clear, purge
@@ -20,6 +19,7 @@ from werkzeug.test import TestResponse
 
 from flask_sessionstore import SessionManager, SessionStore, session
 from flask_sessionstore.stores import OwnerIndex, ServerSideStore
+from flask_sessionstore.testing import Clock
 
 
 @pytest.fixture

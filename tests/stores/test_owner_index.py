@@ -12,7 +12,6 @@ from uuid import uuid4
 import pytest
 import redis
 import servers
-from clocks import Clock
 from flask import session
 from http_support import Browser, make_app
 
@@ -21,6 +20,7 @@ from flask_sessionstore.record import TOMBSTONE_TIME
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.redis import RedisStore
 from flask_sessionstore.stores.redis.scripts import DIGESTS, LIST, UNFILE
+from flask_sessionstore.testing import Clock
 
 DAY = timedelta(days=1)
 LATER = TOMBSTONE_TIME.total_seconds() + 1

@@ -5,11 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from clocks import Clock
-
 from flask_sessionstore import Record, SessionKey
 from flask_sessionstore.stores.filesystem import FileSystemStore
-from flask_sessionstore.testing import later
+from flask_sessionstore.testing import Clock, later
 
 DAY = timedelta(days=1)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typing as t
 
-from clocks import Clock
 from flask import Flask
 from http_support import Action, Browser, fate, watch
 
 from flask_sessionstore import SessionStore, session
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 
 def memory_store(clock: Clock) -> MemoryStore:

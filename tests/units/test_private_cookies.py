@@ -12,7 +12,6 @@ import zlib
 from base64 import urlsafe_b64decode
 
 import pytest
-from clocks import Clock
 from flask import Flask, Request
 from flask.sessions import SecureCookieSessionInterface
 from http_support import DELETED, KEPT, SET, Browser, cookie_of, fate, make_app, started, watch
@@ -32,6 +31,7 @@ from flask_sessionstore.key import Token
 from flask_sessionstore.signing import SIGNED
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import Clock
 
 SECURITY = "SESSION_COOKIE_CONTENT_SECURITY"
 KINDS = ["signed", "private"]

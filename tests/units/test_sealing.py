@@ -11,7 +11,6 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from clocks import Clock
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -39,7 +38,7 @@ from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
-from flask_sessionstore.testing import StoreContract
+from flask_sessionstore.testing import Clock, StoreContract
 
 DAY = timedelta(days=1)
 KEY = SessionKey("A" * 43)

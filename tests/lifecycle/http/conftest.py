@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from clocks import Clock
 from flask import Flask
 from http_support import make_app
 from lifecycle_views import memory_store
 
 from flask_sessionstore import SessionStore
 from flask_sessionstore.stores import ServerSideStore
+from flask_sessionstore.testing import Clock
 
 
 @pytest.fixture

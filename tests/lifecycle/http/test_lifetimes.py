@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from clocks import Clock
 from flask import Flask
 from http_support import DELETED, KEPT, SET, Action, Browser, cookie_of, fate, make_app, started, watch
 from lifecycle_views import TWO, A, memory_store, sign_out, store_of
@@ -13,6 +12,7 @@ from views import make_permanent, nothing, purge, read, renew, sign_in, write
 
 from flask_sessionstore import SessionStore, session
 from flask_sessionstore.stores.cookie import CookieStore
+from flask_sessionstore.testing import Clock
 
 DAY = 86_400.0
 ANN = {"_user_id": "ann"}

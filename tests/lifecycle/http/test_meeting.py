@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from clocks import Clock
 from flask import Flask
 from http_support import DELETED, KEPT, SET, Action, Browser, fate, make_app, started, warnings_in, watch
 from lifecycle_views import TWO, A, both, log_in, meanwhile, memory_store, store_of, write_other
@@ -16,6 +15,7 @@ from views import assign, clear, count, make_permanent, purge, read, renew, sign
 
 from flask_sessionstore import SessionConflict, session
 from flask_sessionstore.stores.cookie import CookieStore
+from flask_sessionstore.testing import Clock
 
 CART: dict[str, t.Any] = {"cart": ["mug"]}
 ANN = {"_user_id": "ann"}

@@ -6,7 +6,6 @@ import typing as t
 from datetime import timedelta
 
 import pytest
-from clocks import Clock
 from flask import Flask, Response, stream_with_context
 from flask.signals import request_finished
 from http_support import DELETED, KEPT, SET, Action, Browser, fate, make_app, started, warnings_in, watch
@@ -15,6 +14,7 @@ from views import assign, clear, force, purge, read, remove_all, renew, save, si
 
 from flask_sessionstore import SessionError, SessionInsertError, SessionManager, SessionStatus, session
 from flask_sessionstore.stores import ServerSideStore
+from flask_sessionstore.testing import Clock
 
 # -- save, reload, streams -------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ import typing as t
 from datetime import UTC, datetime
 
 import pytest
-from clocks import Clock
 from flask import Flask, flash, get_flashed_messages
 from http_support import DELETED, SET, Action, Browser, fate, make_app, started
 from lifecycle_views import A, both, log_in, log_in_another, memory_store, sign_in_another, sign_out, store_of
@@ -14,7 +13,7 @@ from views import clear, purge, remove_all, renew, sign_in, write
 
 from flask_sessionstore import SessionGone, SessionInsertError, SessionKey, SessionTooLarge, session
 from flask_sessionstore.stores import StoreFull
-from flask_sessionstore.testing import FaultyStore
+from flask_sessionstore.testing import Clock, FaultyStore
 
 ANN = {"_user_id": "ann"}
 USER: dict[str, t.Any] = {"user": {"sub": "ann"}}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from clocks import Clock
 from flask import Flask, flash
 from http_support import DELETED, KEPT, SET, Action, Browser, fate, make_app, started, warnings_in, watch
 from lifecycle_views import (
@@ -24,6 +23,7 @@ from views import clear, force, make_permanent, nothing, purge, read, remove_all
 
 from flask_sessionstore import SessionStatus, session
 from flask_sessionstore.stores.cookie import CookieStore
+from flask_sessionstore.testing import Clock
 
 DAY = 86_400.0
 #: Longer than a tombstone stands.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from clocks import Clock
 from flask import Flask
 from http_support import DELETED, KEPT, SET, Action, Browser, fate, make_app, started, warnings_in, watch
 from lifecycle_views import (
@@ -26,6 +25,7 @@ from views import clear, count, force, purge, read, remove_all, renew, sign_in, 
 from flask_sessionstore import SessionKey, session
 from flask_sessionstore.signals import session_write_dropped
 from flask_sessionstore.stores import OwnerIndex, ServerSideStore
+from flask_sessionstore.testing import Clock
 
 #: Longer than a tombstone stands.
 LATER = 61.0

@@ -8,7 +8,6 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from clocks import Clock
 from flask import Flask, copy_current_request_context, flash, get_flashed_messages
 from flask.sessions import SecureCookieSessionInterface
 from flask.wrappers import Request
@@ -18,7 +17,7 @@ from views import clear, count, nothing, purge, read, renew, sign_in, write
 
 from flask_sessionstore import SessionManager, session
 from flask_sessionstore.stores import ServerSideStore
-from flask_sessionstore.testing import FaultyStore
+from flask_sessionstore.testing import Clock, FaultyStore
 
 
 def _flasks_own(app: Flask, request: Request) -> t.Mapping[str, object] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from clocks import Clock
 from every_store import lists_of
 from flask import Flask
 from http_support import make_app, sessions_of, started
@@ -16,6 +15,7 @@ from flask_sessionstore import SessionError, SessionGone, session
 from flask_sessionstore.lifecycle import Lifecycle
 from flask_sessionstore.sessions import source_of
 from flask_sessionstore.stores import ServerSideStore
+from flask_sessionstore.testing import Clock
 
 UNKNOWN = "0" * 64
 

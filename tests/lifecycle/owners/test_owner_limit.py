@@ -6,7 +6,6 @@ import threading
 import typing as t
 
 import pytest
-from clocks import Clock
 from flask import Flask
 from http_support import DELETED, KEPT, SET, Browser, fate, make_app, sessions_of, started, warnings_in
 from owner_support import KEY, handle_of, signed_in
@@ -15,7 +14,7 @@ from views import clear, renew
 from flask_sessionstore import session
 from flask_sessionstore.stores import Entry, ServerSideStore
 from flask_sessionstore.stores.memory import MemoryStore
-from flask_sessionstore.testing import FaultyStore
+from flask_sessionstore.testing import Clock, FaultyStore
 
 # -- while other requests of the same browser run --------------------------------------------------------------------
 

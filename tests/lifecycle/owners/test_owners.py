@@ -8,7 +8,6 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from clocks import Clock
 from every_store import lists_of
 from flask import Flask, flash
 from http_support import DELETED, KEPT, SET, Browser, fate, make_app, sessions_of, started, warnings_in
@@ -32,7 +31,7 @@ from flask_sessionstore.record import TOMBSTONE_TIME
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
-from flask_sessionstore.testing import FaultyStore
+from flask_sessionstore.testing import Clock, FaultyStore
 
 DAY = timedelta(days=1)
 UNKNOWN = "0" * 64

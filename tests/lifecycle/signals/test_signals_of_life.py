@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from clocks import Clock
 from http_support import DELETED, SET, Action, Browser, fate, make_app, sessions_of
 from signal_support import (
     ANN,
@@ -32,7 +31,7 @@ from flask_sessionstore import SessionStore, StoreUnavailable, session
 from flask_sessionstore.stores import ServerSideStore, StoreFull
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
-from flask_sessionstore.testing import FaultyStore
+from flask_sessionstore.testing import Clock, FaultyStore
 
 
 def sign_out() -> None:

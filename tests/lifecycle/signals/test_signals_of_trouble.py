@@ -6,7 +6,6 @@ import typing as t
 from datetime import timedelta
 
 import pytest
-from clocks import Clock
 from every_store import lists_of
 from flask import Flask
 from http_support import Action, Browser, make_app, sessions_of
@@ -38,7 +37,7 @@ from flask_sessionstore.layout import FORMAT
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
-from flask_sessionstore.testing import FaultyStore
+from flask_sessionstore.testing import Clock, FaultyStore
 
 DAY = timedelta(days=1)
 LATER = 61.0  # longer than a tombstone stands

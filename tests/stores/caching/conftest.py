@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from clocks import Clock
 from tiers import Process
 
 from flask_sessionstore.stores.memory import MemoryStore
-from flask_sessionstore.testing import FaultyStore
+from flask_sessionstore.testing import Clock, FaultyStore
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from uuid import uuid4
 
 import pytest
 import servers
-from clocks import Clock
 from flask import session
 from http_support import DELETED, SET, Browser, fate, make_app, started
 from tiers import Process
 from views import sign_in
 
 from flask_sessionstore.stores import from_url
+from flask_sessionstore.testing import Clock
 
 MAX_AGE = 2.0
 

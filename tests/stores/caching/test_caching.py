@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import pytest
 import servers
-from clocks import Clock
 from tiers import begin, entries, load, write
 
 from flask_sessionstore import ConfigurationError, Record, SessionKey, StoreUnavailable
@@ -20,7 +19,7 @@ from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.stores.redis import RedisStore
-from flask_sessionstore.testing import FaultyStore, StoreContract
+from flask_sessionstore.testing import Clock, FaultyStore, StoreContract
 
 # -- the contract ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 import servers
-from clocks import Clock
 from http_support import warnings_in
 from servers import StartServer
 from tiers import Process, begin, entries, load, write
@@ -21,7 +20,7 @@ from flask_sessionstore.stores import StoreFull
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.stores.redis import RedisStore
-from flask_sessionstore.testing import FaultyStore, later
+from flask_sessionstore.testing import Clock, FaultyStore, later
 
 DAY = timedelta(days=1)
 MAX_AGE = 2.0

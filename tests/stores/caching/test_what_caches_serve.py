@@ -6,14 +6,13 @@ import typing as t
 from datetime import timedelta
 
 import pytest
-from clocks import Clock
 from tiers import Process, begin, load, seen, write
 
 from flask_sessionstore import Record, SessionConflict, SessionGone, SessionKey, StoreUnavailable
 from flask_sessionstore.layout import pack
 from flask_sessionstore.record import TOMBSTONE_TIME, new_revision
 from flask_sessionstore.stores import ServerSideStore, StoreFull
-from flask_sessionstore.testing import later
+from flask_sessionstore.testing import Clock, later
 
 DAY = timedelta(days=1)
 MAX_AGE = 2.0

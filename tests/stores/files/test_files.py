@@ -14,7 +14,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from clocks import Clock
 from file_support import files_in, loaded, path_of, saved, store_in, update
 from forks import Child
 from http_support import make_app, started
@@ -23,7 +22,7 @@ from flask_sessionstore import ConfigurationError, SessionConflict, SessionGone,
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.filesystem import store as filesystem
 from flask_sessionstore.stores.filesystem.locks import LOCKS, Locks
-from flask_sessionstore.testing import later
+from flask_sessionstore.testing import Clock, later
 
 DAY = timedelta(days=1)
 

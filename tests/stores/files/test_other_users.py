@@ -10,13 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from clocks import Clock
 from file_support import files_in, loaded, path_of, saved, store_in, update
 from forks import NOBODY, as_nobody, needs_root
 from http_support import Browser, make_app, started, warnings_in
 
 from flask_sessionstore import ConfigurationError, SessionKey, session
 from flask_sessionstore.stores.filesystem import FileSystemStore
+from flask_sessionstore.testing import Clock
 
 DAY = timedelta(days=1)
 

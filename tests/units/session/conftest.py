@@ -7,7 +7,7 @@ import typing as t
 import pytest
 
 if t.TYPE_CHECKING:
-    from clocks import Clock
+    from flask_sessionstore.testing import Clock
 from session_support import Browser, CountingStore
 
 

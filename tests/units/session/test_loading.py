@@ -13,7 +13,7 @@ from flask_sessionstore.sessions import source_of
 from flask_sessionstore.visitor import Keep, Send
 
 if t.TYPE_CHECKING:
-    from clocks import Clock
+    from flask_sessionstore.testing import Clock
 from session_support import CHANGED, PURGED, RENEWED, UNCHANGED, Browser
 
 SECRET = "tops3cret"

@@ -15,7 +15,7 @@ from flask_sessionstore.policy import Policy
 from flask_sessionstore.visitor import Delete, Keep, Send
 
 if t.TYPE_CHECKING:
-    from clocks import Clock
+    from flask_sessionstore.testing import Clock
 from session_support import CHANGED, PURGED, RENEWED, UNCHANGED, Browser, CountingStore
 
 # -- clear, purge, renew ---------------------------------------------------------------------------------------------
