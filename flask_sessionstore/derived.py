@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import typing as t
 
+from .hkdf import context_of, derive_key
 from .key import SessionKey, to_base64url
-from .signing import context_of, derive_key
 
 _KEY, _MARK, _OWNER = (context_of(f"flask_sessionstore.import {what}") for what in ("key", "mark", "owner"))
 

@@ -22,8 +22,9 @@ from functools import lru_cache
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from .key import Claim, SessionKey, Token, from_base64url, to_base64url
-from .signing import Protection, Secrets, Tokens, context_of, derive_key, to_claim, to_lifetime, to_token
+from .hkdf import context_of, derive_key
+from .key import SessionKey, from_base64url, to_base64url
+from .tokens import Claim, Protection, Secrets, Token, Tokens
 
 _PURPOSE = "flask_sessionstore.private cookie"
 _FORMAT = 1
@@ -42,7 +43,7 @@ class TokenCipher(Tokens):
 
     def dumps(self, token: Token) -> str:
         """The cookie's value for ``token``, encrypted under the first secret."""
-        clear = _CLEAR.pack(_FORMAT, token.issued, to_lifetime(token))
+        clear = _CLEAR.pack(_FORMAT, token.issued, token.packed_lifetime)
         random = os.urandom(28)
         salt, nonce = random[:16], random[16:]
         # The text of a key is base64url already; encrypted as it is, it would grow by a third once more.
@@ -59,7 +60,7 @@ class TokenCipher(Tokens):
             content = self._decrypt(salt, nonce, data[_HEAD.size :], clear) if form == _FORMAT else None
             if content is None:
                 return None
-            return to_token(key_class(to_base64url(content[_SEEN:])), issued, lifetime, content[:_SEEN])
+            return Token.unpack(key_class(to_base64url(content[_SEEN:])), issued, lifetime, content[:_SEEN])
         except (ValueError, struct.error):
             return None
 
@@ -78,16 +79,16 @@ def cipher(secrets: Secrets, cookie_name: str, cookie_path: str) -> Tokens:
     return TokenCipher(secrets, cookie_name, cookie_path)
 
 
-def claim(text: str) -> Claim | None:
+def read_claim(text: str) -> Claim | None:
     """What a cookie's value says before it is decrypted; None if it is not a token."""
     try:
         form, issued, lifetime = _CLEAR.unpack(from_base64url(text[:12]))
     except (ValueError, struct.error):
         return None
-    return to_claim(issued, lifetime) if form == _FORMAT else None
+    return Claim.unpack(issued, lifetime) if form == _FORMAT else None
 
 
-PRIVATE = Protection(claim, cipher)
+PRIVATE = Protection(read_claim, cipher)
 
 
 def _cipher(mac: hmac.HMAC, salt: bytes) -> AESGCM:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import types
 import typing as t
-from functools import lru_cache
 
 import msgspec
 from blinker import NamedSignal
@@ -13,20 +12,19 @@ from flask import Flask
 from flask.sessions import SessionInterface
 from flask.signals import got_request_exception
 from flask.wrappers import Request, Response
-from werkzeug.http import dump_cookie, http_date, parse_list_header
-from werkzeug.sansio.http import parse_cookie
+from werkzeug.http import http_date
 from werkzeug.wsgi import ClosingIterator
 
-from . import settings, signals
-from .errors import ConfigurationError, SessionTooLarge, StoreUnavailable
+from . import cookies, settings, signals
+from .errors import ConfigurationError, StoreUnavailable
 from .hints import Hints
-from .key import Claim, SessionKey, Token
+from .key import SessionKey
 from .lifecycle import Lifecycle
 from .policy import Policy, cookie_lifetime
-from .record import Record, largest_keys, to_datetime
+from .record import to_datetime
 from .sessions import Session, begin, source_of
-from .signing import Tokens
 from .stores.base import SessionStore
+from .tokens import Claim, Token, Tokens
 from .user_agents import describe_client
 from .visitor import Delete, Keep, OldSession, Send, Visitor
 
@@ -34,10 +32,6 @@ if t.TYPE_CHECKING:
     from .migrate.importing import Importer
 
 logger = logging.getLogger("flask_sessionstore")
-
-#: What every browser keeps of one Set-Cookie header, in bytes (RFC 6265, section 6.1, asks for 4096 at least; some
-#: count more).
-MAX_COOKIE_SIZE = 4093
 
 ImportFunction = t.Callable[[Flask, Request], t.Mapping[str, object] | None]
 Import = t.Union["Importer", ImportFunction]
@@ -148,16 +142,16 @@ class StoreSessionInterface(SessionInterface):
             return
         may_touch = browser.streams and browser.sent_cookie()
         if draft.accessed or may_touch:
-            _vary_by_cookie(response)
+            cookies.vary_by_cookie(response)
         # A session that is gone may have been somebody's: nobody can tell.
         if self._policy.private_reads and (may_touch or lifecycle.dropped is not None or draft.was_somebody):
-            _keep_private(response)
+            cookies.keep_private(response)
 
     def _send_cookie(
         self, app: Flask, browser: _Browser, outcome: Delete | Send, response: Response, *, signed_out: bool
     ) -> None:
         name = browser.cookie_name
-        attributes = attributes_of(
+        attributes = cookies.attributes_of(
             name,
             self.get_cookie_domain(app),
             self.get_cookie_path(app),
@@ -166,12 +160,12 @@ class StoreSessionInterface(SessionInterface):
             self.get_cookie_samesite(app),
             self.get_cookie_partitioned(app),
         )
-        value = _value_of(browser, outcome, attributes) if isinstance(outcome, Send) else _DELETED
+        value = _value_of(browser, outcome, attributes) if isinstance(outcome, Send) else cookies.DELETED
         response.headers.add("Set-Cookie", f"{name}={value}{attributes}")
         for old in browser.old_cookies() if signed_out or isinstance(outcome, Delete) else ():
-            response.headers.add("Set-Cookie", f"{old}={_DELETED}{attributes}")
-        _keep_private_with_cookie(response)
-        _vary_by_cookie(response)
+            response.headers.add("Set-Cookie", f"{old}={cookies.DELETED}{attributes}")
+        cookies.keep_private_with_cookie(response)
+        cookies.vary_by_cookie(response)
 
 
 def _value_of(browser: _Browser, sent: Send, attributes: str) -> str:
@@ -189,7 +183,7 @@ def _value_of(browser: _Browser, sent: Send, attributes: str) -> str:
     value = browser.protector.dumps(token)
     if seconds:
         value += f"; Expires={http_date(to_datetime(record.expires_ms))}; Max-Age={seconds}"
-    _check_cookie_size(len(browser.cookie_name) + 1 + len(value) + len(attributes), record)
+    cookies.check_cookie_size(len(browser.cookie_name) + 1 + len(value) + len(attributes), record)
     return value
 
 
@@ -229,11 +223,11 @@ class _Browser:
         self._cookie_path = interface.get_cookie_path(app)
 
     def claims(self) -> list[Claim]:
-        cookies = self._cookies(self.cookie_name)
-        if not cookies:
+        texts = self._cookies(self.cookie_name)
+        if not texts:
             return []
-        claim = settings.protection(self._app).claim
-        return [found for text in cookies if (found := claim(text)) is not None]
+        read_claim = settings.protection(self._app).read_claim
+        return [claim for text in texts if (claim := read_claim(text)) is not None]
 
     def tokens(self) -> list[Token]:
         if self._tokens is None:
@@ -290,7 +284,7 @@ class _Browser:
 
     def may_extend(self) -> bool:
         response = t.cast("Response", self._response)
-        return not _is_public(response) and self._interface.can_send(self.request, response)
+        return not cookies.is_public(response) and self._interface.can_send(self.request, response)
 
     def announce(self, signal: NamedSignal, **arguments: t.Any) -> None:
         signals.announce(signal, self._app, **arguments)
@@ -313,28 +307,15 @@ class _Browser:
         return self._protector
 
     def _verified(self) -> list[Token]:
-        cookies = self._cookies(self.cookie_name)
-        if not cookies:
+        texts = self._cookies(self.cookie_name)
+        if not texts:
             return []
         loads = self.protector.loads
-        tokens = [token for text in cookies if (token := loads(text, self._interface.store.key_class)) is not None]
+        tokens = [token for text in texts if (token := loads(text, self._interface.store.key_class)) is not None]
         return tokens if len(tokens) < 2 else list({token.key: token for token in tokens}.values())
 
     def _cookies(self, name: str) -> list[str]:
-        """The values of the cookies of a name. What we write needs no unquoting: no need to have them all parsed.
-
-        The header is split as browsers write it: at every semicolon, in quotes or not.
-        """
-        header = self.request.environ.get("HTTP_COOKIE", "")
-        values = [
-            _unquoted(value.strip(" \t"))
-            for part in header.split(";")
-            if name in part
-            for key, _, value in (part.partition("="),)
-            # Blanks and tabs, as browsers cut them off: a name that begins with U+00A0, say, is another name to them.
-            if key.strip(" \t") == name
-        ]
-        return values if len(values) < 2 else list(dict.fromkeys(values))
+        return cookies.values_of(name, self.request.environ.get("HTTP_COOKIE", ""))
 
 
 def _sorted_out(given: ImportSession | None) -> tuple[list[Importer], list[ImportFunction]]:
@@ -352,13 +333,6 @@ def _sorted_out(given: ImportSession | None) -> tuple[list[Importer], list[Impor
             key="import_session",
         )
     return t.cast("list[Importer]", importers), t.cast("list[ImportFunction]", functions)
-
-
-def _unquoted(value: str) -> str:
-    """A cookie's value without quotes around it, as Werkzeug reads it."""
-    if not (len(value) > 1 and value[0] == value[-1] == '"'):
-        return value
-    return parse_cookie(f"_={value}").get("_", "") if "\\" in value else value[1:-1]
 
 
 class _ByHandle:
@@ -396,141 +370,6 @@ class _ByHandle:
         signals.announce(signal, self._app, **arguments)
 
 
-# -- caches between us and the browser -----------------------------------------------------------------------------
-
-
-def _has(response: Response, header: str) -> bool:
-    """As ``in response.headers``, which takes ten times as long where the header is missing, as it nearly always is."""
-    for name, _ in response.headers:  # noqa: SIM110  - a third faster than any()
-        if name.lower() == header:
-            return True
-    return False
-
-
-def _vary_by_cookie(response: Response) -> None:
-    if _has(response, "vary"):
-        response.vary.add("Cookie")
-    else:
-        response.headers.add("Vary", "Cookie")
-
-
-def _cache_control(response: Response) -> dict[str, str]:
-    """The directives of Cache-Control by name."""
-    if not _has(response, "cache-control"):
-        return {}
-    return _directives(", ".join(response.headers.getlist("Cache-Control")))
-
-
-def _directives(header: str) -> dict[str, str]:
-    """By name. Names have no case, though Werkzeug gives them one."""
-    return {directive.partition("=")[0].strip().lower(): directive for directive in parse_list_header(header)}
-
-
-def _targeted(response: Response) -> dict[str, str]:
-    """The headers that tell some caches more than Cache-Control does, and that those obey instead (RFC 9213)."""
-    return {name: value for name, value in response.headers if name.lower().endswith(_TARGETED)}
-
-
-def _is_public(response: Response) -> bool:
-    return not _PUBLIC.isdisjoint(_cache_control(response)) or any(
-        _NOT_SHARED.isdisjoint(_directives(value)) for value in _targeted(response).values()
-    )
-
-
-def _keep_private_with_cookie(response: Response) -> None:
-    """A cookie is for one browser: no cache between may keep it (CVE-2023-30861 is what happens otherwise)."""
-    if not any(name.lower().endswith(_FOR_CACHES) for name, _ in response.headers):
-        response.headers.add("Cache-Control", f"private, {_NOT_THE_COOKIE}")
-        return
-    if _is_public(response):
-        logger.warning("a response marked as public carries a session cookie: it was made private")
-    directives = _keep_private(response)
-    if directives.isdisjoint(("no-store", "no-cache")):
-        response.headers["Cache-Control"] += f", {_NOT_THE_COOKIE}"
-
-
-def _keep_private(response: Response) -> t.AbstractSet[str]:
-    """No shared cache may keep the response. What the view said of caches is returned, by name."""
-    for name in _targeted(response):
-        response.headers.remove(name)
-    directives = _cache_control(response)
-    kept = [directive for name, directive in directives.items() if name not in (*_PUBLIC, "private")]
-    response.headers["Cache-Control"] = ", ".join(["private", *kept])
-    return directives.keys()
-
-
-_PUBLIC = frozenset({"public", "s-maxage"})
-_NOT_THE_COOKIE = 'no-cache="Set-Cookie"'  # RFC 9111, section 5.2.2.4
-# Of content delivery networks, of surrogates and of nginx; and what in them invites nobody to share.
-_TARGETED = ("cdn-cache-control", "surrogate-control", "x-accel-expires")
-_FOR_CACHES = ("cache-control", *_TARGETED)
-_NOT_SHARED = frozenset({"private", "no-store", "0"})
-
-
-# -- what browsers demand of a cookie ------------------------------------------------------------------------------
-
-
-# What takes the place of a cookie's value to delete it: empty, and past its end.
-_DELETED = "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0"
-
-
-@lru_cache(maxsize=64)
-def attributes_of(
-    name: str, domain: str | None, path: str, secure: bool, httponly: bool, samesite: str | None, partitioned: bool
-) -> str:
-    """What follows a cookie's value and end, the same for setting and for deleting it. As Werkzeug writes it.
-
-    Made once for each set of settings: it is a third of what a cookie costs.
-
-    :raises ConfigurationError: for what browsers would drop without a word.
-    """
-    _check_cookie(name, domain, path, secure, samesite, partitioned)
-    header = dump_cookie(
-        name,
-        domain=domain,
-        path=path,
-        secure=secure,
-        httponly=httponly,
-        samesite=samesite,
-        partitioned=partitioned,
-    )
-    return header.removeprefix(f"{name}=")
-
-
-def _check_cookie(
-    name: str, domain: str | None, path: str, secure: bool, samesite: str | None, partitioned: bool
-) -> None:
-    """RFC 6265bis, sections 4.1.3 and 5.6; for Partitioned, the CHIPS draft."""
-    if name.lower().startswith(("__host-", "__secure-")) and not secure:
-        raise _browsers_refuse(f"a name such as {name!r} without Secure", "SESSION_COOKIE_SECURE = True")
-    if name.lower().startswith("__host-"):
-        if domain:
-            raise _browsers_refuse(f"a name such as {name!r} with a domain", "SESSION_COOKIE_DOMAIN = None")
-        if path != "/":
-            raise _browsers_refuse(f"a name such as {name!r} below a path", 'SESSION_COOKIE_PATH = "/"')
-    if samesite is not None and samesite.lower() == "none" and not secure:
-        raise _browsers_refuse("SameSite=None without Secure", "SESSION_COOKIE_SECURE = True")
-    if partitioned and not secure:
-        raise _browsers_refuse("Partitioned without Secure", "SESSION_COOKIE_SECURE = True")
-
-
-def _browsers_refuse(what: str, instead: str) -> ConfigurationError:
-    return ConfigurationError(f"browsers refuse a cookie of {what}; set {instead}", key=instead.partition(" ")[0])
-
-
-def _check_cookie_size(size: int, record: Record) -> None:
-    """Browsers drop an over-long cookie without a word, and what they had stays."""
-    if size > MAX_COOKIE_SIZE:
-        largest = largest_keys(record.state)
-        raise SessionTooLarge(
-            f"the session's cookie is {size} bytes, and browsers keep {MAX_COOKIE_SIZE}; its largest keys are"
-            f" {', '.join(map(repr, largest))}. A server-side store has no such limit",
-            size=size,
-            limit=MAX_COOKIE_SIZE,
-            largest=largest,
-        )
-
-
 # -- bodies that the application makes while they are sent ---------------------------------------------------------
 
 
@@ -540,7 +379,7 @@ def _is_generated(response: Response) -> bool:
         return False
     body = response.response
     if isinstance(body, ClosingIterator):  # it ran as a WSGI application, as Werkzeug's error pages do
-        return not _has(response, "content-length")
+        return not cookies.has_header(response, "content-length")
     return not response.direct_passthrough or isinstance(body, types.GeneratorType)
 
 

@@ -97,25 +97,3 @@ class SessionKey:
 
     def __hash__(self) -> int:
         return hash(self.handle)
-
-
-class Claim(t.NamedTuple):
-    """What a cookie says before its signature is looked at: enough to know that nothing is to be done."""
-
-    #: As in :class:`Token`.
-    issued: int
-    lifetime: int
-
-
-class Token(t.NamedTuple):
-    """What a cookie says: a session key, and what the browser was told when it got it."""
-
-    key: SessionKey
-    #: When the session was last extended as far as this browser knows, in seconds since 1970.
-    issued: int
-    #: The cookie's lifetime in seconds; 0 for a browser-session cookie.
-    lifetime: int
-    #: The session's ``permanent`` at that time.
-    permanent: bool
-    #: The first four bytes of the revision that this browser has seen.
-    seen: bytes

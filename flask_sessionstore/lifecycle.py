@@ -25,11 +25,12 @@ from . import contests, owners, signals, signins
 from .changes import State
 from .draft import Draft
 from .errors import Barred, SessionCorrupt, SessionError, SessionGone, StoreError, StoreUnavailable
-from .key import SessionKey, Token
+from .key import SessionKey
 from .moving_in import Doorkeeper
 from .policy import Policy, is_persistent
 from .record import TOMBSTONE_TIME, Kind, Record, to_ms
 from .stores.base import ServerSideStore, SessionStore
+from .tokens import Token
 from .verdicts import Fate, Verdict, did_by, ends_successor, kind_of_move, on_lost, on_met
 from .visitor import DELETE, KEEP, OldSession, Outcome, Send, Visitor
 from .writing import Writer

@@ -18,7 +18,8 @@ from flask import Flask
 
 from .errors import ConfigurationError
 from .policy import Policy
-from .signing import SIGNED, Protection
+from .signing import SIGNED
+from .tokens import Protection
 
 #: Checks a setting's value, and returns it as the package takes it.
 Reader = t.Callable[[str, t.Any], t.Any]

@@ -11,60 +11,16 @@ from __future__ import annotations
 
 import hmac
 import struct
-import typing as t
-from abc import ABC, abstractmethod
 from functools import lru_cache
 from hashlib import sha256
 
-from itsdangerous.encoding import want_bytes
-
-from .key import Claim, SessionKey, Token, from_base64url, to_base64url
-
-#: The one that makes tokens first, then those whose tokens are still read.
-Secrets = tuple[str | bytes, ...]
+from .hkdf import context_of, derive_key
+from .key import SessionKey, from_base64url, to_base64url
+from .tokens import Claim, Protection, Secrets, Token, Tokens
 
 _PURPOSE = "flask_sessionstore.cookie"
-# time and lifetime in seconds, four bytes of revision
-_REST = struct.Struct(">II4s")
-_PERMANENT = 1 << 31  # the lifetime's highest bit
+_NUMBERS = struct.Struct(">II4s")  # time and lifetime in seconds, four bytes of the revision
 _SEPARATOR = "."
-
-
-class Tokens(ABC):
-    """Writes and reads the tokens of one cookie, under one application's secrets."""
-
-    @abstractmethod
-    def dumps(self, token: Token) -> str:
-        """The cookie's value for ``token``."""
-
-    @abstractmethod
-    def loads(self, text: str, key_class: type[SessionKey]) -> Token | None:
-        """The token of a cookie's value; None if it is not one that we made."""
-
-
-class Protection(t.NamedTuple):
-    """What keeps a cookie from being forged, and maybe from being read."""
-
-    #: What a cookie's value says before it is verified, without any cryptography; None if it is no token.
-    claim: t.Callable[[str], Claim | None]
-    #: The tokens of one cookie, by the secrets, its name and its path.
-    tokens: t.Callable[[Secrets, str, str], Tokens]
-
-
-def context_of(*parts: str) -> bytes:
-    """What a key is derived for: each part with its length before it, so that no two contexts are spelled the same."""
-    encoded = [part.encode() for part in parts]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
-
-
-def derive_key(secret: str | bytes, context: bytes) -> bytes:
-    """32 bytes of HKDF-SHA-256 (RFC 5869), without salt: one block.
-
-    The secret is what is hashed, never the key of an HMAC over a text that somebody might choose: an application that
-    shows such an HMAC under its ``SECRET_KEY`` does not give this key away.
-    """
-    extracted = hmac.digest(bytes(32), want_bytes(secret), "sha256")
-    return hmac.digest(extracted, context + b"\x01", "sha256")
 
 
 class TokenSigner(Tokens):
@@ -79,8 +35,8 @@ class TokenSigner(Tokens):
 
     def dumps(self, token: Token) -> str:
         """The cookie's value for ``token``, signed by the first secret."""
-        rest = to_base64url(_REST.pack(token.issued, to_lifetime(token), token.seen))
-        value = f"{token.key}{_SEPARATOR}{rest}"
+        numbers = to_base64url(_NUMBERS.pack(token.issued, token.packed_lifetime, token.seen))
+        value = f"{token.key}{_SEPARATOR}{numbers}"
         return f"{value}{_SEPARATOR}{self._macs[0].sign(value)}"
 
     def loads(self, text: str, key_class: type[SessionKey]) -> Token | None:
@@ -90,8 +46,8 @@ class TokenSigner(Tokens):
             # Compared as text, for base64's decoder would take other spellings of one signature.
             if not any(hmac.compare_digest(mac.sign(value), signature) for mac in self._macs):
                 return None
-            key, _, rest = value.rpartition(_SEPARATOR)
-            return to_token(key_class(key), *_REST.unpack(from_base64url(rest)))
+            key, _, numbers = value.rpartition(_SEPARATOR)
+            return Token.unpack(key_class(key), *_NUMBERS.unpack(from_base64url(numbers)))
         except (ValueError, TypeError, struct.error):  # a TypeError: the signature is not ASCII
             return None
 
@@ -119,31 +75,13 @@ def signer(secrets: Secrets, cookie_name: str, cookie_path: str) -> Tokens:
     return TokenSigner(secrets, cookie_name, cookie_path)
 
 
-def claim(text: str) -> Claim | None:
+def read_claim(text: str) -> Claim | None:
     """What a cookie's value says before its signature is checked; None if it is not a token."""
     try:
-        issued, lifetime, _ = _REST.unpack(from_base64url(text.rsplit(_SEPARATOR, 2)[1]))
+        issued, lifetime, _ = _NUMBERS.unpack(from_base64url(text.rsplit(_SEPARATOR, 2)[1]))
     except (ValueError, IndexError, struct.error):
         return None
-    return to_claim(issued, lifetime)
+    return Claim.unpack(issued, lifetime)
 
 
-SIGNED = Protection(claim, signer)
-
-
-# -- the lifetime in a token, with a bit for "permanent" -------------------------------------------------------------
-
-
-def to_lifetime(token: Token) -> int:
-    """The number that a token has for its lifetime and ``permanent``."""
-    return min(token.lifetime, _PERMANENT - 1) | (_PERMANENT if token.permanent else 0)
-
-
-def to_claim(issued: int, lifetime: int) -> Claim:
-    """What these numbers of a token claim."""
-    return Claim(issued, lifetime & ~_PERMANENT)
-
-
-def to_token(key: SessionKey, issued: int, lifetime: int, seen: bytes) -> Token:
-    """The token that these parts make."""
-    return Token(key, issued, lifetime & ~_PERMANENT, bool(lifetime & _PERMANENT), seen)
+SIGNED = Protection(read_claim, signer)

@@ -7,8 +7,9 @@ import typing as t
 import msgspec
 from blinker import NamedSignal
 
-from .key import Claim, SessionKey, Token
+from .key import SessionKey
 from .record import Record
+from .tokens import Claim, Token
 
 
 class Keep(msgspec.Struct, frozen=True):

@@ -9,9 +9,9 @@ from flask import Flask
 from flask.wrappers import Request, Response
 
 from flask_sessionstore import Session, SessionKey, SessionManager
-from flask_sessionstore.key import Token
 from flask_sessionstore.signing import SIGNED
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.tokens import Token
 
 #: When all this happens.
 NOW = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())

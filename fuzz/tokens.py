@@ -10,11 +10,13 @@ from itsdangerous import Signer
 
 from flask_sessionstore import SessionCorrupt, SessionKey
 from flask_sessionstore.encryption import _HEAD, PRIVATE, _cipher
+from flask_sessionstore.hkdf import context_of, derive_key
 from flask_sessionstore.interface import _Browser
-from flask_sessionstore.key import Token, to_base64url
+from flask_sessionstore.key import to_base64url
 from flask_sessionstore.record import Record
-from flask_sessionstore.signing import SIGNED, context_of, derive_key
+from flask_sessionstore.signing import SIGNED
 from flask_sessionstore.stores.cookie import CookieStore, _StateKey
+from flask_sessionstore.tokens import Token
 
 from . import requests
 
@@ -38,7 +40,7 @@ def check(data: bytes) -> None:
     for name, protection in PROTECTIONS.items():
         _check_header(text, name)
         _check_header(f"session={text}", name)
-        claim = protection.claim(text)
+        claim = protection.read_claim(text)
         assert claim is None or (claim.issued < 2**32 and claim.lifetime < 2**31)
         for key_class in _KEYS:
             assert _TOKENS[name].loads(text, key_class) is None or text in _MADE

@@ -12,8 +12,9 @@ from datetime import timedelta
 from flask import Flask
 
 from .. import hints, settings, signins
+from ..cookies import attributes_of
 from ..errors import ConfigurationError, SessionCorrupt, SessionError
-from ..interface import StoreSessionInterface, attributes_of
+from ..interface import StoreSessionInterface
 from ..key import SessionKey
 from ..layout import pack_tombstone, revision_of, unpack
 from ..policy import Policy

@@ -8,7 +8,7 @@ import typing as t
 from itsdangerous import BadSignature, Signer
 
 from ..key import is_handle
-from ..signing import Secrets
+from ..tokens import Secrets
 
 # As uuid4 spells them, in every version up to 0.5; later ones keep the ids that browsers have.
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)

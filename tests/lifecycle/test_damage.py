@@ -13,7 +13,7 @@ from live import LIVE, live_app
 from views import clear, purge, read, write
 
 from flask_sessionstore import SessionInsertError, SessionTooLarge, session
-from flask_sessionstore.key import SessionKey, Token
+from flask_sessionstore.key import SessionKey
 from flask_sessionstore.layout import FORMAT, pack
 from flask_sessionstore.record import Record, new_revision
 from flask_sessionstore.signing import signer
@@ -21,6 +21,7 @@ from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.testing import Clock
+from flask_sessionstore.tokens import Token
 
 DAY = timedelta(days=1)
 

@@ -39,10 +39,11 @@ from kinds import (
 
 from flask_sessionstore import codec, owners
 from flask_sessionstore.derived import Credential, owner_mark
-from flask_sessionstore.key import SessionKey, Token
+from flask_sessionstore.key import SessionKey
 from flask_sessionstore.moving_in import bar_owner
 from flask_sessionstore.record import Record
 from flask_sessionstore.testing import FaultyStore
+from flask_sessionstore.tokens import Token
 from flask_sessionstore.visitor import Old
 
 Complaints = t.Iterator[str]

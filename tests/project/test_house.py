@@ -18,6 +18,7 @@ FLOORS = [
         "manager",
         "current",
         "interface",
+        "cookies",
         "sessions",
         "hints",
         "lifecycle",
@@ -28,7 +29,7 @@ FLOORS = [
         "draft",
     ),
     *("changes", "signins", "policy", "visitor", "owners", "stores.base", "stores.abilities", "sealing", "layout"),
-    *("codec", "signing", "key", "errors", "record"),
+    *("codec", "signing", "tokens", "key", "errors", "record"),
 ]
 
 

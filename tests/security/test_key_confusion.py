@@ -21,11 +21,11 @@ from itsdangerous import BadSignature, Signer, TimestampSigner, URLSafeSerialize
 
 from flask_sessionstore import SessionKey, SessionStore, session
 from flask_sessionstore.encryption import PRIVATE, TokenCipher
-from flask_sessionstore.key import Token
 from flask_sessionstore.signing import SIGNED
 from flask_sessionstore.stores import from_url
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.testing import Clock
+from flask_sessionstore.tokens import Token
 
 SECRET = "a secret"
 STATE = {"_user_id": "ann", "user_id": 1, "admin": True}

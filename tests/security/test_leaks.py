@@ -34,7 +34,6 @@ from flask_sessionstore import (
     session,
     signals,
 )
-from flask_sessionstore.key import Token
 from flask_sessionstore.lifecycle import Lifecycle
 from flask_sessionstore.record import Record, SessionInfo
 from flask_sessionstore.sessions import source_of
@@ -42,6 +41,7 @@ from flask_sessionstore.stores import ServerSideStore, from_url
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 from flask_sessionstore.stores.sqlalchemy.store import _change
 from flask_sessionstore.testing import Clock
+from flask_sessionstore.tokens import Token
 
 # In two parts, so that no line of source that a traceback shows holds them whole.
 SECRET, FORMER, PASSWORD, VALUE = (f"marker-{word}" for word in ("secret", "former", "password", "value"))

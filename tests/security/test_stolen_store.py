@@ -13,13 +13,13 @@ from http_support import Browser, started
 from views import purge, renew
 
 from flask_sessionstore import SessionError, SessionKey, SessionManager, session
-from flask_sessionstore.key import Token
 from flask_sessionstore.layout import HEADER_SIZE, TIMES
 from flask_sessionstore.signing import SIGNED
 from flask_sessionstore.stores import Scans, ServerSideStore, from_url
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import Clock
+from flask_sessionstore.tokens import Token
 
 SECRET = "stolen too"
 VALUE, NAME = "marker-value", "marker-name"

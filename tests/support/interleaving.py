@@ -33,12 +33,12 @@ from kinds import KINDS, LATER, OWNER, PAUSE, PLANTED, STARTED, Crash, Kind, Req
 
 from flask_sessionstore import codec
 from flask_sessionstore.errors import StoreFull
-from flask_sessionstore.key import Token
 from flask_sessionstore.layout import revision_of, unpack
 from flask_sessionstore.policy import Policy
 from flask_sessionstore.record import Record, Tombstone
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import FaultyStore
+from flask_sessionstore.tokens import Token
 from flask_sessionstore.visitor import OldSession
 
 T = t.TypeVar("T")

@@ -8,12 +8,12 @@ from blinker import NamedSignal
 
 from flask_sessionstore import codec
 from flask_sessionstore.errors import SessionError
-from flask_sessionstore.key import Claim, Token
 from flask_sessionstore.lifecycle import Lifecycle
 from flask_sessionstore.policy import Policy
 from flask_sessionstore.record import TOMBSTONE_TIME
 from flask_sessionstore.sessions import Session, begin
 from flask_sessionstore.testing import FaultyStore
+from flask_sessionstore.tokens import Claim, Token
 from flask_sessionstore.visitor import KEEP, OldSession, Outcome, Send
 
 STARTED = 1_767_225_600.0

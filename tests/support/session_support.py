@@ -8,11 +8,11 @@ from datetime import timedelta
 from blinker import NamedSignal
 
 from flask_sessionstore import Record, Session, SessionKey, SessionStatus
-from flask_sessionstore.key import Claim, Token
 from flask_sessionstore.lifecycle import Lifecycle
 from flask_sessionstore.policy import Policy, cookie_lifetime
 from flask_sessionstore.sessions import begin, source_of
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.tokens import Claim, Token
 from flask_sessionstore.visitor import Delete, Outcome, Send
 
 UNCHANGED, CHANGED = SessionStatus.UNCHANGED, SessionStatus.CHANGED

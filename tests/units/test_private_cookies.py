@@ -27,11 +27,11 @@ from flask_sessionstore import (
     session,
 )
 from flask_sessionstore.encryption import PRIVATE
-from flask_sessionstore.key import Token
 from flask_sessionstore.signing import SIGNED
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import Clock
+from flask_sessionstore.tokens import Token
 
 SECURITY = "SESSION_COOKIE_CONTENT_SECURITY"
 KINDS = ["signed", "private"]

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flask_sessionstore import Record, Session, SessionError
-from flask_sessionstore.key import Token
 from flask_sessionstore.sessions import source_of
+from flask_sessionstore.tokens import Token
 from flask_sessionstore.visitor import Keep, Send
 
 if t.TYPE_CHECKING:

@@ -1,0 +1,74 @@
+"""Token: what a cookie says. Tokens: who writes it so that nobody can forge it.
+
+Two kinds of :class:`Protection` write tokens: :mod:`.signing` and :mod:`.encryption`.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from abc import ABC, abstractmethod
+
+from .key import SessionKey
+
+#: An application's secrets: the first makes tokens, and the tokens of the others are still read.
+Secrets = tuple[str | bytes, ...]
+
+_PERMANENT = 1 << 31  # the highest bit of a lifetime in a token
+
+
+class Claim(t.NamedTuple):
+    """What a cookie says before it is verified: enough to know that the request has nothing to do."""
+
+    #: As in :class:`Token`.
+    issued: int
+    lifetime: int
+
+    @classmethod
+    def unpack(cls, issued: int, packed_lifetime: int) -> Claim:
+        """The claim of a token with these two numbers."""
+        return cls(issued, packed_lifetime & ~_PERMANENT)
+
+
+class Token(t.NamedTuple):
+    """What a cookie says: a session key, and what the browser was told when it got the cookie."""
+
+    key: SessionKey
+    #: When the session was last extended as far as this browser knows, in seconds since 1970.
+    issued: int
+    #: The cookie's lifetime in seconds; 0 for a browser-session cookie.
+    lifetime: int
+    #: The session's ``permanent`` at that time.
+    permanent: bool
+    #: The first four bytes of the revision that this browser has seen.
+    seen: bytes
+
+    @classmethod
+    def unpack(cls, key: SessionKey, issued: int, packed_lifetime: int, seen: bytes) -> Token:
+        """The token that these parts make."""
+        return cls(key, issued, packed_lifetime & ~_PERMANENT, bool(packed_lifetime & _PERMANENT), seen)
+
+    @property
+    def packed_lifetime(self) -> int:
+        """``lifetime`` and ``permanent`` as one number of 32 bits."""
+        return min(self.lifetime, _PERMANENT - 1) | (_PERMANENT if self.permanent else 0)
+
+
+class Tokens(ABC):
+    """Writes and reads the tokens of one cookie, under one application's secrets."""
+
+    @abstractmethod
+    def dumps(self, token: Token) -> str:
+        """The cookie's value for ``token``."""
+
+    @abstractmethod
+    def loads(self, text: str, key_class: type[SessionKey]) -> Token | None:
+        """The token of a cookie's value; None if this application did not make it."""
+
+
+class Protection(t.NamedTuple):
+    """What keeps a cookie from being forged, and maybe from being read."""
+
+    #: What a cookie's value claims before it is verified, without any cryptography; None if it is not a token.
+    read_claim: t.Callable[[str], Claim | None]
+    #: The tokens of one cookie, by the secrets, its name and its path.
+    tokens: t.Callable[[Secrets, str, str], Tokens]
