@@ -41,7 +41,10 @@ class Chat:
         app.add_url_rule("/buy/<item>", "buy", lambda item: session.setdefault("cart", []).append(item) or "")
         app.add_url_rule("/login", "login", lambda: str(flask_login.login_user(User("ann"))))
         app.add_url_rule("/show", "show", lambda: dict(session))
-        self.socketio = flask_socketio.SocketIO(app, manage_session=manage_session, async_mode="threading")
+        # A client that polls leaves when its last question is answered: at the next ping, which by itself takes 25 s.
+        self.socketio = flask_socketio.SocketIO(
+            app, manage_session=manage_session, async_mode="threading", ping_interval=1
+        )
         app.add_url_rule("/do", "do", lambda: str(self.view()))
         self.socketio.on_event("do", self._do)
         #: What the view and the handler do.

@@ -222,12 +222,17 @@ SOME = (READ, WRITE, CLEAR, LOG_OUT, REVOKE_ALL)
 
 def some(default: t.Any, of: t.Iterable[t.Any]) -> list[t.Any]:
     """The default as it is, the others as what takes long."""
-    return [pytest.param(one, marks=[] if one is default else [pytest.mark.long]) for one in of]
+    return [pytest.param(one, marks=[] if one == default else [pytest.mark.long]) for one in of]
 
 
-@pytest.mark.parametrize("kind", some(LOG_OUT, SOME), ids=str)
-def test_two_first_requests_longer_than_tombstones_stand(kind: Kind) -> None:
-    for run in itertools.chain(*(every_run({}, (kind, other, PAUSE), make=ImportRun) for other in SOME)):
+PAIRS = list(itertools.combinations_with_replacement(SOME, 2))
+
+
+@pytest.mark.parametrize(
+    "kinds", some((LOG_OUT, REVOKE_ALL), PAIRS), ids=lambda kinds: " beside ".join(map(str, kinds))
+)
+def test_two_first_requests_longer_than_tombstones_stand(kinds: tuple[Kind, Kind]) -> None:
+    for run in every_run({}, (*kinds, PAUSE), make=ImportRun):
         check(run, there_is_a_mark, after_an_end_nobody_is_signed_in, who_comes_later_finds_what_became_of_it)
 
 
