@@ -57,20 +57,25 @@ class TokenCipher(Tokens):
             data = _decode(text)
             clear, salt, nonce = _HEAD.unpack_from(data)
             form, issued, lifetime = _CLEAR.unpack(clear)
-            content = self._decrypt(salt, nonce, data[_HEAD.size :], clear) if form == _FORMAT else None
-            if content is None:
+            if form != _FORMAT:
                 return None
-            return Token.unpack(key_class(to_base64url(content[_SEEN:])), issued, lifetime, content[:_SEEN])
+            content, former = self._decrypt(salt, nonce, data[_HEAD.size :], clear)
+            key = key_class(to_base64url(content[_SEEN:]))
+            return Token.unpack(key, issued, lifetime, content[:_SEEN], former=former)
         except (ValueError, struct.error):
             return None
 
-    def _decrypt(self, salt: bytes, nonce: bytes, encrypted: bytes, clear: bytes) -> bytes | None:
-        for mac in self._macs:
+    def _decrypt(self, salt: bytes, nonce: bytes, encrypted: bytes, clear: bytes) -> tuple[bytes, bool]:
+        """What was encrypted, and whether under a former secret.
+
+        :raises ValueError: if under none of ours.
+        """
+        for place, mac in enumerate(self._macs):
             try:
-                return _cipher(mac, salt).decrypt(nonce, encrypted, clear + self._context)
+                return _cipher(mac, salt).decrypt(nonce, encrypted, clear + self._context), place > 0
             except InvalidTag:
                 continue
-        return None
+        raise ValueError("not encrypted under any of these secrets")
 
 
 @lru_cache(maxsize=64)

@@ -234,6 +234,9 @@ class _Browser:
             self._tokens = self._verified()
         return self._tokens
 
+    def reads_former(self) -> bool:
+        return len(settings.secrets(self._app)) > 1
+
     def old(self) -> t.Sequence[OldSession]:
         importers = self._interface.importers
         if not importers:
@@ -312,7 +315,11 @@ class _Browser:
             return []
         loads = self.protector.loads
         tokens = [token for text in texts if (token := loads(text, self._interface.store.key_class)) is not None]
-        return tokens if len(tokens) < 2 else list({token.key: token for token in tokens}.values())
+        if len(tokens) < 2:
+            return tokens
+        # Of two with one key that of the current secret counts: the other may lie where no cookie of ours replaces it.
+        tokens.sort(key=lambda token: not token.former)
+        return list({token.key: token for token in tokens}.values())
 
     def _cookies(self, name: str) -> list[str]:
         return cookies.values_of(name, self.request.environ.get("HTTP_COOKIE", ""))
@@ -347,6 +354,9 @@ class _ByHandle:
 
     def tokens(self) -> list[Token]:
         return [self._token]
+
+    def reads_former(self) -> bool:
+        return False
 
     def old(self) -> t.Sequence[OldSession]:
         return ()

@@ -342,31 +342,41 @@ class Lifecycle:
     # -- nothing changed -------------------------------------------------------------------------------------------
 
     def _extend_unseen(self) -> Outcome:
-        """A request that did not touch its session costs nothing, unless a permanent one is due."""
-        if not self.policy.refresh or self._extended:
-            return KEEP
-        claims = self.visitor.claims()
-        if len(claims) != 1 or not claims[0].lifetime:
-            return KEEP
-        if not self._is_due(claims[0].issued * 1000, claims[0].lifetime * 1000):
+        """A request that did not touch its session costs nothing, unless a permanent one is due, or its cookie is."""
+        is_due = self._claims_to_be_due()
+        if self._extended or not (is_due or self.visitor.reads_former()):
             return KEEP
         tokens = self.visitor.tokens()
-        return self._extend(tokens[0].key, None) if tokens else KEEP
+        if len(tokens) != 1 or not (is_due or self._is_former(tokens[0].key)):
+            return KEEP
+        return self._extend(tokens[0].key, None)
+
+    def _claims_to_be_due(self) -> bool:
+        """Whether the cookie says that its session is permanent, and due. It is not verified."""
+        claims = self.visitor.claims() if self.policy.refresh else []
+        if len(claims) != 1 or not claims[0].lifetime:
+            return False
+        return self._is_due(claims[0].issued * 1000, claims[0].lifetime * 1000)
 
     def _extend_seen(self, base: Record) -> Outcome:
         if self._extended:
             return KEEP
-        idle = self.policy.idle(base)
+        key, idle = self._known_key(), self.policy.idle(base)
         if self._came_as_old:  # the browser lacks our cookie, and an extension proves that the session is there
-            return self._extend(self._known_key(), idle) if self._may_extend() else KEEP
-        if not self.policy.refresh or not self._is_due(base.extended_ms, to_ms(idle)):
-            return KEEP
-        return self._extend(self._known_key(), idle)
+            return self._extend(key, idle) if self._may_extend() else KEEP
+        is_due = self.policy.refresh and self._is_due(base.extended_ms, to_ms(idle))
+        return self._extend(key, idle) if is_due or self._is_former(key) else KEEP
 
     def _is_due(self, extended_ms: int, lifetime_ms: int) -> bool:
         if self._now_ms() - extended_ms < self.policy.interval_ms(lifetime_ms):
             return False
         return self._may_extend()
+
+    def _is_former(self, key: SessionKey) -> bool:
+        """Whether the cookie with this key was made under a former secret, and the response can replace it."""
+        if not any(token.former and token.key is key for token in self.visitor.tokens()):
+            return False
+        return not self._demanded and self.visitor.may_extend()
 
     def _may_extend(self) -> bool:
         return self._demanded or self.visitor.may_extend()
@@ -386,7 +396,7 @@ class Lifecycle:
                 base, extended_ms=record.extended_ms, expires_ms=record.expires_ms
             )
         # A browser-session cookie has no end that would move; but a cookie that is the session itself is another now.
-        tells_something = is_persistent(record) or sent is not key or self._came_as_old
+        tells_something = is_persistent(record) or sent is not key or self._came_as_old or self._is_former(key)
         return Send(sent, record) if tells_something else KEEP
 
     # -- the end of a session ---------------------------------------------------------------------------------------

@@ -43,13 +43,14 @@ class TokenSigner(Tokens):
         """The token of a cookie's value; None if it is not one that we signed."""
         value, _, signature = text.rpartition(_SEPARATOR)
         try:
-            # Compared as text, for base64's decoder would take other spellings of one signature.
-            if not any(hmac.compare_digest(mac.sign(value), signature) for mac in self._macs):
-                return None
-            key, _, numbers = value.rpartition(_SEPARATOR)
-            return Token.unpack(key_class(key), *_NUMBERS.unpack(from_base64url(numbers)))
+            for place, mac in enumerate(self._macs):
+                # Compared as text, for base64's decoder would take other spellings of one signature.
+                if hmac.compare_digest(mac.sign(value), signature):
+                    key, _, numbers = value.rpartition(_SEPARATOR)
+                    return Token.unpack(key_class(key), *_NUMBERS.unpack(from_base64url(numbers)), former=place > 0)
         except (ValueError, TypeError, struct.error):  # a TypeError: the signature is not ASCII
-            return None
+            pass
+        return None
 
 
 class _Mac:

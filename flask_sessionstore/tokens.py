@@ -41,11 +41,13 @@ class Token(t.NamedTuple):
     permanent: bool
     #: The first four bytes of the revision that this browser has seen.
     seen: bytes
+    #: Whether it was made under a former secret.
+    former: bool = False
 
     @classmethod
-    def unpack(cls, key: SessionKey, issued: int, packed_lifetime: int, seen: bytes) -> Token:
+    def unpack(cls, key: SessionKey, issued: int, packed_lifetime: int, seen: bytes, *, former: bool) -> Token:
         """The token that these parts make."""
-        return cls(key, issued, packed_lifetime & ~_PERMANENT, bool(packed_lifetime & _PERMANENT), seen)
+        return cls(key, issued, packed_lifetime & ~_PERMANENT, bool(packed_lifetime & _PERMANENT), seen, former)
 
     @property
     def packed_lifetime(self) -> int:

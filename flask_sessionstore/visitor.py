@@ -83,6 +83,9 @@ class Visitor(t.Protocol):
     def tokens(self) -> list[Token]:
         """Tokens whose signature holds, under different keys."""
 
+    def reads_former(self) -> bool:
+        """Whether there are former secrets: a token may have been made under one of them."""
+
     def old(self) -> t.Sequence[OldSession]:
         """The sessions of other kinds whose credentials were presented."""
 

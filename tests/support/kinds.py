@@ -226,6 +226,9 @@ class Browser(t.NamedTuple):
     def tokens(self) -> list[Token]:
         return list(self.presented)
 
+    def reads_former(self) -> bool:
+        return any(token.former for token in self.presented)
+
     def old(self) -> tuple[OldSession, ...]:
         return self.old_sessions
 

@@ -57,6 +57,9 @@ class Browser:
     def tokens(self) -> list[Token]:
         return [] if self.token is None else [self.token]
 
+    def reads_former(self) -> bool:
+        return self.token is not None and self.token.former
+
     def old(self) -> tuple[()]:
         return ()
 

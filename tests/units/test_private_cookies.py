@@ -208,14 +208,14 @@ def test_an_untouched_session_that_is_not_due_costs_no_cryptography(
     kind: str, store: SessionStore, clock: Clock
 ) -> None:
     app, browser = permanent(store, clock, kind)
-    app.config["SECRET_KEY_FALLBACKS"] = "an error for whoever wants the secrets"
+    app.config["SECRET_KEY"] = 7  # an error for whoever derives a key from it
     clock.advance(59)
     assert fate(browser.does()) == KEPT
     for view in (read, write):
-        with pytest.raises(ConfigurationError):
+        with pytest.raises(TypeError):
             browser.does(view)
     clock.advance(1)  # due
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(TypeError):
         browser.does()
 
 
@@ -252,21 +252,17 @@ def test_a_cookie_under_a_former_secret_comes_back_under_the_current_one(kind: s
     browser = started(app, a=1)
     assert makers(browser.cookie, kind, "old", "new", "newest") == ["old"]
     app.config.update(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["older", "old"])
-    assert fate(browser.does(read)) == KEPT  # it holds: no cookie for the secret's sake alone
-    assert makers(browser.cookie, kind, "old", "new", "newest") == ["old"]
-    browser.does(write)
+    browser.does(read)
     assert makers(browser.cookie, kind, "old", "new", "newest") == ["new"]
     app.config.update(SECRET_KEY="newest", SECRET_KEY_FALLBACKS=["new"])
     browser.does(force)
     assert makers(browser.cookie, kind, "old", "new", "newest") == ["newest"]
-    assert browser.data == {"a": 2}
+    assert browser.data == {"a": 1}
 
 
 def test_an_extension_comes_under_the_current_secret_too(kind: str, store: SessionStore, clock: Clock) -> None:
     app, browser = permanent(store, clock, kind)
     app.config.update(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["a secret"])
-    assert fate(browser.does()) == KEPT
-    assert makers(browser.cookie, kind, "a secret", "new") == ["a secret"]
     clock.advance(60)
     assert fate(browser.does()) == SET
     assert makers(browser.cookie, kind, "a secret", "new") == ["new"]
@@ -284,7 +280,7 @@ def test_a_secret_that_is_no_fallback_any_more_reads_nothing(kind: str, store: S
     app = make_app(store, **{SECURITY: kind}, SECRET_KEY="new", SECRET_KEY_FALLBACKS=["old"])
     browser = started(make_app(store, **{SECURITY: kind}, SECRET_KEY="old"), a=1)
     moved = Browser(app, *browser.cookies)
-    assert moved.data == {"a": 1}
+    assert moved.twin().data == {"a": 1}
     app.config["SECRET_KEY_FALLBACKS"] = []
     assert moved.data == {}
     refuse(app, browser.cookie)

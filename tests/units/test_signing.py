@@ -59,6 +59,7 @@ tokens = st.builds(
     lifetime=st.integers(0, 2**31 - 1),
     permanent=st.booleans(),
     seen=st.binary(min_size=4, max_size=4),
+    former=st.just(False),
 )
 
 
@@ -221,7 +222,8 @@ def test_a_token_of_another_secret_is_refused(protection: Protection, secrets: t
 @BOTH
 def test_former_secrets_are_read_and_the_current_one_writes(protection: Protection) -> None:
     rotated = protection.tokens(("new", "older", "secret"), "session", "/")
-    assert rotated.loads(TEXTS[protection], SessionKey) == TOKEN
+    assert rotated.loads(TEXTS[protection], SessionKey) == TOKEN._replace(former=True)
+    assert rotated.loads(rotated.dumps(TOKEN), SessionKey) == TOKEN
     text = rotated.dumps(TOKEN)
     assert [secret for secret in ("new", "older", "secret") if loads(protection, text, (secret,))] == ["new"]
 
