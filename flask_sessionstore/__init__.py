@@ -49,5 +49,5 @@ __all__ = [
     "session",
 ]
 
-#: The very object that ``flask.session`` is, with its type.
+#: The same object as ``flask.session``, typed as :class:`Session`.
 session: Session = t.cast(Session, _flask_session)

@@ -1,7 +1,7 @@
 """What one request did to its session, as a log that can be applied again to a newer record.
 
-Two requests that write at once both load revision 1. One stores revision 2; the other, told so, applies its changes to
-that and stores revision 3. A log is kept per key:
+Two requests that write at once both load revision 1. The first stores revision 2. The store refuses the second, which
+applies its changes to revision 2 and stores revision 3. The log is kept per key:
 
 * a plain set always applies: the later wins;
 * a removal wins over a nested change of the value that it removed;
@@ -38,7 +38,7 @@ class Remove(msgspec.Struct, frozen=True):
 
 
 class Nested(msgspec.Struct, frozen=True):
-    """``session[key].append(...)``: means something only while the value is there."""
+    """``session[key].append(...)``: applies only while the key exists."""
 
     data: bytes
 
@@ -58,12 +58,12 @@ class Update(msgspec.Struct, frozen=True):
         state[key] = self.result(state.get(key), key)
 
     def result(self, data: bytes | None, key: str) -> bytes:
-        """The bytes after this update of a value that is ``data`` now, or absent."""
+        """The bytes after this update, where the value is ``data`` now; None: the key is absent."""
         if data is None:
             return self.default
         try:
             old = codec.decode(data)
-        except SessionCorrupt:  # as good as absent
+        except SessionCorrupt:  # counts as absent
             return self.default
         if self.type is not None:
             old = codec.convert(old, self.type, key)
@@ -84,7 +84,7 @@ class Changes:
         self.cleared = False
         #: Whether a new session key was asked for.
         self.renewed = False
-        #: What was assigned of ``permanent``, ``lifetime`` and ``deadline``.
+        #: Those of ``permanent``, ``lifetime`` and ``deadline`` that were assigned.
         self.metadata: dict[str, t.Any] = {}
 
     def __bool__(self) -> bool:
@@ -99,7 +99,7 @@ class Changes:
         return bool(self._log)
 
     def set(self, key: str, data: bytes) -> None:
-        """Log a plain set. What came before it on this key no longer matters, but a removal (for its place)."""
+        """Log a plain set. It replaces earlier changes of the key, except a removal, which moves the key to the end."""
         changes = self._changes_after_removal(key)
         removed = [change for change in changes if isinstance(change, Remove)] if changes else changes
         self._log[key] = [*removed[-1:], Set(data)]
@@ -114,20 +114,20 @@ class Changes:
         self._log[key] = [*self._changes_after_removal(key), update]
 
     def _changes_after_removal(self, key: str) -> list[Change]:
-        """What was logged on ``key``. If it was removed last, what follows adds it anew, at the end."""
+        """The changes of ``key`` so far. After a removal, the next change adds the key at the end, as in a dict."""
         changes = self._log.get(key, [])
         if changes and isinstance(changes[-1], Remove):
             del self._log[key]
         return changes
 
     def nested(self, key: str, data: bytes) -> None:
-        """Log a change within the value of ``key``. Within a value that this request set, it is part of that set."""
+        """Log a change within the value of ``key``. If this request has set the value, the change joins that set."""
         changes = self._log.setdefault(key, [])
         last = changes.pop() if changes and isinstance(changes[-1], (Set, Nested)) else None
         changes.append(Set(data) if isinstance(last, Set) else Nested(data))
 
     def clear(self) -> None:
-        """Log a new start: nothing before it matters, metadata included."""
+        """Log a new start: all earlier changes are forgotten, also those of metadata."""
         self._log.clear()
         self.metadata.clear()
         self.cleared = True
@@ -140,7 +140,7 @@ class Changes:
         return self._apply({} if self.cleared else dict(state), skip=())
 
     def own(self) -> State:
-        """What this request wrote by itself: plain sets, and updates from their defaults. Nothing it had loaded."""
+        """Only what this request wrote itself: plain sets, and updates applied to their defaults. No loaded data."""
         return self._apply({}, skip=(Nested,))
 
     def _apply(self, state: State, skip: tuple[type, ...]) -> State:

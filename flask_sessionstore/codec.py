@@ -1,21 +1,22 @@
-"""One value to bytes and back: MessagePack for what it knows, tagged extensions for the Python types that it does not.
+"""One value to bytes and back: MessagePack for the types it knows, tagged extensions for other Python types.
 
-Two steps. ``_Walk`` goes through the value, refuses what cannot be kept (naming the path), and turns every type that
-MessagePack has no word for into an extension. ``msgspec`` then writes bytes. The walk is ours since no encoder tells
-tuple from list, keeps subclasses apart, sorts sets, or counts depth; it costs about 1.5 µs for a cart of five
-articles. With it, ormsgpack would be no faster (0.43 µs against 0.34 for the same cart); its own hooks would save the
-walk, but silently write UUID, date and Markup keys as text; and typed reads need msgspec anyway.
+Encoding has two steps. ``_Walk`` goes through the value, refuses what cannot be kept (and names the path), and turns
+every type that MessagePack does not have into an extension. Then ``msgspec`` writes bytes. The walk is our own code,
+since MessagePack encoders do not tell tuple from list, keep subclasses apart, sort sets, or count depth. It costs about
+1.5 µs for a cart of five articles. With the walk, ormsgpack would not be faster than msgspec (0.43 µs against 0.34 for
+the same cart). ormsgpack's own hooks would save the walk, but they silently write UUID, date and Markup keys as text.
+Typed reads need msgspec anyway.
 
-Nothing here can run code on decoding: an extension's tag picks one of the constructors in ``_DECODERS``, and there is
-no other. msgspec takes no length at its word: a header that promises more than the bytes hold is an error at once.
+Decoding cannot run code: an extension's tag chooses one of the constructors in ``_DECODERS``, and nothing else. msgspec
+does not trust lengths: a header that promises more than the bytes hold is an error at once.
 
-Python's hash is secret for text and bytes alone. Of numbers, dates and tuples it can be computed, so whoever writes a
-session's bytes, or only what the application puts into a set, can choose thousands that fall on one another: a table
-that takes the square of their number to build. ``distinct`` bounds that, for every container with members or keys,
-before it is built; encoding refuses by the same measure.
+Python's hashes are secret only for text and bytes. Hashes of numbers, dates and tuples can be computed. So whoever
+writes a session's bytes, or only the values that the application puts into a set, can choose thousands of members with
+colliding hashes; a table of these takes a time that grows with the square of their number. ``distinct`` limits that for
+every set and dict before it is built; encoding refuses by the same limits.
 
-Encoding is canonical: equal values of the same types give the same bytes in every process. That is how a change is
-noticed.
+Encoding is canonical: equal values of the same types give the same bytes in every process. Changes within values are
+found by comparing bytes.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from .errors import SessionCorrupt, SessionGetError, SessionInsertError
 
 #: How deep containers may lie in one another.
 MAX_DEPTH = 100
-#: How many members of one set, or keys of one dict, may be of types whose hash is no secret.
+#: How many members of one set, or keys of one dict, may be of types whose hash can be computed.
 MAX_NUMBERS = 2000
-#: How many of these may share one hash. (-1 and -2 do, and so do eight points in space that are made of them.)
+#: How many of these may share one hash. (-1 and -2 do, and so do the eight triples that can be made of them.)
 MAX_SHARED = 16
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -60,11 +61,11 @@ def encode(value: object, path: str) -> bytes:
 
 
 def encode_plain(value: object, path: str) -> tuple[bytes, bool]:
-    """The bytes of ``value``, and whether it comes back from them equal and with the same types throughout.
+    """The bytes of ``value``, and whether decoding them gives an equal value with the same types throughout.
 
     :raises SessionInsertError: if it cannot be kept.
     """
-    if type(value) in _NATIVE or _is_native(value, 0):  # the walk has nothing to say about these
+    if type(value) in _NATIVE or _is_native(value, 0):  # these need no walk
         try:
             return _encode(value), True
         except (UnicodeEncodeError, OverflowError):
@@ -77,7 +78,7 @@ def encode_plain(value: object, path: str) -> tuple[bytes, bool]:
 
 
 def _is_native(value: t.Any, depth: int) -> bool:
-    """Whether MessagePack has words for all that is in this list or dict; what those do not cover is refused later."""
+    """Whether this list or dict holds only types that MessagePack has. (Too large ints and the like fail later.)"""
     if type(value) is dict:
         for key in value:
             if type(key) is not str:
@@ -107,9 +108,9 @@ def decode(data: bytes) -> t.Any:
 
 
 def canonical(data: bytes) -> bytes | None:
-    """The bytes that :func:`encode` writes for what is kept in ``data``, which somebody else may have written.
+    """The bytes that :func:`encode` writes for the value in ``data``, which another program may have written.
 
-    None if it cannot be kept again: more can be decoded than is ever encoded.
+    None if the value cannot be encoded: decoding accepts more than encoding writes.
     """
     try:
         return encode(decode(data), "")
@@ -125,7 +126,7 @@ def convert(value: object, type: t.Any, path: str) -> t.Any:
     try:
         return msgspec.convert(value, type, builtin_types=_BUILTIN, str_keys=False)
     except (msgspec.ValidationError, ValueError, ArithmeticError, RecursionError, SystemError) as error:
-        # SystemError: what msgspec before 0.22 makes of an int too large for a float.
+        # SystemError: msgspec before 0.22 raises it for an int too large for a float.
         raise SessionGetError(
             f"session value {path!r} is not of the type asked for: {_without_value(error)}",
             path=path + _error_path(error),
@@ -138,7 +139,7 @@ def convert(value: object, type: t.Any, path: str) -> t.Any:
 
 
 class _Refusal(Exception):
-    """A value that cannot be kept, found deep down: the path grows on the way up."""
+    """A value that cannot be kept, found within another value. Each level above adds its step to the path."""
 
     def __init__(self, type: type, why: str) -> None:
         self.type, self.why, self.steps = type, why, t.cast("list[str]", [])
@@ -156,7 +157,7 @@ class _Walk:
         self.faithful = True
 
     def plain(self, value: t.Any, depth: int) -> t.Any:
-        """What msgspec is to write for ``value``."""
+        """The form in which msgspec is to write ``value``."""
         kind = type(value)
         if kind in _NATIVE:
             return self.scalar(value, kind)
@@ -170,8 +171,8 @@ class _Walk:
             return self.plain(_plain_form(value), depth)
         except _Refusal:
             raise
-        except Exception as error:  # values are anybody's code: what they raise when they are looked at is not ours
-            why = f"cannot be kept in a session: it raised {type(error).__name__} when it was looked at"
+        except Exception as error:  # a value's own methods may raise anything
+            why = f"cannot be kept in a session: reading it raised {type(error).__name__}"
             raise _Refusal(kind, why) from error
 
     def scalar(self, value: t.Any, kind: type) -> t.Any:
@@ -190,7 +191,7 @@ class _Walk:
                 return self.pairs(value, depth)
         plain = {}
         for key, item in value.items():
-            # The commonest leaves are taken here: a call for each would double the cost of a cart.
+            # The most common types are handled inline: a call for each would double the cost of a cart.
             kind = type(item)
             if (kind is str and item.isascii()) or kind is bool or kind is float:
                 plain[key] = item
@@ -203,7 +204,9 @@ class _Walk:
         return plain
 
     def pairs(self, value: dict[t.Any, t.Any], depth: int) -> t.Any:
-        """A dict whose keys are not all plain text: as a list of keys and values, so that any scalar may be a key."""
+        """A dict whose keys are not all ASCII text. It is written as a list of keys and values, so any scalar may be a
+        key.
+        """
         keys = self.keys(value)
         items = []
         for key, item in value.items():
@@ -221,7 +224,7 @@ class _Walk:
         keys = [self.key(key) for key in value]
         read = list(value) if self.faithful else _decode_list(_encode(keys))
         if len(_kept_apart(read, dict)) < len(value):
-            raise _Refusal(dict, "has two keys that are stored alike")
+            raise _Refusal(dict, "has two keys that become the same key when they are stored")
         self.faithful = self.faithful and before
         return keys
 
@@ -254,7 +257,7 @@ class _Walk:
         return plain
 
     def members(self, value: t.Collection[t.Any], depth: int) -> bytes:
-        """Sorted by their bytes: a set iterates differently in every process."""
+        """The members sorted by their bytes, since a set's order differs from process to process."""
         before, self.faithful = self.faithful, True
         encoded = sorted({_encode(self.plain(item, depth + 1)) for item in value})
         data = _encode([msgspec.Raw(item) for item in encoded])
@@ -262,8 +265,8 @@ class _Walk:
         self.faithful = self.faithful and before
         return data
 
-    # datetime and time carry an offset, not a zone: a zone's name means another offset after the next reform of its
-    # rules. The value read is the one that will be read next time, so a zone is a plain form's business (see faithful).
+    # datetime and time keep their offset, not the zone: a zone's name may mean another offset after its rules change.
+    # So a value with a zone comes back in a plain form, with a fixed offset (see ``faithful``).
 
     def datetime_(self, value: datetime, depth: int) -> t.Any:
         return Ext(_DATETIME, self.moment(value))
@@ -283,18 +286,18 @@ class _Walk:
 
 
 def _kept_apart(members: list[t.Any], kind: type) -> set[t.Any]:
-    """What a set or a dict's keys are when they are read, if reading will not refuse them."""
+    """The members of a set, or a dict's keys, as they will be read; refuses them if reading would refuse them."""
     try:
         return set(distinct(members))
     except ValueError as error:
         raise _Refusal(kind, str(error)) from None
-    except TypeError:  # a dataclass that has a hash is a dict when it is read, and that has none
-        raise _Refusal(kind, "has a member that comes back as one without a hash") from None
+    except TypeError:  # a dataclass with a hash comes back as a dict, and a dict has no hash
+        raise _Refusal(kind, "has a member that comes back as a type without a hash") from None
 
 
 def _plain_form(value: t.Any) -> t.Any:
-    """The nearest value of a type that comes back; as Flask's own session stores subclasses and ``__html__``."""
-    if isinstance(value, LocalProxy):  # isinstance() below would be told the type of what it stands for
+    """The nearest value of a type that can be kept; subclasses and ``__html__`` as in Flask's own session."""
+    if isinstance(value, LocalProxy):  # isinstance() below would see the type of the object behind the proxy
         return value._get_current_object()
     if isinstance(value, enum.Enum):
         return value.value
@@ -313,7 +316,7 @@ def _plain_form(value: t.Any) -> t.Any:
 
 
 def _is_lazy_string(value: t.Any) -> bool:
-    """Flask-Babel's and its like: no str, but equal to what str() makes of it, and with text's own methods."""
+    """A lazy string such as Flask-Babel's: not a str, but equal to ``str(value)`` and with the methods of str."""
     return not isinstance(value, type) and callable(getattr(value, "casefold", None)) and bool(value == str(value))
 
 
@@ -322,7 +325,7 @@ def _step(key: t.Any) -> str:
         return f".{key}"
     try:
         return f"[{key!r:.40}]"
-    except Exception:  # noqa: BLE001  - its own repr() may raise anything, and that of a very large integer ValueError
+    except Exception:  # noqa: BLE001  - a key's own repr() may raise anything, a very large integer's a ValueError
         return "[...]"
 
 
@@ -344,14 +347,14 @@ _HANDLERS: dict[type, t.Callable[[_Walk, t.Any, int], t.Any]] = {
     Markup: lambda walk, value, depth: Ext(_MARKUP, str.encode(value, "utf-8", "surrogatepass")),
 }
 
-# In this order: bool has no subclasses, and datetime is a date.
+# In this order: datetime before date, since a datetime is also a date. (bool cannot have subclasses.)
 _BASES: tuple[tuple[t.Any, t.Callable[[t.Any], t.Any]], ...] = (
     (str, str.__str__),
     (int, int),
     (float, float.__float__),
     (bytes, bytes),
     ((bytearray, memoryview), bytes),
-    (dict, lambda value: dict(value.items())),  # items(): of a MultiDict the first values, as in Flask's session
+    (dict, lambda value: dict(value.items())),  # items() gives a MultiDict's first values, as in Flask's session
     (tuple, tuple),
     (list, list),
     (set, set),
@@ -378,23 +381,24 @@ _decode_days = msgspec.msgpack.Decoder(tuple[int, int, int]).decode
 _split_map = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
 _split_array = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
-# Bytes in which no map can take long. Then: how those of maps and of arrays begin.
+# No map of so few bytes can take long to build. The next line: the first bytes of maps and of arrays.
 _HARMLESS = 256
 _MAPS, _ARRAYS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF}), frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})
-# Types whose hash another process, or who writes the bytes, cannot foresee.
+# Types whose hash cannot be computed outside this process, for instance by whoever writes the bytes.
 _SECRETLY_HASHED = frozenset({str, bytes, Markup})
 _SIMPLE_BITS = 1024
 
 
 def distinct(members: list[t.Any]) -> list[t.Any]:
-    """What a set, or the keys of a dict, are to be made of: ``members``, unless they were chosen to make that slow.
+    """``members``, unless they look chosen to make building a set or a dict of them slow.
 
-    To look up a member, Python compares hashes with those that lie where it looks, at worst with all of them: so their
-    number is bounded. (How they lie depends on the table's size, which other versions of Python may choose otherwise.)
-    Where a whole hash is the same it compares the values, and within these perhaps theirs: see ``_check_shared``.
+    To look up a member, Python compares its hash with the hashes that lie in the same places of the table, in the worst
+    case with all of them. So their number is limited. (Which hashes lie there depends on the table's size, which other
+    versions of Python may choose differently.) Where two hashes are equal, Python compares the values too, and perhaps
+    the values within them: see ``_check_shared``.
 
-    :raises ValueError: if they were.
-    :raises TypeError: if one has no hash.
+    :raises ValueError: if they look chosen for that.
+    :raises TypeError: if a member has no hash.
     """
     if len(members) < 2:
         return members
@@ -408,7 +412,7 @@ def distinct(members: list[t.Any]) -> list[t.Any]:
 
 
 def _check_shared(members: list[t.Any]) -> None:
-    """Refuse too many that share a hash, and those of which two take longer to compare than to decode."""
+    """Refuse too many members with one hash, and members with one hash that take longer to compare than to decode."""
     groups: dict[int, list[t.Any]] = {}
     for member in members:
         groups.setdefault(hash(member), []).append(member)
@@ -423,15 +427,15 @@ def _is_simple(member: t.Any) -> bool:
     if isinstance(member, frozenset):  # comparing looks up each of its own members
         flat = not any(isinstance(part, (tuple, frozenset)) for part in member)
         return flat and len(member) <= MAX_SHARED and all(map(_is_simple, member))
-    return not isinstance(member, int) or member.bit_length() <= _SIMPLE_BITS  # to a Decimal, that is the square
+    return not isinstance(member, int) or member.bit_length() <= _SIMPLE_BITS  # Decimal compares in the square of that
 
 
 def _check_maps(data: bytes, depth: int = 0) -> None:
-    """Refuse maps with other keys than text: ``encode`` writes these as an extension, and msgspec would take any.
+    """Refuse maps with keys that are not text: ``encode`` writes these as an extension, but msgspec would accept them.
 
-    Only a map of more than 15 pairs can be made to take long, and such a one begins with one of two bytes.
+    Only a map of more than 15 pairs can take long, and every such map begins with one of two bytes.
 
-    :raises ValueError, MsgspecError: if there is one, or containers lie too deep.
+    :raises ValueError, MsgspecError: if there is such a map, or containers lie too deep.
     """
     if len(data) <= _HARMLESS or not (b"\xde" in data or b"\xdf" in data):
         return
@@ -497,6 +501,7 @@ def _error_path(error: Exception) -> str:
 
 
 def _without_value(error: Exception) -> str:
-    # These name types and places. Others may quote: an enum's value, an unknown field, what a type's own check says.
+    # Messages that begin so name types and places. Others may quote an enum's value, an unknown field, or the text of a
+    # type's own check.
     text = str(error)
     return text if text.startswith(("Expected `", "Object missing required")) else "invalid value"

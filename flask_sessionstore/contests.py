@@ -1,12 +1,13 @@
-"""Writing a session that others write at the same time.
+"""Writing a session while other requests write it too.
 
-Three sorts of writes, and how each deals with a loss, which is a conflict that brings the newest record:
+A write that comes second loses: the store refuses it with a conflict, which brings the newest record. There are three
+kinds of writes, and each handles a loss in its own way:
 
-* What stays under its key is *merged*: the changes are applied to the newest record, and it is tried again, after a
-  pause, until the time is up.
-* An *end* takes the newest revision at once, and never waits; nor is it refused, whoever else writes.
-* What *moves* to a new key does not wait either; after some losses it is kept under the new key first, which nobody
-  knows yet.
+* A write under the same key *merges*: it applies the changes to the newest record, and tries again after a pause, until
+  the time is up.
+* An *end* takes the newest revision at once. It never waits, and never fails because others write.
+* A *move* to a new key does not wait either. After some losses it first stores the session under the new key, which
+  no other request knows yet.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from .record import Kind, Record
 from .stores.base import ANY, SessionStore
 from .writing import Writer, differs
 
-_FIRST_PAUSE = 0.001  # seconds between two attempts against other writers: what a write takes, and then more
+_FIRST_PAUSE = 0.001  # seconds between two attempts: as long as a write takes; later pauses are longer
 _DOUBLINGS = 4
-_GIVE_WAY = 0.004  # seconds that a write stands back for one that has had many losses
+_GIVE_WAY = 0.004  # seconds that a new write waits for a write that has lost many times
 _MANY_LOSSES = 3
-# Handles of sessions over which a write of this process has had many losses. Where threads share one lock of the
-# interpreter, the one that holds it wins again and again: so who has lost nothing yet gives way.
+# Handles of sessions that a write of this process has lost many times. Threads share the interpreter's lock, and the
+# thread that holds it may win again and again. So a write that has not lost yet waits first.
 _unlucky: set[str] = set()
-# After so many losses in a row an end takes whatever record is there.
+# After so many losses in a row an end replaces whatever record is there.
 _MAX_LOSSES = 100
-# After so many what goes on under a new key is kept under it first, and the old one replaced in a step of its own.
+# After so many losses a move stores the session under its new key first, and then replaces the old record separately.
 _LOSSES_BEFORE_SAVING = 10
 
 
@@ -42,14 +43,14 @@ class Written(msgspec.Struct, frozen=True):
     """The session is alive."""
 
     key: SessionKey
-    #: What is kept under the key now.
+    #: The record that is under the key now.
     record: Record
-    #: How often another had written first.
+    #: How many times another request had written first.
     losses: int
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """Nothing was left to be kept, and so it has ended."""
+    """The session had no data left, so it has ended."""
 
     how: str
     losses: int
@@ -59,9 +60,9 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 def end(store: SessionStore, key: SessionKey, newest: Record) -> Record:
-    """End the session, whoever else writes to it, and return the revision that was ended.
+    """End the session, though others may write to it, and return the record that was ended.
 
-    :raises SessionGone: if another was faster, and it has ended, or goes on elsewhere.
+    :raises SessionGone: if another request was faster: the session has ended already, or goes on under another key.
     """
     for losses in range(2 * _MAX_LOSSES):
         replaces = ANY if losses >= _MAX_LOSSES else newest.revision
@@ -79,11 +80,12 @@ def end(store: SessionStore, key: SessionKey, newest: Record) -> Record:
 def move(
     writer: Writer, key: SessionKey, newest: Record, kind: Kind, *, kept: t.Callable[[SessionKey, Record], object]
 ) -> Written | Ended:
-    """Sign in, renew, or start over with something.
+    """Sign in, renew, or clear and write: the session goes on under a new key.
 
-    :param kept: told what is there under the new key once the old one is dead, if more is to be written there.
+    :param kept: called with the new key and its record once the old key is dead, if the record is written again after
+        that.
     :raises SessionGone: if there is nothing to move.
-    :raises SessionConflict: if it was lost far too often.
+    :raises SessionConflict: if it has lost far too often.
     """
     draft, state = writer.draft, writer.draft.state
     for losses in range(_LOSSES_BEFORE_SAVING):
@@ -102,7 +104,9 @@ def move(
 def _move_at_any_rate(
     writer: Writer, key: SessionKey, newest: Record, kind: Kind, kept: t.Callable[[SessionKey, Record], object]
 ) -> Written:
-    """Keep it under the new key, which nobody knows yet; then replace the old one; then bring the new one up."""
+    """Store the session under the new key, which nobody knows yet; then replace the old record; then store what others
+    wrote meanwhile under the new key too.
+    """
     changes = writer.draft.changes
     saved = t.cast("Record", writer.record(changes.apply(newest.state), newest))
     new = writer.save(saved)
@@ -121,12 +125,12 @@ def _move_at_any_rate(
 
 
 def _replace(writer: Writer, key: SessionKey, newest: Record, saved: Record, new: SessionKey, kind: Kind) -> Record:
-    """Leave a tombstone in the place of the newest revision, and return that.
+    """Replace the newest revision by a tombstone, and return that revision.
 
-    Of who signs in, or starts over, it may be one that was not read. What is only renewed must not take along who was
-    signed out in it.
+    A sign-in, or a new start, may replace a revision that it has not read. A mere renewal must not: somebody may have
+    been signed out in that revision, and would be signed in again under the new key.
 
-    :raises SessionConflict: if it was lost too often.
+    :raises SessionConflict: if it has lost too often.
     """
     may_take_any, lost = writer.draft.changes.cleared or writer.draft.signs_in, SessionConflict()
     for losses in range(2 * _MAX_LOSSES):
@@ -140,14 +144,14 @@ def _replace(writer: Writer, key: SessionKey, newest: Record, saved: Record, new
 
 
 def _mergeable(writer: Writer, newest: Record) -> Record:
-    """``newest``, if what one user did is not written into the session of another, or of nobody.
+    """``newest``, if the same user (or nobody) is signed in there as in the session that this request loaded.
 
-    :raises SessionGone: if somebody was signed in when this request loaded the session, and is not any more. (Where
-        no cookie can be sent, and by removing a login key, that is done under the same key.)
+    :raises SessionGone: if somebody else or nobody is signed in there. (A sign-out keeps the session key if it cannot
+        send a cookie, or if it only removes a login key.)
     """
     draft = writer.draft
     if not draft.changes.cleared and not signins.is_same(draft.policy, draft.before, newest.state):
-        raise SessionGone("who was signed in was signed out under the same key", kind="ended")
+        raise SessionGone("the user was signed out under the same session key", kind="ended")
     return newest
 
 
@@ -155,9 +159,9 @@ def _mergeable(writer: Writer, newest: Record) -> Record:
 
 
 def merge(writer: Writer, key: SessionKey, newest: Record, wait: t.Callable[[float], object]) -> Written | Ended:
-    """Write, and where another request wrote first, apply the changes to its record and write again.
+    """Write; if another request wrote first, apply the changes to its record and write again.
 
-    :param wait: stands back for some seconds.
+    :param wait: waits for a number of seconds, so that others can go first.
     :raises SessionConflict: if the time is up.
     :raises SessionGone: if there is nothing to apply the changes to.
     """
@@ -178,7 +182,7 @@ def merge(writer: Writer, key: SessionKey, newest: Record, wait: t.Callable[[flo
 
 
 class _Contest:
-    """One write against other writers: what it has tried, how often it has lost, and how long it stands back."""
+    """One write against other writers: what it has tried, how often it has lost, and how long it has waited."""
 
     __slots__ = ("_attempts", "_began", "_key", "_losses", "_wait", "_waited", "_writer")
 
@@ -191,7 +195,7 @@ class _Contest:
             wait(_GIVE_WAY)
 
     def attempt(self, newest: Record, state: State) -> Written | Ended:
-        """One try: which of the store's verbs these changes come to, against ``newest``."""
+        """Try once: delete, update or extend ``newest``, as the changes require."""
         writer, key = self._writer, self._key
         record = writer.record(state, newest) if state else None
         if record is None:
@@ -204,36 +208,36 @@ class _Contest:
         return Written(*writer.extend(key, writer.policy.idle(newest)), self._losses)
 
     def arrived(self, conflict: SessionConflict) -> Written | None:
-        """What came of an attempt that had arrived, its reply lost; None if none had."""
+        """The result of an earlier attempt that reached the store although its reply was lost; None if none did."""
         record = conflict.record
         if record is None or not set(self._attempts) & set(record.revisions):
             return None
         return Written(self._key, record, self._losses)
 
     def lose(self, conflict: SessionConflict) -> Record:
-        """Note a loss, and return what to apply the changes to.
+        """Count a loss, and return the record to which the changes are applied next.
 
         :raises SessionConflict: if the time is up.
-        :raises SessionGone: if there is nothing to apply them to.
+        :raises SessionGone: if there is no such record.
         """
         pause, newest = self._pause(), conflict.record
         if newest is None or pause is None:
             raise conflict
         if pause:
             self._wait(pause)
-            # What was read before the wait is stale: who has lost once would go on losing with it.
+            # The record from before the wait is stale by now, and writing against it would lose again.
             newest = self._writer.store.load(self._key)
         if newest is None:
             raise SessionGone("the session has expired")
         return _mergeable(self._writer, newest)
 
     def _pause(self) -> float | None:
-        """In seconds, how long to wait: not at all after the first loss; None if the time is up."""
+        """The seconds to wait before the next attempt: 0 after the first loss; None if the time is up."""
         self._losses += 1
         if self._losses == 1:
             self._began = time.monotonic()
             return 0.0
-        # What was waited counts by itself, for a test may have stopped the clock.
+        # The waited time is also counted separately, since a test may have stopped the clock.
         waited = max(time.monotonic() - self._began, self._waited)
         if waited >= self._writer.policy.conflict_timeout.total_seconds():
             return None
@@ -244,15 +248,15 @@ class _Contest:
         return pause
 
     def leave(self) -> None:
-        """It is over, won or lost."""
+        """End the contest, won or lost."""
         if self._losses > _MANY_LOSSES:
             _unlucky.discard(self._key.handle)
 
 
 def _record_of(conflict: SessionConflict) -> Record:
-    """What another request wrote.
+    """The record that another request wrote.
 
-    :raises SessionConflict: if the store does not tell.
+    :raises SessionConflict: if the conflict does not bring it.
     """
     if conflict.record is None:
         raise conflict

@@ -1,4 +1,4 @@
-"""Cookies: how they are read and written, what browsers refuse, and what caches between may keep."""
+"""Cookies: how they are read and written, which cookies browsers refuse, and which responses caches may keep."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .record import Record, largest_keys
 
 logger = logging.getLogger("flask_sessionstore")
 
-#: What every browser keeps of one Set-Cookie header, in bytes (RFC 6265, section 6.1, asks for 4096 at least; some
-#: count more).
+#: The size up to which every browser keeps a cookie, in bytes (RFC 6265, section 6.1, asks for at least 4096; some
+#: browsers count more than it says).
 MAX_COOKIE_SIZE = 4093
 
 
@@ -26,7 +26,7 @@ MAX_COOKIE_SIZE = 4093
 def values_of(name: str, header: str) -> list[str]:
     """The different values of the cookies called ``name`` in a Cookie header.
 
-    The header is split as browsers write it: at every semicolon, in quotes or not. What this package writes needs no
+    The header is split as browsers write it: at every semicolon, also within quotes. Our own values never need
     unquoting, so the other cookies are not parsed.
     """
     values = [
@@ -34,23 +34,23 @@ def values_of(name: str, header: str) -> list[str]:
         for part in header.split(";")
         if name in part
         for key, _, value in (part.partition("="),)
-        # Blanks and tabs, as browsers cut them off: a name that begins with U+00A0, say, is another name to them.
+        # Strips blanks and tabs only, as browsers do: for them a name that begins with, say, U+00A0 is another name.
         if key.strip(" \t") == name
     ]
     return values if len(values) < 2 else list(dict.fromkeys(values))
 
 
 def _unquoted(value: str) -> str:
-    """A cookie's value without quotes around it, as Werkzeug reads it."""
+    """A cookie's value without the quotes around it, as Werkzeug reads it."""
     if not (len(value) > 1 and value[0] == value[-1] == '"'):
         return value
     return parse_cookie(f"_={value}").get("_", "") if "\\" in value else value[1:-1]
 
 
-# -- what browsers demand of a cookie ------------------------------------------------------------------------------
+# -- what browsers require of a cookie -----------------------------------------------------------------------------
 
 
-#: Stands in place of a cookie's value to delete the cookie: an empty value, and an end that has passed.
+#: Written instead of a cookie's value to delete the cookie: an empty value, and an expiry in the past.
 DELETED = "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0"
 
 
@@ -58,11 +58,11 @@ DELETED = "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0"
 def attributes_of(
     name: str, domain: str | None, path: str, secure: bool, httponly: bool, samesite: str | None, partitioned: bool
 ) -> str:
-    """The attributes that follow a cookie's value and end, as Werkzeug writes them. Deleting a cookie needs the same.
+    """The attributes after a cookie's value and expiry, as Werkzeug writes them. Deleting a cookie needs the same ones.
 
-    They are made once for each set of settings, since they are a third of what a cookie costs.
+    They are made once for each set of settings, since making them is a third of the cost of a cookie.
 
-    :raises ConfigurationError: if browsers would drop such a cookie without a word.
+    :raises ConfigurationError: if browsers would silently drop such a cookie.
     """
     _check_cookie(name, domain, path, secure, samesite, partitioned)
     header = dump_cookie(
@@ -80,47 +80,47 @@ def attributes_of(
 def _check_cookie(
     name: str, domain: str | None, path: str, secure: bool, samesite: str | None, partitioned: bool
 ) -> None:
-    """RFC 6265bis, sections 4.1.3 and 5.6; for Partitioned, the CHIPS draft."""
+    """Refuse what browsers refuse: RFC 6265bis, sections 4.1.3 and 5.6; for Partitioned, the CHIPS draft."""
     if name.lower().startswith(("__host-", "__secure-")) and not secure:
-        raise _browsers_refuse(f"a name such as {name!r} without Secure", "SESSION_COOKIE_SECURE = True")
+        raise _browsers_refuse(f"named {name!r} without Secure", "SESSION_COOKIE_SECURE = True")
     if name.lower().startswith("__host-"):
         if domain:
-            raise _browsers_refuse(f"a name such as {name!r} with a domain", "SESSION_COOKIE_DOMAIN = None")
+            raise _browsers_refuse(f"named {name!r} with a domain", "SESSION_COOKIE_DOMAIN = None")
         if path != "/":
-            raise _browsers_refuse(f"a name such as {name!r} below a path", 'SESSION_COOKIE_PATH = "/"')
+            raise _browsers_refuse(f"named {name!r} with a path other than /", 'SESSION_COOKIE_PATH = "/"')
     if samesite is not None and samesite.lower() == "none" and not secure:
-        raise _browsers_refuse("SameSite=None without Secure", "SESSION_COOKIE_SECURE = True")
+        raise _browsers_refuse("with SameSite=None but without Secure", "SESSION_COOKIE_SECURE = True")
     if partitioned and not secure:
-        raise _browsers_refuse("Partitioned without Secure", "SESSION_COOKIE_SECURE = True")
+        raise _browsers_refuse("with Partitioned but without Secure", "SESSION_COOKIE_SECURE = True")
 
 
 def _browsers_refuse(what: str, instead: str) -> ConfigurationError:
-    return ConfigurationError(f"browsers refuse a cookie of {what}; set {instead}", key=instead.partition(" ")[0])
+    return ConfigurationError(f"browsers refuse a cookie {what}; set {instead}", key=instead.partition(" ")[0])
 
 
 def check_cookie_size(size: int, record: Record) -> None:
-    """Refuse a cookie that is too long: browsers drop such a cookie without a word, and keep the cookie they had.
+    """Refuse a cookie that is too long: browsers silently drop such a cookie, and keep the cookie they had.
 
     :raises SessionTooLarge:
     """
     if size > MAX_COOKIE_SIZE:
         largest = largest_keys(record.state)
         raise SessionTooLarge(
-            f"the session's cookie is {size} bytes, and browsers keep {MAX_COOKIE_SIZE}; its largest keys are"
-            f" {', '.join(map(repr, largest))}. A server-side store has no such limit",
+            f"the session's cookie is {size} bytes, and browsers keep at most {MAX_COOKIE_SIZE}; its largest keys are"
+            f" {', '.join(map(repr, largest))}. A server-side store does not have this limit",
             size=size,
             limit=MAX_COOKIE_SIZE,
             largest=largest,
         )
 
 
-# -- caches between us and the browser -----------------------------------------------------------------------------
+# -- caches between the server and the browser ---------------------------------------------------------------------
 
 
 def has_header(response: Response, header: str) -> bool:
-    """As ``header in response.headers``. That takes ten times as long where the header is missing, as it mostly is.
+    """As ``header in response.headers``, which takes ten times as long if the header is missing, as it usually is.
 
-    :param header: in lower case.
+    :param header: its name in lower case.
     """
     for name, _ in response.headers:  # noqa: SIM110  - a third faster than any()
         if name.lower() == header:
@@ -149,19 +149,19 @@ def _directives(header: str) -> dict[str, str]:
 
 
 def _targeted(response: Response) -> dict[str, str]:
-    """The headers that are meant for certain caches, and that those obey in place of Cache-Control (RFC 9213)."""
+    """The headers for certain caches only, which these caches obey instead of Cache-Control (RFC 9213)."""
     return {name: value for name, value in response.headers if name.lower().endswith(_TARGETED)}
 
 
 def is_public(response: Response) -> bool:
-    """Whether the view has told shared caches to keep the response."""
+    """Whether the view has allowed shared caches to keep the response."""
     return not _PUBLIC.isdisjoint(_cache_control(response)) or any(
         _NOT_SHARED.isdisjoint(_directives(value)) for value in _targeted(response).values()
     )
 
 
 def keep_private_with_cookie(response: Response) -> None:
-    """Forbid shared caches to keep a response that sets the cookie (CVE-2023-30861 tells what happens otherwise)."""
+    """Forbid shared caches to keep a response that sets the cookie (otherwise: see CVE-2023-30861)."""
     if not any(name.lower().endswith(_FOR_CACHES) for name, _ in response.headers):
         response.headers.add("Cache-Control", f"private, {_NOT_THE_COOKIE}")
         return
@@ -187,7 +187,7 @@ def keep_private(response: Response) -> t.AbstractSet[str]:
 
 _PUBLIC = frozenset({"public", "s-maxage"})
 _NOT_THE_COOKIE = 'no-cache="Set-Cookie"'  # RFC 9111, section 5.2.2.4
-# Headers for content delivery networks, for surrogates and for nginx; and the values of them that forbid to share.
+# Headers for content delivery networks, for surrogates and for nginx. _NOT_SHARED: their values that forbid sharing.
 _TARGETED = ("cdn-cache-control", "surrogate-control", "x-accel-expires")
 _FOR_CACHES = ("cache-control", *_TARGETED)
 _NOT_SHARED = frozenset({"private", "no-store", "0"})

@@ -1,4 +1,4 @@
-"""What the application at hand has: its session interface, and the store behind it. Needs an application context."""
+"""The current application's session interface, and the store behind it. Needs an application context."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .stores.base import ServerSideStore, SessionStore
 
 
 def app_in_use() -> Flask:
-    """The application itself, and not what stands for it."""
+    """The application object itself, not the proxy ``current_app``."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     return app
 
@@ -18,7 +18,7 @@ def app_in_use() -> Flask:
 def interface_in_use() -> StoreSessionInterface:
     """The interface that a SessionManager has given the application.
 
-    :raises ConfigurationError: if it has none.
+    :raises ConfigurationError: if the application has no SessionManager.
     """
     interface = current_app.session_interface
     if not isinstance(interface, StoreSessionInterface):
@@ -37,7 +37,7 @@ def store_in_use() -> SessionStore:
 def server_store_in_use() -> ServerSideStore:
     """The application's store, if it keeps sessions on the server's side.
 
-    :raises UnsupportedByStore: if it keeps nothing there.
+    :raises UnsupportedByStore: if the store keeps nothing on the server's side.
     :raises ConfigurationError: if the application has no SessionManager.
     """
     store = store_in_use()

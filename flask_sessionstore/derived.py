@@ -1,8 +1,8 @@
 """What is derived from an old credential: the key of the session that goes on here, and the names of the marks.
 
-HKDF-SHA-256, each with a purpose of its own, and with no secret that rotates: so every request that brings the same
-credential, on any process, before and after a change of SECRET_KEY, comes to the same key and the same names. What
-keeps others out is the signature of our cookie.
+HKDF-SHA-256 derives them, for a different purpose each, and without a secret that rotates. So every request that brings
+the same credential, in any process, before and after a change of SECRET_KEY, derives the same key and the same names.
+The signature of our cookie keeps others out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _KEY, _MARK, _OWNER = (context_of(f"flask_sessionstore.import {what}") for what 
 
 
 class Credential(t.NamedTuple):
-    """What a browser presented to prove an old session, checked, and spelled in the one way there is."""
+    """What a browser presented to prove an old session, checked and in its canonical spelling."""
 
     #: The old session's id or token: as good as a password.
     text: str
@@ -32,7 +32,7 @@ class Credential(t.NamedTuple):
 
     @property
     def mark(self) -> str:
-        """The name of the mark that says that it was imported."""
+        """The name of the mark that says that this old session was imported."""
         return derive_key(self.text, _MARK).hex()
 
     def __repr__(self) -> str:
@@ -40,5 +40,5 @@ class Credential(t.NamedTuple):
 
 
 def owner_mark(owner: str) -> str:
-    """The name of the mark that says that nothing of an owner's is imported any more."""
+    """The name of the mark that says that no more sessions of this owner are imported."""
     return derive_key(owner, _OWNER).hex()

@@ -1,8 +1,8 @@
-"""Draft: what one request has of its session, and what it did to it. No Flask, no store, no clock, no lock.
+"""Draft: one request's working copy of its session, and what the request did to it. No Flask, store, clock or lock.
 
-It starts from a record, or from nothing. Values stay encoded until they are read; each that was read and can change in
-place is encoded again at the end and compared with the bytes it came from. A session, which views touch, reads and
-writes its draft; the lifecycle stores what was changed, and lets it go on from what came of that.
+A draft starts from a record, or empty. Values stay encoded until they are read. A value that was read and can change in
+place is encoded again at the end, and compared with the bytes it was decoded from. The session that views use reads and
+writes its draft; the lifecycle stores the changes, and then lets the draft go on from the record that was stored.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ logger = logging.getLogger("flask_sessionstore")
 #: Stands for an absent value.
 MISSING: t.Any = object()
 
-# A tuple cannot change, but what lies in it can.
+# A tuple cannot change, but a list or dict inside it can.
 _MUTABLE = frozenset({list, dict, set, tuple})
 
 
 class SessionStatus(enum.Enum):
-    """What the end of the request will do about the session. Purged goes over renewed, renewed over changed."""
+    """What the end of the request will do with the session. Purged outranks renewed, and renewed outranks changed."""
 
     UNCHANGED = "unchanged"
     CHANGED = "changed"
@@ -38,9 +38,9 @@ class SessionStatus(enum.Enum):
 
 
 def checked(key: object) -> str:
-    """A key as plain text.
+    """``key`` as a plain str.
 
-    :raises SessionInsertError: if it is none.
+    :raises SessionInsertError: if it is not text, or has a lone surrogate.
     """
     if type(key) is str and key.isascii():
         return key
@@ -55,54 +55,54 @@ class Draft:
     """One request's working copy of a session.
 
     :param policy: the settings that it obeys.
-    :param has_body: whether the request has a body, as one has that was sent by a form.
+    :param has_body: whether the request has a body, as a request has that a form sends.
     """
 
-    # How every draft begins. What stands here, and not in the constructor, costs a request nothing.
+    # The initial values of every draft. As class attributes they cost a request nothing, unlike in the constructor.
 
-    #: The record it started from, or was last stored as; None if it is a new session.
+    #: The record it started from, or was last stored as; None for a new session.
     base: Record | None = None
-    #: What it started from, which its changes are compared with: the record's data, or what came from elsewhere.
+    #: The data that changes are compared with: the record's, or the data that was imported.
     before: t.Mapping[str, bytes] = types.MappingProxyType({})
-    #: Whether it is known what it starts from.
+    #: Whether the draft was started, by :meth:`start`.
     loaded = False
-    #: As in Flask: whether the request touched its session.
+    #: As in Flask: whether the request used its session.
     accessed = False
-    #: Whether it counts as modified though nothing may differ.
+    #: Whether the session counts as modified even if no value differs.
     forced = False
-    #: Whether the session ends with this request, whatever is written yet.
+    #: Whether the session ends with this request, whatever is written afterwards.
     purged = False
-    #: Whether a key was written that says who is signed in.
+    #: Whether a key that says who is signed in was written.
     minded = False
     #: Whether changes were stored, or dropped, already.
     has_settled = False
-    #: Called with the session's source at every touch from when the response was made; None until then. (What it is
-    #: called with it must not hold: a request's objects would wait for the garbage collector.)
+    #: Called with the session's source at every use of the session after the response was made; None until then. (The
+    #: callable must not hold the source: a cycle would keep the request's objects until the garbage collector runs.)
     on_late_touch: t.Callable[[t.Any], object] | None = None
-    #: Told which keys were dropped, since somebody signed in or out.
+    #: Called with the keys that were dropped, because somebody signed in or out.
     on_login: t.Callable[[t.Collection[str]], object] | None = None
 
-    # What this request did about who is signed in; None as long as that is not found out.
+    # What this request did about who is signed in; None until :attr:`step` computes it.
     _step: signins.Step | None = signins.Step.NOTHING
 
     def __init__(self, policy: Policy, has_body: t.Callable[[], bool] = lambda: False) -> None:
         self.policy = policy
-        #: The data as this request has them, encoded.
+        #: The data as this request sees it, encoded.
         self.state: State = {}
         #: What this request did.
         self.changes = Changes()
         self._has_body = has_body
-        # What was read or set: the value, its bytes at that time, and whether it comes back from them as it is.
+        # Values that were read or set: the value, its bytes at that time, and whether decoding them gives it unchanged.
         self._values: dict[str, tuple[t.Any, bytes, bool]] = {}
 
-    # -- where it starts -------------------------------------------------------------------------------------------
+    # -- start and restart -----------------------------------------------------------------------------------------
 
     def start(self, record: Record | None, seed: t.Mapping[str, object] | None = None) -> None:
-        """Start from a record; without one, from what another session interface has kept, if anything."""
+        """Start from a record; or without a record from ``seed``, the data that another session interface kept."""
         self.loaded = True
         self.base = record
         self.state = {} if record is None else dict(record.state)
-        # What views hold stays what the session holds, as far as it is unchanged.
+        # A view may hold a value that it has read: while the bytes are unchanged, the session keeps the same object.
         if self._values:
             self._values = {
                 key: known for key, known in self._values.items() if known[2] and self.state.get(key) == known[1]
@@ -118,13 +118,13 @@ class Draft:
                 self.sow({key: value})
             except SessionInsertError as error:
                 where = "under a key that is not text" if error.path is None else f"at {error.path}"
-                logger.warning("what was imported %s cannot be kept, and is left out", where)
-        self.before = dict(self.state)  # who was signed in elsewhere does not sign in here
+                logger.warning("an imported value %s cannot be kept, and is left out", where)
+        self.before = dict(self.state)  # an imported login is not a sign-in
 
     def sow(self, seed: t.Mapping[str, object]) -> None:
-        """Take in data from elsewhere. Flask's own session keeps ``permanent`` among its data.
+        """Take in data that another interface kept. Flask's own session keeps ``permanent`` among its data.
 
-        :raises SessionInsertError: if some of it cannot be kept.
+        :raises SessionInsertError: if a value cannot be kept.
         """
         for key, value in seed.items():
             if key != "_permanent":
@@ -133,17 +133,17 @@ class Draft:
                 self.changes.metadata["permanent"] = bool(value)
 
     def settle(self, record: Record | None) -> None:
-        """What was changed is stored (or dropped): go on from ``record``."""
+        """The changes were stored (or dropped): go on from ``record``."""
         self.has_settled = self.has_settled or self.dirty
         self._go_on(record)
 
     def start_over(self) -> None:
-        """What was the session has ended: go on as a new one."""
+        """The session has ended: go on as a new session."""
         self._values.clear()
         self.settle(None)
 
     def restart(self, record: Record | None) -> None:
-        """Forget what was changed, and what views hold: start from ``record``."""
+        """Forget the changes, and the values that views hold: start from ``record``."""
         self._values.clear()
         self._go_on(record)
 
@@ -157,7 +157,7 @@ class Draft:
     def read(self, key: object) -> t.Any:
         """The value of ``key``, or :data:`MISSING`.
 
-        :raises SessionCorrupt: if it cannot be decoded; from then on it is absent.
+        :raises SessionCorrupt: if the value cannot be decoded; from then on the key is absent.
         """
         name = t.cast("str", key)
         known = self._values.get(name)
@@ -177,7 +177,7 @@ class Draft:
     def write(self, key: str, value: t.Any) -> None:
         """Set a value.
 
-        :raises SessionInsertError: if it cannot be kept, or can be no owner's name.
+        :raises SessionInsertError: if the value cannot be kept, or would name the owner but is not a valid owner.
         """
         data, faithful = codec.encode_plain(value, key)
         if key in self.policy.watched:
@@ -186,19 +186,19 @@ class Draft:
         self._keep(key, value, data, faithful)
 
     def _keep(self, key: str, value: t.Any, data: bytes, faithful: bool) -> None:
-        """To write an equal value changes nothing, unless this request has changed the key before."""
+        """Keep a value. An equal value changes nothing, unless this request has changed the key before."""
         if self.state.get(key) != data or key in self.changes:
             self.changes.set(key, data)
             self.state[key] = data
         if faithful:
             self._values[key] = (value, data, True)
         else:
-            self._values.pop(key, None)  # the next read gives what the next request will read
+            self._values.pop(key, None)  # the next read decodes, and so gives what the next request will read
 
     def remove(self, key: str) -> None:
         """Remove a value.
 
-        :raises KeyError: if it is absent.
+        :raises KeyError: if the key is absent.
         """
         if key not in self.state:
             raise KeyError(key)
@@ -210,7 +210,7 @@ class Draft:
         self._values.pop(key, None)
 
     def update(self, key: str, default: t.Any, updater: t.Callable[[t.Any], t.Any], type: t.Any = None) -> None:
-        """Set what ``updater`` makes of the value of ``key``, or ``default`` if it is absent.
+        """Set ``key`` to ``updater(value)``, or to ``default`` if it is absent.
 
         :raises SessionInsertError: if the result cannot be kept.
         :raises SessionGetError: if the old value is not of ``type``.
@@ -226,14 +226,14 @@ class Draft:
         self._values.pop(key, None)
 
     def clear(self) -> None:
-        """Empty it: what was the session is to end."""
+        """Remove all data: the old session is to end."""
         self.forced = True
         self.minded, self._step = True, None
         self.changes.clear()
         self._empty()
 
     def purge(self) -> None:
-        """End it for good."""
+        """End the session for good."""
         self.purged = True
         self.base = None
         self.changes.clear()
@@ -246,7 +246,7 @@ class Draft:
     # -- metadata --------------------------------------------------------------------------------------------------
 
     def meta(self, name: str, default: t.Any = None) -> t.Any:
-        """``permanent``, ``lifetime`` or ``deadline``: as assigned, or as it was; in a new session the default."""
+        """``permanent``, ``lifetime`` or ``deadline``: as assigned, as in the record, or ``default`` if it is new."""
         if name in self.changes.metadata:
             return self.changes.metadata[name]
         if self.base is None or self.changes.cleared:
@@ -255,15 +255,15 @@ class Draft:
 
     @property
     def permanent(self) -> bool:
-        """Whether the cookie outlives the browser, once it is known what the session starts from."""
+        """Whether the cookie outlives the browser. Only valid once the draft was started."""
         return bool(self.meta("permanent", self.policy.permanent))
 
     # -- changes within a value ------------------------------------------------------------------------------------
 
     def notice(self) -> None:
-        """Log the values that were changed in place.
+        """Find the values that were changed in place, and add them to the changes.
 
-        :raises SessionInsertError: if one was changed into what cannot be kept.
+        :raises SessionInsertError: if a value was changed so that it cannot be kept.
         """
         for key, known in list(self._values.items()):
             if type(known[0]) in _MUTABLE:
@@ -278,8 +278,8 @@ class Draft:
         except SessionInsertError:
             if codec.canonical(before) is not None:
                 raise
-            return  # somebody else wrote it into the store: it stays as it is
-        if data != before and data != codec.canonical(before):  # nor is it a change that somebody else chose his bytes
+            return  # another writer put a value there that cannot be encoded again: it stays as it is
+        if data != before and data != codec.canonical(before):  # another writer's bytes may differ, for an equal value
             if key in self.policy.watched:
                 self._mind_login(key, data, written=self.changes)
             self.changes.nested(key, data)
@@ -289,10 +289,11 @@ class Draft:
     # -- who is signed in ------------------------------------------------------------------------------------------
 
     def _mind_login(self, key: str, data: bytes | None, written: t.Container[str] = ()) -> None:
-        """If this value of ``key`` signs somebody in, or the owner out: drop what must not survive that.
+        """Note that a key which says who is signed in gets a value. A sign-in drops SESSION_LOGIN_DROPS.
 
-        :param written: what is not dropped.
-        :raises SessionInsertError: if it can be no owner's name.
+        :param data: the new value; None if the key is removed.
+        :param written: keys that are not dropped.
+        :raises SessionInsertError: if the value would name the owner but is not a valid owner.
         """
         policy, before, signs_in = self.policy, self.state.get(key), False
         if signins.is_affirmed(self.before.get(key), data) and (before is None or self._has_body()):
@@ -305,7 +306,7 @@ class Draft:
             }
             owner = signins.owner_set_in(policy, found if data is None else {**found, key: data})
             signs_in = owner != self.owner
-        if not signs_in:  # who is taken out and put back in has not signed in
+        if not signs_in:  # to remove a user and put the same user back is not a sign-in
             both = {before, self.compared_with.get(key)}
             signs_in = min(signins.compare(known, data) for known in both) is signins.Step.SIGNS_IN
         self.minded, self._step = True, None
@@ -323,12 +324,12 @@ class Draft:
 
     @property
     def compared_with(self) -> t.Mapping[str, bytes]:
-        """What was there before this request, or before the new start that it made."""
+        """The data with which a sign-in is compared: as loaded, or empty once this request cleared the session."""
         return {} if self.changes.cleared else self.before
 
     @property
     def owner(self) -> str | None:
-        """The owner as this request has it."""
+        """The owner as this request sees it."""
         return signins.owner_in(self.policy, self.state)
 
     @property
@@ -338,7 +339,7 @@ class Draft:
 
     @property
     def was_somebody(self) -> bool:
-        """Whether somebody was signed in in what was loaded."""
+        """Whether somebody was signed in in the session as it was loaded."""
         return signins.is_somebody(self.policy, self.before)
 
     @property
@@ -348,7 +349,7 @@ class Draft:
 
     @property
     def changes_owner(self) -> bool:
-        """Whether this request gave the session another owner, or took it from the one it had."""
+        """Whether this request gave the session another owner, or removed its owner."""
         return self.minded and self.owner != self.owner_before
 
     @property
@@ -365,7 +366,7 @@ class Draft:
 
     @property
     def signs_out(self) -> bool:
-        """Whether this request took the session from its owner, or from whoever was signed in by clearing it."""
+        """Whether this request removed the owner, or cleared a session in which somebody was signed in."""
         if self.changes.cleared:
             return self.was_somebody and not self.is_somebody
         return self.changes_owner and self.owner is None
@@ -374,12 +375,12 @@ class Draft:
 
     @property
     def dirty(self) -> bool:
-        """Whether there is something to store, once changes within values are noticed."""
+        """Whether there is something to store. Only valid after :meth:`notice`."""
         return self.forced or bool(self.changes)
 
     @property
     def moves(self) -> bool:
-        """Whether what this request did goes on under another key."""
+        """Whether the session goes on under another session key, because of what this request did."""
         return self.changes.renewed or self.changes.cleared or self.step is not signins.Step.NOTHING
 
     def is_changed(self) -> bool:
@@ -387,7 +388,7 @@ class Draft:
         try:
             self.notice()
         except SessionInsertError:
-            return True  # and the end of the request says why it cannot be stored
+            return True  # the end of the request raises the error again, and says why it cannot be stored
         return self.purged or self.dirty
 
     def is_unsaved(self) -> bool:
@@ -398,7 +399,7 @@ class Draft:
 
     def status(self) -> SessionStatus:
         """What the end of the request will do."""
-        is_changed = self.is_changed()  # and what changed within a value is noticed
+        is_changed = self.is_changed()  # also notices changes within values
         if self.purged:
             return SessionStatus.PURGED
         goes_on = self.changes.renewed or (self.changes.cleared and self.state)

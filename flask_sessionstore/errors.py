@@ -1,18 +1,18 @@
 """Everything that can go wrong, as one family of exceptions::
 
     SessionError
-      SessionInsertError (TypeError)      a value that no session can keep
-      SessionGetError (ValueError)        a kept value that is not of the type asked for
-      SessionTooLarge                     more than the limit, or than a cookie holds
+      SessionInsertError (TypeError)      a value that a session cannot keep
+      SessionGetError (ValueError)        a stored value that is not of the requested type
+      SessionTooLarge                     more than the limit, or more than a cookie holds
       ConfigurationError (ValueError)     a setting that cannot work
-        TableMissing                      no table there: for the stores, which export it
+        TableMissing                      the table does not exist (exported by the package's stores)
       UnsupportedByStore (NotImplementedError)
       StoreError                          the engine's exception is its ``__cause__``
         StoreUnavailable (werkzeug's ServiceUnavailable)
-          StoreFull                       no room: for the stores, which export it
+          StoreFull                       the engine has no room (exported by the package's stores)
         SessionConflict                   another request wrote first
         SessionGone                       there is no session under this key any more
-        SessionCorrupt                    bytes that are not a record, or not one of ours yet
+        SessionCorrupt                    bytes that are not a record, or a record of a later version
 
 Messages name places (a path within the session, a setting), never a session key, a value or a password.
 """
@@ -52,7 +52,7 @@ class SessionInsertError(SessionError, TypeError):
 
 
 class SessionGetError(SessionError, ValueError):
-    """A kept value is not of the type that was asked for."""
+    """A stored value is not of the requested type."""
 
     def __init__(
         self,
@@ -65,9 +65,9 @@ class SessionGetError(SessionError, ValueError):
         super().__init__(message)
         #: Where in the session, such as ``cart[3].price``.
         self.path = path
-        #: The type that was asked for.
+        #: The requested type.
         self.expected = expected
-        #: The value that was found. It is in no message: mind where you log it.
+        #: The value that was found. No message contains it; take care where you log it.
         self.value = value
 
 
@@ -101,9 +101,9 @@ class ConfigurationError(SessionError, ValueError):
 
 
 class TableMissing(ConfigurationError):
-    """The table for the sessions is not there: the store's ``create_schema`` was not called yet.
+    """The table for the sessions does not exist: the store's ``create_schema`` was not called yet.
 
-    SQLite's is made when it is first missed.
+    On SQLite the store creates the table by itself, when the first statement misses it.
     """
 
 
@@ -112,14 +112,14 @@ class UnsupportedByStore(SessionError, NotImplementedError):
 
 
 class StoreError(SessionError):
-    """Something between us and the store's engine. The engine's own exception is the ``__cause__``."""
+    """An operation on the store failed. If the engine raised an exception, it is the ``__cause__``."""
 
 
 class StoreUnavailable(StoreError, ServiceUnavailable):
-    """The engine cannot be reached, does not answer in time, or refuses.
+    """The engine cannot be reached, does not answer in time, or refuses the operation.
 
-    Flask answers it with *503 Service Unavailable* and a ``Retry-After`` header, since it is a Werkzeug HTTP exception.
-    The client reads :attr:`description`, never the message.
+    It is a Werkzeug HTTP exception, so Flask answers with *503 Service Unavailable* and a ``Retry-After`` header. The
+    client reads :attr:`description`, never the message.
     """
 
     description = "The server cannot reach its session store just now. Please try again in a moment."
@@ -134,7 +134,7 @@ class StoreUnavailable(StoreError, ServiceUnavailable):
 
 
 class StoreFull(StoreUnavailable):
-    """The engine has no room for a write. What was stored stays; removing still works."""
+    """The engine has no room for a write. Stored sessions stay, and removing sessions still works."""
 
 
 class SessionConflict(StoreError):
@@ -159,19 +159,19 @@ class SessionGone(StoreError):
         marks: tuple[bytes, bytes] | None = None,
     ) -> None:
         super().__init__(message)
-        #: How it went: "ended", "emptied", "renewed", "signed in", "replaced", "revoked", or None where nothing is left
-        #: that would tell.
+        #: How the session went: "ended", "emptied", "renewed", "signed in", "replaced", "revoked"; None if the store
+        #: has no tombstone of it (any more).
         self.kind: Kind | None = kind
-        #: When it went (aware, UTC), where that is known.
+        #: When the session went (aware, UTC), where that is known.
         self.left_at = left_at
-        #: The handle of the session that it was renewed to, if it was.
+        #: If the session was renewed: the handle under which it goes on.
         self.successor = successor
-        #: What its tombstone keeps of the owners before and after.
+        #: What the tombstone keeps of the owners before and after.
         self.marks = marks
 
 
 class Barred(SessionGone):
-    """All sessions of an owner were ended while this one was made: it is not made."""
+    """All sessions of an owner were ended while this session was being made, so it was not made."""
 
     def __init__(self) -> None:
         super().__init__("all sessions of this owner were ended while this one was made", kind="revoked")

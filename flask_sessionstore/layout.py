@@ -1,13 +1,13 @@
-"""The one byte layout of records and tombstones, and what can be read and changed there without unpacking.
+"""The byte layout of records and tombstones, and what can be read and changed in it without unpacking.
 
 ::
 
     offset  bytes  what
     0       1      format
     1       1      kind: 0 live, or how the session went: 1 ended, 2 emptied, 3 renewed, 4 signed in, 5 replaced,
-                   6 revoked; 7 imported: a mark, see below
+                   6 revoked; 7 imported (a mark, see below)
     2       8      revision, the newest
-    10      24     the three revisions before it, newest first, zeros where there were none
+    10      24     the three revisions before it, newest first; zeros if there are fewer
     34      8      extended: when a request last extended it
     42      8      expires: when it ends
     50      8      created
@@ -19,18 +19,19 @@
     83      2      length of the owner in bytes
     85      2      length of the client in bytes
     87      8      the first eight bytes of the handle that it is kept under, zeros in a cookie
-    95      ...    owner and client (UTF-8), then the state: a MessagePack map of key to encoded value, or that sealed
+    95      ...    owner and client (UTF-8), then the state: a MessagePack map of key to encoded value, sealed or not
 
 All numbers are big-endian and unsigned, all times milliseconds since 1970 UTC. ``revision``, ``extended`` and
-``expires`` have fixed places so that an engine can compare the one and move the others without reading the rest. A
-record names its handle so that a reply which belongs to somebody else is seen to do so. In a tombstone ``extended`` is
-when it was left, in the place of ``idle`` stand four bytes each of the hash of the owner whom the session had and of
-the one whom it went on with (zeros for nobody), and the rest is zeros; one of the kinds *renewed* and *signed in* ends
-in the 32 bytes of its successor's handle.
+``expires`` have fixed places so that an engine can compare the first and move the other two without reading the rest. A
+record names its handle, so that a reply with another session's record is noticed.
 
-A mark says that a session of another kind was imported: it stands for as long as the old session's credential could
-be presented, under a name that is derived from that, and ends in the handle under which the session began here. Its
-bytes are a tombstone's, for it is as final as one.
+In a tombstone ``extended`` is the time when it was left. In the place of ``idle`` stand four bytes of the hash of the
+owner whom the session had, and four of the owner with whom it went on (zeros for nobody). The rest is zeros. A
+tombstone of the kinds *renewed* and *signed in* ends with the 32 bytes of its successor's handle.
+
+A mark says that a session of another kind was imported. It stands for as long as the old session's credential could be
+presented, under a name that is derived from the credential, and ends with the handle under which the session began
+here. Its bytes are laid out like a tombstone's, since a mark is as final as a tombstone.
 """
 
 from __future__ import annotations
@@ -54,12 +55,12 @@ REVISION = slice(2, 10)
 TIMES = slice(34, 50)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_BEYOND = 57  # bits: no number of milliseconds that can be asked for has more
+_TIME_BITS = 57  # the most bits of a number of milliseconds that can be asked for
 _HEADER = struct.Struct(">BB32sQQQQQQBHH8s")
 _REVISIONS = struct.Struct("8s8s8s8s")
-#: The bytes before the owner: all that an engine needs to compare and to move.
+#: The bytes before the owner. They hold all that an engine needs to compare and to move.
 HEADER_SIZE = _HEADER.size
-#: The most that a record has before its state: an owner of 255 characters, and a client of 100.
+#: The most bytes that a record has before its state: with an owner of 255 characters, and a client of 100.
 HEAD_SIZE = HEADER_SIZE + 4 * 255 + 100
 _TIMES = struct.Struct(">QQ")
 _KINDS: tuple[Kind | None, ...] = (
@@ -73,12 +74,12 @@ _LIVE = bytes([FORMAT, 0])
 _FLAGS, _OWNER_SIZE, _NAME = 82, slice(83, 85), 87
 _NAME_DIGITS = 16
 _NAMELESS = bytes(8)
-# Later formats take the numbers up to here; what lies above starts no record of ours (JSON, text, a pickle).
+# Later formats will have numbers up to this. Bytes that begin with more are not records of ours (JSON, text, a pickle).
 _LAST_FORMAT = 31
 _NO_REVISION = bytes(8)
 _MILLISECOND = timedelta(milliseconds=1)
 
-#: Encrypts a state, or decrypts it, and authenticates with it what stands before it in the record's bytes.
+#: Encrypts or decrypts a state, and also authenticates the bytes that precede it in the record.
 Cipher = t.Callable[[bytes, bytes], bytes]
 
 _encode_state = msgspec.msgpack.Encoder().encode
@@ -88,8 +89,8 @@ _decode_state = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 def pack(record: Record, handle: str | None, encrypt: Cipher | None = None) -> bytes:
     """The bytes of a record.
 
-    :param handle: what it is to be kept under; None in a cookie, which has no handle.
-    :param encrypt: seals the state.
+    :param handle: the handle under which it is to be kept; None in a cookie, since its session has no handle.
+    :param encrypt: seals the state; without it the state is not sealed.
     """
     owner = b"" if record.owner is None else record.owner.encode()
     client = b"" if record.client is None else record.client.encode()
@@ -127,17 +128,17 @@ def pack_tombstone(tombstone: Tombstone, handle: str) -> bytes:
 
 
 def unpack(data: bytes, handle: str | None, decrypt: Cipher | None = None, *, head: bool = False) -> Record | Tombstone:
-    """What the bytes say.
+    """The record or tombstone that the bytes hold.
 
-    :param handle: what they were found under; None for those of a cookie.
-    :param decrypt: opens the state of a sealed record, which is left out without it.
-    :param head: these are the first :data:`HEAD_SIZE` bytes at least; the state is left out.
-    :raises SessionCorrupt: if they are no record, or that of another handle; ``newer`` is True if a later version may
-        have written them.
+    :param handle: the handle under which they were found; None for those of a cookie.
+    :param decrypt: opens the state of a sealed record; without it, a sealed state is left out.
+    :param head: ``data`` may be only the first :data:`HEAD_SIZE` bytes; the state is left out.
+    :raises SessionCorrupt: if they are not a record, or belong to another handle; ``newer`` is True if a later version
+        may have written them.
     """
     if not data or data[0] != FORMAT:
         newer = bool(data) and FORMAT < data[0] <= _LAST_FORMAT
-        what = "a record of a later format" if newer else "no session record"
+        what = "a record of a later format" if newer else "something that is not a session record"
         raise SessionCorrupt(f"the store holds {what} under this handle", newer=newer)
     try:
         return _unpack(data, handle, decrypt, head)
@@ -150,8 +151,8 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None, head: bool)
     _, kind, history, extended, expires, created, idle, end, deadline, flags, owned, client, name = header
     if name != (_NAMELESS if handle is None else a2b_hex(handle[:_NAME_DIGITS])):
         raise SessionCorrupt("the store holds the record of another session under this handle", newer=False)
-    if (extended | expires | created | (0 if kind else idle) | end) >> _BEYOND:
-        raise ValueError("a time beyond all that can be asked for")
+    if (extended | expires | created | (0 if kind else idle) | end) >> _TIME_BITS:
+        raise ValueError("a time is too large")
     names = _HEADER.size + owned
     rest = names + client
     if kind:
@@ -171,7 +172,7 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None, head: bool)
     if len(data) < rest:
         raise ValueError("its owner or client is cut off")
     revisions = _REVISIONS.unpack(history)
-    if _NO_REVISION in revisions:  # it is young, or damaged
+    if _NO_REVISION in revisions:  # it was written fewer than four times, or it is damaged
         if revisions[0] == _NO_REVISION and any(history):
             raise ValueError("the newest of its revisions is missing")
         revisions = tuple([revision for revision in revisions if revision != _NO_REVISION])
@@ -197,8 +198,10 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None, head: bool)
 
 
 def of_another(handle: str) -> t.Callable[[bytes], bool]:
-    """Tells whether packed bytes name another handle than this; bytes of no record name none, nor do those under a
-    name that is no handle: a session's of another kind.
+    """A function that tells whether packed bytes name another handle than this one.
+
+    Bytes that are not a record name no handle. A name that is not a handle belongs to a session of another kind, whose
+    bytes name no handle either.
     """
     if not is_handle(handle):
         return lambda data: False
@@ -211,19 +214,19 @@ def _name_of(handle: str) -> bytes:
 
 
 def is_tombstone(data: bytes) -> bool:
-    """Whether packed bytes are a tombstone's."""
+    """Whether packed bytes are a tombstone."""
     return data[:1] == _FORMAT_BYTE and data[1:2] != b"\0" and len(data) >= HEADER_SIZE
 
 
 def revision_of(data: bytes) -> bytes:
-    """The revision of a packed record or tombstone: what ``replaces`` is compared with."""
+    """The revision of a packed record or tombstone, with which ``replaces`` is compared."""
     return data[REVISION]
 
 
 def may_replace(current: bytes, replaces: bytes | None) -> bool:
-    """Whether a ``swap`` may put something in the place of ``current``, of which the head is enough.
+    """Whether a ``swap`` may replace ``current``, whose head is enough to tell.
 
-    :param replaces: the revision to be replaced; None: any, but what ended stays ended.
+    :param replaces: the revision to be replaced; None: any record, but not a tombstone (an ended session stays ended).
     """
     return not is_tombstone(current) if replaces is None else revision_of(current) == replaces
 
@@ -248,10 +251,10 @@ def owner_in(data: bytes) -> str | None:
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether packed bytes are those of a sealed record."""
+    """Whether packed bytes are a sealed record."""
     return data[:2] == _LIVE and len(data) >= _HEADER.size and data[_FLAGS] & _SEALED != 0
 
 
 def move_times(data: bytes, extended_ms: int, expires_ms: int) -> bytes:
-    """A packed record with its two times moved, all else as it was."""
+    """A packed record with its two times moved, and everything else unchanged."""
     return data[: TIMES.start] + _TIMES.pack(extended_ms, expires_ms) + data[TIMES.stop :]

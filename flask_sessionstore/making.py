@@ -1,4 +1,4 @@
-"""How a store is made of what an application has set."""
+"""Makes the store that an application's settings describe."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .stores.caching import CachingStore
 
 
 def make_store(app: Flask, setting: t.Any, options: dict[str, t.Any]) -> SessionStore:
-    """The store that a setting means: a URL, a store, a pair (cache, store) of these, or a function of the application.
+    """The store for a setting: a URL, a store, a pair (cache, store) of these, or a function of the application.
 
     :param options: keyword arguments for a store that a URL names; ``prefix`` is among them.
-    :raises ConfigurationError: if it means none.
+    :raises ConfigurationError: if the setting is none of these.
     """
     if callable(setting) and not isinstance(setting, (SessionStore, type)):
         with app.app_context():
@@ -41,13 +41,13 @@ def _make_pair(app: Flask, cache: t.Any, store: t.Any, options: dict[str, t.Any]
     """A cache in front of a store. The options belong to the store, except ``max_age``."""
     own = {"max_age": options["max_age"]} if "max_age" in options else {}
     rest = {name: value for name, value in options.items() if name not in own}
-    # A name of its own, for both may be in one engine.
+    # The cache has a prefix of its own, since both may be in one engine.
     tiers = make_store(app, cache, {"prefix": options["prefix"] + "cache:"}), make_store(app, store, rest)
     return CachingStore(*t.cast("t.Any", tiers), **own)
 
 
 def _in_instance_folder(app: Flask, url: str) -> str:
-    """A file URL whose path is relative means a folder below the instance folder."""
+    """``url``; a relative path in a file URL is made absolute, below the instance folder."""
     try:
         parts = urlsplit(url)
     except ValueError as error:

@@ -29,8 +29,9 @@ logger = logging.getLogger("flask_sessionstore")
 EXTENSION = "sessionstore"
 
 Owner = t.Union[str, int, UUID]  # noqa: UP007  - evaluated at run time
-# Not None: an application that passes the id of a visitor who is not signed in must not have asked for anybody's.
-_ANYBODYS: t.Any = object()
+# "Whoever the owner is". None cannot mean that: an application that passes the id of a visitor who is not signed in
+# passes None, and must not end anybody's session.
+_ANY_OWNER: t.Any = object()
 
 Tier = t.Union[SessionStore, str]  # noqa: UP007  - evaluated at run time
 StoreSetting = t.Union[Tier, tuple[Tier, Tier], t.Callable[[Flask], t.Any]]  # noqa: UP007
@@ -38,7 +39,7 @@ StoreSetting = t.Union[Tier, tuple[Tier, Tier], t.Callable[[Flask], t.Any]]  # n
 
 @contextlib.contextmanager
 def _failures_are_logged() -> t.Iterator[None]:
-    """In a request, where Flask answers a failure and nobody says why. Elsewhere it is the caller's to tell."""
+    """Log a store's failure in a request, where Flask answers 503 and logs nothing. Elsewhere the caller logs it."""
     try:
         yield
     except StoreUnavailable as error:
@@ -64,16 +65,16 @@ class SessionManager:
     :param store: where sessions are kept, for applications whose SESSION_STORE is not set: a store, a URL, a
         pair (cache, store) of these, or a function of the application that returns one. Default: files in the
         instance folder.
-    :param import_session: what brings over the sessions of another kind, so that nobody is logged out: an importer
+    :param import_session: brings over the sessions of another kind, so that nobody is logged out: an importer
         (of ``flask_sessionstore.migrate``), or a function of the application and the request that returns the data
-        of a session kept elsewhere, or None; or a list of these, of which the first that knows something counts. What a
-        function returns starts a new session wherever the browser has none of ours; nothing is noted of it, so what it
-        reads may be imported again after a log-out.
+        of a session kept elsewhere, or None; or a list of these, of which the first that finds a session counts. What a
+        function returns starts a new session if the browser has no session of ours. Such an import is not recorded, so
+        the same data may be imported again after a log-out.
     """
 
-    #: What becomes the application's ``session_interface``: a subclass may stand here.
+    #: The class of the application's ``session_interface``; a subclass may be set here.
     interface_class: type[StoreSessionInterface] = StoreSessionInterface
-    #: Whether Flask-Session's settings are read elsewhere, and are no error.
+    #: Whether Flask-Session's settings are read elsewhere, and so are not an error.
     reads_flask_session: t.ClassVar[bool] = False
 
     def __init__(
@@ -89,9 +90,9 @@ class SessionManager:
             self.init_app(app)
 
     def init_app(self, app: Flask, *, store: StoreSetting | None = None) -> None:
-        """Set up ``app``: check its settings, make its store, set its ``session_interface``. Connects to nothing.
+        """Set up ``app``: check its settings, make its store, set its ``session_interface``. Opens no connection.
 
-        :param store: as for the class, for this application alone.
+        :param store: as for the class, for this application only.
         :raises ConfigurationError: if a setting cannot work, or the application is set up already.
         """
         if EXTENSION in app.extensions:
@@ -108,24 +109,24 @@ class SessionManager:
         interface = self.interface_class(made, settings.policy, self._import_session)
         if interface.importers and not isinstance(made, ServerSideStore):
             raise ConfigurationError(
-                f"an importer needs a store on the server's side, for it has to remember what it imported:"
+                f"an importer needs a store on the server's side, since it has to remember what it imported;"
                 f" {type(made).__name__} cannot. A function as import_session works with every store",
                 key="import_session",
             )
         app.session_interface = interface
         app.extensions[EXTENSION] = self
         _name_who_takes_over(app)
-        if cli.sessions.name not in app.cli.commands:  # else it has a command of its own by that name
+        if cli.sessions.name not in app.cli.commands:  # the application may have a command of its own by that name
             app.cli.add_command(cli.sessions)
 
-    # -- sessions other than the request's own: with an application context, as in a request or a command ------------
+    # -- sessions other than the request's own: these need an application context, as in a request or a command -------
 
     @_failures_are_logged()
     def find(self, owner: Owner) -> list[SessionInfo]:
-        """The living sessions of ``owner``, the one last extended first. ``current`` marks that of this request.
+        """The living sessions of ``owner``, most recently extended first. ``current`` marks this request's session.
 
         :param owner: a value as the session keeps it under SESSION_OWNER_KEY; compared as text.
-        :raises UnsupportedByStore: if the store cannot tell whose its sessions are.
+        :raises UnsupportedByStore: if the store cannot list the sessions of an owner.
         :raises StoreUnavailable:
         """
         found = owners.find(store_in_use(), _text_of(owner))
@@ -134,14 +135,14 @@ class SessionManager:
         return [SessionInfo.of(handle, record, current=handle == current) for handle, record in found.items()]
 
     @_failures_are_logged()
-    def revoke(self, handle: str, *, owner: Owner | None = _ANYBODYS) -> bool:
-        """End a session by its handle, and what it goes on as if it was renewed.
+    def revoke(self, handle: str, *, owner: Owner | None = _ANY_OWNER) -> bool:
+        """End a session by its handle. If the session was renewed, its successor ends.
 
-        If it is the session of this request, the request goes on with a new one.
+        If it is the session of this request, the request goes on with a new session.
 
-        :param owner: only if it is this owner's: what a page passes that lets visitors end sessions of their own. None,
-            an owner who is not there, has none.
-        :return: whether there was one to end. A handle that is none ends nothing.
+        :param owner: end the session only if it belongs to this owner: for a page that lets visitors end their own
+            sessions. None ends nothing, since None is the id of a visitor who is not signed in.
+        :return: whether a session ended. A text that is not a handle ends nothing.
         :raises UnsupportedByStore: if the store keeps nothing on the server's side.
         :raises StoreUnavailable:
         """
@@ -150,7 +151,7 @@ class SessionManager:
             return False
         session = _current()
         current = None if session is None else session.handle
-        ended = store.end_found(handle, owner=None if owner is _ANYBODYS else _text_of(owner))
+        ended = store.end_found(handle, owner=None if owner is _ANY_OWNER else _text_of(owner))
         if ended is None:
             return False
         _announce(ended)
@@ -160,13 +161,13 @@ class SessionManager:
 
     @_failures_are_logged()
     def revoke_all(self, owner: Owner, *, keep_current: bool = False) -> int:
-        """End every session of ``owner``, those that are just being made included, and return how many there were.
+        """End every session of ``owner``, also those being made just now, and return how many ended.
 
-        Not covered: a sign-in whose password was checked before this, and that is stored after it.
+        Not covered: a sign-in whose password was checked before this call, and that is stored after it.
 
-        :param keep_current: but not that of this request.
-        :raises UnsupportedByStore: if the store cannot tell whose its sessions are.
-        :raises StoreUnavailable: some, or all but one, may have ended: call it again.
+        :param keep_current: keep the session of this request.
+        :raises UnsupportedByStore: if the store cannot list the sessions of an owner.
+        :raises StoreUnavailable: some sessions, or all but one, may have ended; call it again.
         """
         text, session = _text_of(owner), _current()
         current = None if session is None else session.handle
@@ -177,7 +178,7 @@ class SessionManager:
             _announce(handle)
 
         interface, store = interface_in_use(), store_in_use()
-        if interface.importers:  # first: who is being imported looks for it once the session is there
+        if interface.importers:  # first, since an import that runs now looks for this mark after it wrote its record
             bar_owner(t.cast("ServerSideStore", store), text, interface.policy_of(app_in_use()).lifetime)
         count = owners.end_all(store, text, keep=current if keep_current else None, ended=note)
         if session is not None and current is not None and not keep_current:
@@ -188,12 +189,12 @@ class SessionManager:
 
     @_failures_are_logged()
     def delete_expired(self, limit: int | None = None) -> int:
-        """Remove sessions that have expired, from stores whose engine does not do so by itself, and what is left of
-        ended ones in the lists of their owners. Safe beside running applications, on many machines at once.
+        """Remove expired sessions, if the store's engine does not remove them by itself, and the entries of ended
+        sessions in the lists of their owners. Safe while applications run, also on many machines at once.
 
-        :param limit: how many at most; None: all.
-        :return: how many sessions were removed; where the engine removes these itself, how many entries of lists.
-        :raises UnsupportedByStore: if there is never anything to remove.
+        :param limit: remove at most this many; None: all.
+        :return: how many sessions were removed; if the engine removes sessions itself, how many entries of lists.
+        :raises UnsupportedByStore: if this store never has anything to remove.
         :raises StoreUnavailable:
         """
         store = store_in_use()
@@ -211,18 +212,18 @@ class SessionManager:
             with sessions.open(handle) as session:
                 session["report"] = "ready"
 
-        What was changed is stored when the block ends, merged with what requests wrote meanwhile; if the block raises,
-        nothing is. Reading extends nothing. What needs a new key (a renewal, another owner, clearing and writing) is
-        the browser's: it raises, and nothing is stored.
+        Changes are stored when the block ends, merged with what requests wrote meanwhile; if the block raises, nothing
+        is stored. Reading does not extend the session. Changes that need a new session key (a renewal, another owner,
+        clearing and writing) need the browser: they raise, and nothing is stored.
 
         :raises SessionGone: if there is no such session, or it ended while the block ran.
-        :raises SessionError: if what was changed needs a new key.
+        :raises SessionError: if the changes need a new session key.
         :raises UnsupportedByStore: if the store keeps nothing on the server's side.
         :raises StoreUnavailable:
         """
         server_store_in_use()
         if not is_handle(handle):
-            raise SessionGone("no session has such a handle")
+            raise SessionGone("not a handle; handles are 64 hexadecimal digits")
         session = interface_in_use().open_by_handle(app_in_use(), handle)
         lifecycle = _lifecycle_of(session)
         if session.handle is None:
@@ -230,11 +231,11 @@ class SessionManager:
         yield session
         lifecycle.commit()
         if lifecycle.dropped is not None:
-            raise SessionGone("the session ended before what was changed could be stored", kind=lifecycle.absence)
+            raise SessionGone("the session ended before its changes could be stored", kind=lifecycle.absence)
 
 
 def _name_who_takes_over(app: Flask) -> None:
-    """At the first request, log whether another extension has set the session interface since."""
+    """At the first request, log an error if something has replaced the session interface since."""
 
     def look(sender: Flask, **_: object) -> None:
         flask.request_started.disconnect(look)
@@ -243,8 +244,8 @@ def _name_who_takes_over(app: Flask) -> None:
         other = type(sender.session_interface)
         logger.error(
             "after SessionManager, something else has set app.session_interface: %s.%s keeps the sessions now, and"
-            " flask_sessionstore none. Whoever is set up last counts: if an extension calls flask_session.Session(app)"
-            " by itself, call init_app of SessionManager after that extension's",
+            " flask_sessionstore keeps none. The interface that is set last is used: if an extension calls"
+            " flask_session.Session(app) by itself, call init_app of SessionManager after that extension's",
             other.__module__,
             other.__qualname__,
         )
@@ -253,7 +254,7 @@ def _name_who_takes_over(app: Flask) -> None:
 
 
 def _current() -> Session | None:
-    """The session of this request, if it is one of this store's."""
+    """The session of this request, if this application's store keeps it."""
     if not has_request_context():
         return None
     session = flask.session._get_current_object()  # type: ignore[attr-defined]
@@ -273,7 +274,7 @@ def _announce(handle: str) -> None:
 def _text_of(owner: Owner) -> str:
     """An owner as text.
 
-    :raises SessionInsertError: if it is none that a session could have.
+    :raises SessionInsertError: if no session could have such an owner.
     """
     text = owner_of(owner)
     if text is None:
@@ -284,9 +285,9 @@ def _text_of(owner: Owner) -> str:
 def _seal(store: SessionStore, seal: bool | t.Literal["required"]) -> None:
     if not isinstance(store, ServerSideStore):
         raise ConfigurationError(
-            f"SESSION_SEAL is for stores on the server's side; for {type(store).__name__} there is"
+            f"SESSION_SEAL is for stores on the server's side; with {type(store).__name__}, write"
             f' SESSION_COOKIE_CONTENT_SECURITY = "private"',
             key="SESSION_SEAL",
         )
-    # Applications may share a store object: none of them weakens what another has asked for.
+    # Applications may share a store object. An application must not weaken what another has asked for.
     store.seal = "required" if "required" in (seal, store.seal) else seal

@@ -1,14 +1,16 @@
-"""Moving in: how a session of another kind comes to be one of this store's, once and never again. No Flask.
+"""Moving in: imports a session of another kind into this store, once and never again. No Flask.
 
-Its key is derived from the old credential, so every request that presents it comes to the same name; and a mark under a
-second derived name says that it was imported. The record is first, then the mark, then the answer, so:
+The new session's key is derived from the old credential, so every request that presents the credential derives the same
+handle. A mark under a second derived name says that the session was imported. The record is written first, then the
+mark; then the request is answered. So:
 
-* Who finds a mark, and no session, lets nobody in: the session was here, and has gone.
-* Who finds a session without a mark finishes what another has begun.
-* The mark is looked for *before* the session. Then what comes and goes in between is met by its tombstone.
+* A request that finds a mark but no session does not import: the session was here, and has gone.
+* A request that finds a session without a mark finishes the import that another request has begun.
+* The mark is looked for *before* the session. So if an import and an end happen in between, the tombstone is found.
 
-All sessions of an owner are ended by leaving a mark for the owner first: it is looked for once the record is there,
-and whoever ends them lists what is there after that.
+To end all sessions of an owner, a mark for the owner is left first, and then the owner's sessions are listed. An import
+looks for the owner's mark after it has written its record. So either the import sees the mark, or the list has the
+session.
 """
 
 from __future__ import annotations
@@ -32,19 +34,19 @@ from .writing import size_of
 
 logger = logging.getLogger("flask_sessionstore")
 
-# For how long the mark of a credential stands that never ends by itself.
+# How long a mark stands if its credential never expires.
 _FOR_EVER = timedelta(days=3650)
 
 
 class Tell(t.Protocol):
-    """Is told what has happened."""
+    """A function that sends signals."""
 
     def __call__(self, signal: NamedSignal, handle: str | None, **arguments: t.Any) -> None:
-        """``signal``, of the session under ``handle``."""
+        """Send ``signal`` about the session under ``handle``."""
 
 
 class Doorkeeper:
-    """Lets one old session in. Each is for one look at the store, which begins when it is made.
+    """Imports one old session. A Doorkeeper is made before the store is first asked, and used for one request.
 
     :param client: names the browser and its address.
     """
@@ -57,20 +59,20 @@ class Doorkeeper:
         self._began = store.now()
 
     def knows(self, old: OldSession) -> bool:
-        """Whether it was imported, whatever became of it since."""
+        """Whether the session was imported, whatever happened to it afterwards."""
         return self._is_marked(old.mark)
 
     def remember(self, old: OldSession) -> None:
-        """Leave its mark, or let the one that stands there stand for as long as the credential may be good for."""
+        """Leave its mark, or prolong an existing mark, for as long as the credential may be valid."""
         self._mark(old, self._ask_again(old))
 
     def let_in(self, old: OldSession, record: Record | None) -> Record | None:
-        """Import it, or finish what another request has begun; None if there is nothing to import.
+        """Import the session, or finish the import that another request has begun; None if there is nothing to import.
 
-        To be called where no mark stood before ``record`` was looked for.
+        To be called only if there was no mark before ``record`` was looked for.
 
-        :param record: what is there under its key.
-        :raises SessionGone: if it is not to come in, or has ended already.
+        :param record: the record that was found under its key.
+        :raises SessionGone: if the session must not be imported, or has ended already.
         :raises StoreUnavailable: if this store, or the old one, cannot be asked.
         """
         found = self._find(old) if record is None else self._ask_again(old)
@@ -90,7 +92,7 @@ class Doorkeeper:
             return None
 
     def _ask_again(self, old: OldSession) -> Old | None:
-        """What there is, where that is asked only for its end."""
+        """The old session again, only to learn when it ends; None also if it cannot be read."""
         try:
             return old.find(self._store.now())
         except SessionError:
@@ -106,9 +108,10 @@ class Doorkeeper:
         kept = self._save(old, record)
         took = self._store.now() - self._began
         if kept is record and took >= TOMBSTONE_TIME.total_seconds() and self._is_marked(old.mark):
-            # So slow that it may have come here and gone meanwhile, and even its tombstone.
+            # This request took so long that another may have imported the session and ended it meanwhile, and that even
+            # the tombstone has gone.
             self._store.end_found(old.key.handle, kind="ended")
-            raise SessionGone("it was imported by another request, and has gone", kind="ended")
+            raise SessionGone("another request has imported this session, and it has ended since", kind="ended")
         return kept
 
     def _to_be_kept(self, old: OldSession, found: Old) -> Record | None:
@@ -130,7 +133,7 @@ class Doorkeeper:
         ).written(now_ms, policy.idle(record))
 
     def _save(self, old: OldSession, record: Record) -> Record | None:
-        """Keep it under its key, or take what another request has put there."""
+        """Store the record under its key; return the record there, which may be another request's."""
         try:
             self._store.save(record, self._policy.idle(record), key=old.key)
         except SessionConflict as conflict:
@@ -159,7 +162,7 @@ class Doorkeeper:
             return record
         try:
             return owners.keep_to(self._store, most, old.key, record, ttl, self._displaced)
-        except StoreUnavailable as error:  # who comes in is in, and the next one will count again
+        except StoreUnavailable as error:  # the import is done; the next sign-in counts again
             logger.warning("the sessions of an owner could not be counted: %s", error)
             return record
 
@@ -170,7 +173,7 @@ class Doorkeeper:
         try:
             old.remove()
         except StoreUnavailable as error:
-            logger.warning("an old session was imported, and could not be removed: %s", error)
+            logger.warning("an old session was imported, but could not be removed from its old store: %s", error)
 
     # -- marks -----------------------------------------------------------------------------------------------------
 
@@ -178,16 +181,16 @@ class Doorkeeper:
         try:
             return self._store.marked(name) is not None
         except SessionCorrupt:
-            return True  # something stands there, and nobody knows what it was
+            return True  # the bytes there cannot be read; they may have been a mark
 
     def _mark(self, old: OldSession, found: Old | None) -> None:
-        self._store.mark(old.mark, old.key.handle, self._left(found))
+        self._store.mark(old.mark, old.key.handle, self._mark_time(found))
 
     def _mark_owner(self, owner: str, found: Old | None) -> None:
-        bar_owner(self._store, owner, max(self._left(found), self._policy.lifetime))
+        bar_owner(self._store, owner, max(self._mark_time(found), self._policy.lifetime))
 
-    def _left(self, found: Old | None) -> timedelta:
-        """How long the credential may be good for: where nobody can tell, as if an old version had just written it."""
+    def _mark_time(self, found: Old | None) -> timedelta:
+        """How long the credential may be valid. If that is unknown: as long as for a session written just now."""
         if found is None:
             return self._policy.lifetime
         if found.ends_at is None:
@@ -196,13 +199,13 @@ class Doorkeeper:
 
 
 def bar_owner(store: ServerSideStore, owner: str, ttl: timedelta) -> None:
-    """Leave the mark that says that nothing of an owner's is imported any more."""
+    """Leave the mark that says that no more sessions of this owner are imported."""
     name = owner_mark(owner)
     store.mark(name, name, ttl)
 
 
 def _warn_of_size() -> None:
-    logger.warning("a session of another kind is not imported: it is larger than sessions may be here")
+    logger.warning("a session of another kind is not imported: it is larger than SESSION_MAX_SIZE or the store allows")
 
 
 def _ended_all() -> SessionGone:

@@ -1,8 +1,9 @@
-"""The sessions of an owner: found, ended, and kept to a number. Over any store that has an index of owners.
+"""The sessions of an owner: finding them, ending them, and limiting their number. For stores with an index of owners.
 
-Two things make this more than a query. A session is filed before its record is made, so what has no record may be on
-its way: when all are ended it is barred, and left alone when they are only listed. And two sign-ins at once must not
-end each other to keep to the number: see :func:`keep_to`.
+Two things make this more than a query. First, a session is filed in its owner's list before its record is written, so
+an entry without a record may be a session that is just being made: if all sessions are ended, its handle is barred; if
+they are only listed, the entry is ignored. Second, two sign-ins at once must not end each other because of the limit:
+see :func:`keep_to`.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ from .layout import unpack
 from .record import Record, Tombstone, new_revision
 from .stores.base import Entry, OwnerIndex, ServerSideStore, SessionStore, has_left, list_name
 
-# Reading again until nothing new appears: who signs in faster than this is no human being.
+# The list is read again until nothing new appears. More rounds than this mean that a program keeps signing in.
 _MAX_ROUNDS = 100
-# To be the youngest takes a millisecond.
+# How often a session is written again to become the youngest; a millisecond between two writes is enough for that.
 _MAX_TRIES = 20
-# Seconds to go on ending sessions after one could not be ended: it may be that one alone.
+# Seconds during which other sessions are still ended after one could not be ended: the failure may concern only one.
 _PATIENCE = 2
-# So many are ended at once: few round trips, and none that others wait for long.
+# So many sessions are ended at once: that takes few round trips, and no round trip blocks others for long.
 _BATCH = 500
 
 
 class Owned(t.NamedTuple):
-    """A store, and what can say whose its sessions are."""
+    """A store, and its index of owners."""
 
     store: ServerSideStore
     lists: OwnerIndex
@@ -41,19 +42,19 @@ class Owned(t.NamedTuple):
 def indexed(store: SessionStore) -> Owned:
     """``store`` with its index of owners.
 
-    :raises UnsupportedByStore: if it has none.
+    :raises UnsupportedByStore: if it has no such index.
     """
     lists = store.ability(OwnerIndex)
     if lists is None:
         raise UnsupportedByStore(
-            f"{type(store).__name__} cannot tell whose its sessions are: take a store in files, Redis, MongoDB,"
+            f"{type(store).__name__} cannot list the sessions of an owner: use a store in files, Redis, MongoDB,"
             " DynamoDB or an SQL database"
         )
     return Owned(t.cast("ServerSideStore", store), lists)
 
 
 def find(store: SessionStore, owner: str) -> dict[str, Record]:
-    """The living sessions of ``owner`` by handle, the one last extended first.
+    """The living sessions of ``owner`` by handle, most recently extended first.
 
     :raises UnsupportedByStore, StoreUnavailable:
     """
@@ -70,12 +71,13 @@ def find(store: SessionStore, owner: str) -> dict[str, Record]:
 def end_all(
     store: SessionStore, owner: str, *, keep: str | None = None, ended: t.Callable[[str], object] = lambda handle: None
 ) -> int:
-    """End the sessions of ``owner``, those that are just being made included, and return how many ended.
+    """End the sessions of ``owner``, also those being made just now, and return how many ended.
 
-    The one last extended goes first: what is cut off in the middle has ended a thief's, who is there now.
+    The most recently extended session is ended first: a thief is probably using it now, so it has ended even if this
+    call is interrupted.
 
-    :param keep: the handle of one that goes on.
-    :param ended: told the handle of each that ended.
+    :param keep: the handle of a session that goes on.
+    :param ended: called with the handle of each session that ended.
     :raises UnsupportedByStore, StoreUnavailable:
     """
     at = indexed(store)
@@ -100,14 +102,14 @@ def keep_to(
 ) -> Record:
     """After a sign-in: end those sessions of its owner that were extended least recently, until ``most`` are left.
 
-    Of two that sign in at once, at least one sees both. Each ends only what is older than itself; finding something
-    younger to end, it is first written anew, which makes it the youngest, or fails, if the other was faster. As an end
-    names the revision that was seen, no two end each other.
+    Of two sign-ins at once, at least one sees both sessions. Each ends only sessions that are older than its own. If it
+    has to end a younger session, its own session is first written again. That makes it the youngest, or fails if the
+    other sign-in was faster. An end names the revision that was seen, so the two cannot end each other.
 
-    :param key: of the session that has just signed in, which is never ended here.
-    :param record: what was kept under it.
-    :param ended: told the handle of each session that was ended.
-    :return: what is kept under ``key`` now.
+    :param key: the key of the session that has just signed in, which is never ended here.
+    :param record: the record that was written under it.
+    :param ended: called with the handle of each session that was ended.
+    :return: the record that is under ``key`` now.
     :raises SessionGone: if another sign-in was faster, and has ended this one.
     :raises StoreUnavailable:
     """
@@ -123,7 +125,7 @@ def keep_to(
         if not excess:
             break
         if tries and _stamp(excess[0]) > _stamp((key.handle, found[key.handle])):
-            tries -= 1  # where another machine's clock is ahead, to be written anew may never help
+            tries -= 1  # limited: if another machine's clock is ahead, writing again may never make it the youngest
             record = _write_anew(at, key, record, ttl)
             continue
         for batch in _batches(dict(reversed(excess))):
@@ -135,7 +137,7 @@ def keep_to(
 
 
 def _opened(entry: Entry) -> Record | Tombstone | None:
-    """What is under the handle of an entry; None if it is nothing, or unreadable."""
+    """The record or tombstone under the handle of an entry; None if there is nothing, or it cannot be read."""
     try:
         return None if entry.data is None else unpack(entry.data, entry.handle, head=True)
     except SessionCorrupt:
@@ -143,15 +145,15 @@ def _opened(entry: Entry) -> Record | Tombstone | None:
 
 
 def _stamp(item: tuple[str, Record]) -> tuple[int, str]:
-    """By what sessions are older and younger, in one order for everybody."""
+    """The age by which sessions are ordered. Every process comes to the same order."""
     handle, record = item
     return record.extended_ms, handle
 
 
 def _goes_on_as(at: Owned, handle: str, entries: t.Iterable[Entry]) -> set[str]:
-    """Under which names a session goes on that was renewed. One whose renewal is half done has no tombstone yet.
+    """The handles under which a session goes on, if it was renewed. A half-done renewal has left no tombstone yet.
 
-    To be asked after the list was read: a successor is filed before it is one.
+    To be called after the list was read: a successor is filed before the renewal that makes it a successor.
     """
     current = _opened(Entry(handle, at.store.read(handle)))
     if not isinstance(current, Record):
@@ -161,7 +163,7 @@ def _goes_on_as(at: Owned, handle: str, entries: t.Iterable[Entry]) -> set[str]:
 
 
 def _not_renewed(found: dict[str, Record]) -> dict[str, Record]:
-    """Without those whose renewal is half done, which would count twice."""
+    """``found`` without the sessions whose renewal is half done: they would count twice."""
     replaced = {revision for record in found.values() for revision in record.revisions[1:]}
     return {handle: record for handle, record in found.items() if record.revision not in replaced}
 
@@ -174,7 +176,7 @@ def _loaded(at: Owned, key: SessionKey) -> Record:
 
 
 def _end_each(at: Owned, entries: t.Sequence[Entry], owner: str) -> t.Iterator[str]:
-    """End all that are filed, one that fails or not, and yield the handles of those that ended."""
+    """End all sessions of these entries, even if one of them fails, and yield the handles of those that ended."""
     living, others = _sorted_out(at, entries, owner)
     filed = {entry.handle: entry for entry in entries}
     trials, ended = _Trials(at, owner), list[str]()
@@ -185,7 +187,7 @@ def _end_each(at: Owned, entries: t.Sequence[Entry], owner: str) -> t.Iterator[s
         done = dict.fromkeys(at.store.end_each({handle: record.revision for handle, record in batch.items()}, owner))
         ended += done
         yield from done
-        # What was written meanwhile, or cannot be ended at once.
+        # Those that were written meanwhile, or could not be ended together with others.
         yield from trials.end([filed[handle] for handle in batch if handle not in done])
     _unfile(at, ended, owner)
     if trials.failure is not None:
@@ -193,7 +195,9 @@ def _end_each(at: Owned, entries: t.Sequence[Entry], owner: str) -> t.Iterator[s
 
 
 def _sorted_out(at: Owned, entries: t.Iterable[Entry], owner: str) -> tuple[dict[str, Record], list[Entry]]:
-    """The living sessions of ``owner``, the one last extended first; and what else there may be to end, or to bar."""
+    """The living sessions of ``owner``, most recently extended first; and other entries that may have to be ended or
+    barred.
+    """
     now, name = at.store.now(), list_name(owner)
     living, others = dict[str, Record](), list[Entry]()
     for entry in entries:
@@ -214,12 +218,12 @@ def _batches(records: dict[str, Record]) -> t.Iterator[dict[str, Record]]:
 
 def _unfile(at: Owned, ended: t.Sequence[str], owner: str) -> None:
     if ended:
-        with contextlib.suppress(StoreUnavailable):  # they have ended; what is left in the list is pruned later
+        with contextlib.suppress(StoreUnavailable):  # the sessions have ended; their entries are pruned later
             at.lists.unfile(owner, *ended)
 
 
 class _Trials:
-    """Ends what is filed one by one, and goes on for a while after one could not be ended."""
+    """Ends the sessions of entries one by one, and goes on for a while after one could not be ended."""
 
     def __init__(self, at: Owned, owner: str) -> None:
         self._at, self._owner = at, owner
@@ -228,7 +232,7 @@ class _Trials:
         self.are_over = False
 
     def end(self, entries: t.Iterable[Entry]) -> t.Iterator[str]:
-        """Yield the handles of those that ended."""
+        """End them, and yield the handles of those that ended."""
         for entry in entries:
             if self.are_over:
                 return
@@ -243,11 +247,11 @@ class _Trials:
 
 
 def _end_filed(at: Owned, entry: Entry, owner: str) -> str | None:
-    """End what is filed, or bar it if it is still to come; None if there was nothing to end."""
+    """End the session of an entry, or bar its handle if the session is just being made; None if nothing ended."""
     found = _opened(entry)
     if entry.data is None and at.store.bar(entry.handle):
         return None
-    # Where nobody can read whose it is, it is whose it was filed as.
+    # If the record cannot be read, its owner is not compared: the list says whose it is.
     return at.store.end_found(entry.handle, owner=None if found is None and entry.data is not None else owner)
 
 
@@ -257,5 +261,5 @@ def _write_anew(at: Owned, key: SessionKey, record: Record, ttl: timedelta) -> R
     try:
         at.store.update(key, again, ttl, replaces=record.revision)
     except SessionConflict:
-        return record  # somebody else has written it, which is as good
+        return record  # another request has written it, which also makes it younger
     return again

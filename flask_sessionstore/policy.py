@@ -1,4 +1,4 @@
-"""The settings that a session and its lifecycle obey, and what follows from them for one record."""
+"""The settings that a session and its lifecycle obey, and what these settings mean for one record."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ import msgspec
 
 from .record import Record, to_ms
 
-#: What tutorials and libraries write at a log-in: Flask's tutorial and quickstart, Authlib and Auth0, MSAL.
+#: The keys that tutorials and libraries write at a log-in: Flask's tutorial and quickstart, Authlib and Auth0, MSAL.
 LOGIN_KEYS = ("user_id", "userid", "uid", "user", "username", "_logged_in_user", "logged_in")
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """The settings that a session and its lifecycle obey; spans of time as timedelta."""
 
-    #: Whose value names the owner: a key, or a dotted path into mappings; None for no owners.
+    #: The key whose value names the owner, or a dotted path into mappings; None: sessions have no owners.
     owner_key: str | None = "_user_id"
-    #: Keys that log-ins are known to write, though they name no owner.
+    #: Keys that log-ins are known to write, though they do not name the owner.
     login_keys: tuple[str, ...] = LOGIN_KEYS
     #: Keys dropped at a sign-in and a sign-out.
     login_drops: tuple[str, ...] = ("csrf_token",)
     #: Whether new sessions are permanent.
     permanent: bool = False
-    #: Idle lifetime of permanent sessions, and of all where ``browser_lifetime`` is None.
+    #: Idle lifetime of permanent sessions, and of all sessions if ``browser_lifetime`` is None.
     lifetime: timedelta = timedelta(days=31)
     #: Idle lifetime of sessions behind a browser-session cookie.
     browser_lifetime: timedelta | None = None
-    #: Hard end, from creation or the last sign-in.
+    #: Fixed end, counted from the session's creation or last sign-in.
     absolute_lifetime: timedelta | None = None
-    #: Whether requests extend, or only changes do.
+    #: Whether every request extends the session, or only a request that changes it.
     refresh: bool = True
-    #: No extension sooner after the last; but a tenth of the lifetime is enough.
+    #: The least time between two extensions; for short lifetimes a tenth of the lifetime, if that is less.
     refresh_interval: timedelta = timedelta(seconds=60)
     #: Limit of the encoded state, in bytes.
     max_size: int = 1024 * 1024
-    #: How long to go on merging against other writers.
+    #: For how long a write tries again when other requests write first.
     conflict_timeout: timedelta = timedelta(seconds=2)
     #: How many sessions an owner may have; None: any number.
     max_per_owner: int | None = None
-    #: Whether records keep the browser and the address of their last sign-in.
+    #: Whether records keep the browser and the address of the last sign-in.
     record_client: bool = False
-    #: Whether what was read from the session of somebody signed in is kept from all shared caches.
+    #: Whether responses that read the session of somebody signed in are kept out of all shared caches.
     private_reads: bool = False
 
-    #: What follows from the above: the keys in whose values an owner may be named, and all that say who is signed in.
+    #: Derived from the fields above: the keys whose values may name an owner.
     heads: frozenset[str] = frozenset()
+    #: Derived from the fields above: all keys that say who is signed in.
     watched: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -58,7 +59,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return self.idle_of(record.permanent, record.lifetime)
 
     def idle_of(self, permanent: bool, lifetime: timedelta | None) -> timedelta:
-        """How long a session may be idle that has this ``permanent`` and this ``lifetime`` of its own."""
+        """How long a session with this ``permanent``, and this ``lifetime`` of its own, may be idle."""
         if lifetime is not None:
             return lifetime
         if permanent or self.browser_lifetime is None:
@@ -77,7 +78,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return max(min(ends), 1)
 
     def interval_ms(self, lifetime_ms: int) -> float:
-        """Between two extensions of a session with this idle lifetime; both in milliseconds."""
+        """The least time between two extensions of a session with this idle lifetime; both in milliseconds."""
         return min(to_ms(self.refresh_interval), lifetime_ms / 10)
 
 

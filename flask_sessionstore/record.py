@@ -1,4 +1,4 @@
-"""Record and tombstone: what a store keeps under a handle, as values. How they are spelled in bytes: :mod:`.layout`."""
+"""Record and tombstone: what a store keeps under a handle, as values. Their bytes are defined in :mod:`.layout`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-#: How a session went; "imported" for a name that is no session's, but marks one of another kind as imported.
+#: How a session went. "imported" is the kind of a mark: it says that a session of another kind was imported.
 Kind = t.Literal["ended", "emptied", "renewed", "signed in", "replaced", "revoked", "imported"]
-#: How long a tombstone stands: longer than a request should take, slow uploads and clocks apart included.
+#: How long a tombstone stands: longer than a request should take, even with a slow upload and clocks that differ.
 TOMBSTONE_TIME = timedelta(seconds=60)
-#: A tombstone that claims to stand for longer than this from now is damage.
+#: A tombstone that claims to stand for longer than this from now is damaged.
 LONGEST_TOMBSTONE_TIME = timedelta(minutes=10)
-_LAST_MS = 253_402_300_799_999  # the last millisecond of the year 9999, beyond which there are no datetimes
+_LAST_MS = 253_402_300_799_999  # the last millisecond of the year 9999, the last year of datetime
 _MILLISECOND = timedelta(milliseconds=1)
 _LONGEST_MS = timedelta.max // _MILLISECOND
 #: The kinds of tombstones that name a successor.
@@ -24,7 +24,7 @@ RENEWALS = ("renewed", "signed in")
 IMPORTED: t.Literal["imported"] = "imported"
 _NOBODY = bytes(4)
 _NO_REVISION = bytes(8)
-_LARGEST = 3  # keys named in the message of SessionTooLarge
+_MOST_NAMED = 3  # keys named in the message of SessionTooLarge
 
 
 def new_revision() -> bytes:
@@ -34,7 +34,7 @@ def new_revision() -> bytes:
 
 def to_ms(span: timedelta) -> int:
     """A span of time in whole milliseconds."""
-    # The same as a division by a millisecond, which takes ten times as long.
+    # Dividing by timedelta(milliseconds=1) gives the same number, and takes ten times as long.
     return span.days * 86_400_000 + span.seconds * 1000 + span.microseconds // 1000
 
 
@@ -45,15 +45,15 @@ def to_datetime(ms: int) -> datetime:
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One session as a store keeps it. A value: changes make another."""
+    """One session as a store keeps it. Records never change: a change makes a new record."""
 
     #: The data: encoded values by key. Empty in a record that is sealed.
     state: dict[str, bytes] = {}
-    #: Whether the data can be read by its browser's requests alone.
+    #: Whether the data is encrypted, so that only the browser's own requests can read it.
     sealed: bool = False
     #: Up to four revisions, newest first.
     revisions: tuple[bytes, ...] = ()
-    #: Whom the session belongs to, or None.
+    #: The user to whom the session belongs, or None.
     owner: str | None = None
     #: As in Flask: the cookie outlives the browser.
     permanent: bool = False
@@ -61,18 +61,24 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     lifetime: timedelta | None = None
     #: The session's own fixed end, or None.
     deadline: datetime | None = None
-    #: Browser and address of the last sign-in, where the application has them recorded.
+    #: Browser and address of the last sign-in, if SESSION_RECORD_CLIENT is set.
     client: str | None = None
-    #: Whether its key is derived from the credential of a session of another kind: see ``moving_in``.
+    #: Whether the session key is derived from the credential of a session of another kind: see ``moving_in``.
     derived: bool = False
+    #: When the session was made, or last signed in. This and the next two are in milliseconds since 1970.
     created_ms: int = 0
+    #: When a request last extended the session.
     extended_ms: int = 0
+    #: When the session expires if nothing extends it.
     expires_ms: int = 0
+    #: The idle lifetime in force, in milliseconds: the session's own (``lifetime``), or the configuration's.
     idle_ms: int = 0
+    #: The fixed end in force, in milliseconds since 1970: the earlier of the session's own (``deadline``) and the
+    #: configuration's; 0 for none.
     end_ms: int = 0
 
     def __repr__(self) -> str:
-        return f"<Record {self.revision.hex()} {list(self.state)}>"  # no values: it may end up in a log
+        return f"<Record {self.revision.hex()} {list(self.state)}>"  # without values: it may get into a log
 
     @property
     def revision(self) -> bytes:
@@ -123,32 +129,32 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
-    """What is left under a handle whose session went."""
+    """What is left under a handle after its session went."""
 
-    #: How it went; of a mark "imported".
+    #: How the session went; "imported" for a mark.
     kind: Kind
-    #: Names the attempt that left it.
+    #: Names the attempt that left the tombstone.
     revision: bytes
-    #: When it is forgotten.
+    #: When the tombstone is forgotten, in milliseconds since 1970.
     expires_ms: int
-    #: When it was left.
+    #: When the tombstone was left, in milliseconds since 1970.
     left_ms: int = 0
-    #: The handle under which a renewed session goes on, or an imported one began.
+    #: The handle under which a renewed session goes on, or under which an imported session began.
     successor: str | None = None
-    #: Whom the session had belonged to, and whom it went on with, as :func:`owner_mark` has them.
+    #: The owner whom the session had, and the owner with whom it went on, as :func:`owner_mark` gives them.
     before: bytes = _NOBODY
     after: bytes = _NOBODY
 
 
 class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be shown of a session: no secret, no data."""
+    """What may be shown of a session: neither its key nor its data."""
 
     handle: str
     owner: str | None
     created_at: datetime
     extended_at: datetime
     expires_at: datetime
-    #: Browser and address of its last sign-in, where SESSION_RECORD_CLIENT is set.
+    #: Browser and address of its last sign-in, if SESSION_RECORD_CLIENT is set.
     client: str | None = None
     #: Whether it is the session of the current request.
     current: bool = False
@@ -168,10 +174,10 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def owner_mark(owner: str | None) -> bytes:
-    """What a tombstone keeps of an owner: four bytes. Of SHA-1, which Redis' scripts can compute too."""
+    """What a tombstone keeps of an owner: four bytes of its SHA-1. (Redis' scripts can compute SHA-1 too.)"""
     return _NOBODY if owner is None else hashlib.sha1(owner.encode(), usedforsecurity=False).digest()[:4]
 
 
 def largest_keys(state: t.Mapping[str, bytes]) -> list[str]:
-    """The keys that take most room, largest first."""
-    return sorted(state, key=lambda key: len(state[key]), reverse=True)[:_LARGEST]
+    """The keys with the largest values, largest first."""
+    return sorted(state, key=lambda key: len(state[key]), reverse=True)[:_MOST_NAMED]

@@ -1,9 +1,9 @@
 """Sealed records: the state lies in the store encrypted under a key that only the browser's requests can derive.
 
-The key is derived (HKDF-SHA-256, RFC 5869, section 2.3) from the session key's random bytes, which nobody but the
-browser keeps; the cipher is AES-256-GCM. A session is written far less often than random nonces of 96 bits allow for
-one key, and a renewal brings another. Authenticated with the state: the handle, so that it cannot be moved under
-another name, and all metadata but the two times that an extension moves.
+The key is derived (HKDF-SHA-256, RFC 5869, section 2.3) from the session key's random bytes, which only the browser
+keeps; the cipher is AES-256-GCM. One key with random nonces of 96 bits allows far more writes than a session ever
+makes, and a renewal brings a new key. The cipher also authenticates the handle, so that a sealed state cannot be moved
+under another name, and all metadata except the two times that an extension moves.
 
 ::
 
@@ -32,7 +32,7 @@ _INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5
 
 
 def seal(record: Record, key: SessionKey) -> bytes:
-    """The bytes of a record with its state encrypted for the holder of ``key``.
+    """The bytes of a record, with its state encrypted for whoever holds ``key``.
 
     :raises SessionError: if only the key's handle is known.
     """
@@ -40,16 +40,16 @@ def seal(record: Record, key: SessionKey) -> bytes:
 
 
 def unseal(data: bytes, key: SessionKey) -> Record | Tombstone:
-    """What the bytes say, sealed or not.
+    """The record or tombstone that the bytes hold, sealed or not.
 
-    :raises SessionCorrupt: if they were changed or moved, or sealed with another key.
-    :raises SessionError: if they are sealed, and only the key's handle is known.
+    :raises SessionCorrupt: if the bytes were changed or moved, or sealed with another key.
+    :raises SessionError: if the bytes are sealed, and only the key's handle is known.
     """
     return unpack(data, key.handle, lambda head, sealed: _seal_of(key).open(head, sealed))
 
 
 class _Seal:
-    """Of one session key."""
+    """Encrypts and decrypts with what is derived from one session key."""
 
     __slots__ = ("_cipher", "_handle")
 
@@ -66,7 +66,7 @@ class _Seal:
         authenticated = self._handle + head[: TIMES.start] + head[TIMES.stop :]
         try:
             state: bytes = self._cipher.decrypt(sealed[:_NONCE_SIZE], sealed[_NONCE_SIZE:], authenticated)
-        except (_library().InvalidTag, ValueError) as error:  # the latter where it is too short
+        except (_library().InvalidTag, ValueError) as error:  # ValueError: too short
             raise SessionCorrupt("the store holds a sealed session that does not open", newer=False) from error
         return state
 
@@ -78,10 +78,10 @@ def _seal_of(key: SessionKey) -> _Seal:
 
 
 def _derive(secret: bytes) -> bytes:
-    """HKDF-Expand of 32 bytes, which is one HMAC-SHA-256 (RFC 2104). What is random throughout needs no extraction.
+    """HKDF-Expand of 32 bytes: one HMAC-SHA-256 (RFC 2104). The secret is random, so HKDF-Extract can be left out.
 
-    Written out, since this is the one HMAC whose key is never used again: a library looks up its parts anew each time,
-    and within a request that makes sealing a third dearer (bench, November 2026).
+    The HMAC is written out here because its key is never used again: a library looks up its parts anew for every key,
+    and within a request that makes sealing slower by a third (bench, November 2026).
     """
     block = secret.ljust(_BLOCK_SIZE, b"\0")
     inner = sha256(block.translate(_INNER) + _PURPOSE + b"\x01").digest()
@@ -90,7 +90,7 @@ def _derive(secret: bytes) -> bytes:
 
 @functools.cache
 def _library() -> t.Any:
-    """What is needed of the package cryptography, which an application that seals nothing need not have."""
+    """The two names we need of the package cryptography. Applications that seal nothing need not install it."""
     try:
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM

@@ -1,7 +1,6 @@
-"""Session: what views touch. A mapping that loads at the first touch, and puts a lock around all that is asked of it.
+"""Session: the mapping that views use. It loads when it is first used, and every method takes the session's lock.
 
-What it has, and what was done to it, is its draft's (see ``draft``). What needs the store is asked of its source (see
-``lifecycle``).
+Its draft holds the data and the changes (see ``draft``). Its source does what needs the store (see ``lifecycle``).
 """
 
 from __future__ import annotations
@@ -33,24 +32,24 @@ __all__ = ["Session", "SessionStatus", "Source", "begin", "source_of"]
 T = t.TypeVar("T")
 D = t.TypeVar("D")
 
-_MILLISECOND = timedelta(milliseconds=1)  # what a record keeps of a span of time
-# What stands for a default that was not given.
+_MILLISECOND = timedelta(milliseconds=1)  # records keep times in whole milliseconds
+# Stands for a default that was not given.
 _REQUIRED: t.Any = object()
 
 
 class Source(t.Protocol):
-    """What a session asks of the lifecycle it belongs to."""
+    """What a session needs from the lifecycle it belongs to."""
 
-    #: What the request has of its session.
+    #: The request's working copy of its session.
     draft: Draft
-    #: Held by whoever looks at the draft: threads may share a session.
+    #: To be held by whoever uses the draft, since threads may share a session.
     lock: threading.RLock
 
     def load(self) -> None:
         """Start the draft."""
 
     def known_permanent(self) -> bool | None:
-        """``permanent`` as the browser's token has it, or what is to be imported; None without either. Never loads."""
+        """``permanent``, from the browser's token or the session to be imported; None without both. Never loads."""
 
     def handle(self) -> str | None:
         """The handle under which the session is stored."""
@@ -66,14 +65,14 @@ S = t.TypeVar("S", bound="Session")
 
 
 def begin(source: Source, kind: type[S]) -> S:
-    """The session of one request; loads nothing."""
+    """The session of one request. Does not load it."""
     session = kind.__new__(kind)
     session._begin(source)
     return session
 
 
 def source_of(session: Session) -> Source:
-    """Where a session comes from: its lifecycle, if it is that of a request."""
+    """The session's source: the lifecycle, for a session of a request."""
     return session._source
 
 
@@ -81,7 +80,7 @@ def _pairs(other: t.Any) -> t.Iterable[tuple[t.Any, t.Any]]:
     """Keys and values of what ``dict.update`` takes."""
     if isinstance(other, t.Mapping):
         return other.items()
-    # What has keys() need not iterate over them.
+    # An object with keys() need not iterate over its keys.
     return ((key, other[key]) for key in other.keys()) if hasattr(other, "keys") else other  # noqa: SIM118
 
 
@@ -94,7 +93,7 @@ def _is_moment(value: object) -> bool:
 
 
 def _in_utc(moment: datetime) -> datetime:
-    """What lies beyond the years 1 to 9999 there is their first moment, or their last."""
+    """``moment`` in UTC. If its year in UTC is below 1 or above 9999: the first or the last moment of these years."""
     try:
         return moment.astimezone(UTC)
     except OverflowError:
@@ -107,7 +106,7 @@ class Session(SessionMixin):
     Every method that reads or writes data loads the session if need be, and so may raise
     :exc:`~flask_sessionstore.StoreUnavailable`.
 
-    :param initial: the data of a free-standing session, which belongs to no request: for unit tests.
+    :param initial: the data of a free-standing session, without a request and without a store: for unit tests.
     """
 
     _warned = False
@@ -124,7 +123,7 @@ class Session(SessionMixin):
         self._draft.on_login = _forget_token
 
     def _touch(self) -> Draft:
-        """The draft, which is loaded if this is the first touch. To be called under the lock."""
+        """The draft, loaded if this is the first use. To be called under the lock."""
         draft = self._draft
         draft.accessed = True
         if draft.on_late_touch is not None:
@@ -149,7 +148,7 @@ class Session(SessionMixin):
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def _read(self, key: object) -> t.Any:
-        """The value of ``key``, or MISSING. One that cannot be decoded is as good as absent."""
+        """The value of ``key``, or MISSING. A value that cannot be decoded counts as absent."""
         draft = self._touch()
         try:
             return draft.read(key)
@@ -213,11 +212,11 @@ class Session(SessionMixin):
             return {key: value for key in self if (value := self._read(key)) is not MISSING}
 
     def items(self) -> t.ItemsView[str, t.Any]:
-        """As of :meth:`copy`."""
+        """Those of :meth:`copy`."""
         return self.copy().items()
 
     def values(self) -> t.ValuesView[t.Any]:
-        """As of :meth:`copy`."""
+        """Those of :meth:`copy`."""
         return self.copy().values()
 
     def __or__(self, other: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -249,7 +248,7 @@ class Session(SessionMixin):
     def update(self, other: t.Iterable[tuple[str, t.Any]] = (), /, **more: t.Any) -> None: ...
 
     def update(self, other: t.Any = (), /, **more: t.Any) -> None:
-        """Set many keys, as dict does. What stands before a value that cannot be kept is set."""
+        """Set many keys, as dict does. If a value cannot be kept, the keys before it are set."""
         with self._lock:
             for key, value in chain(_pairs(other), more.items()):
                 self._set(key, value)
@@ -265,7 +264,7 @@ class Session(SessionMixin):
                 self._touch().remove(key)
 
     def pop(self, key: str, default: t.Any = _REQUIRED) -> t.Any:
-        """Remove ``key`` and return its value; the default, if given, where it is absent.
+        """Remove ``key`` and return its value; if it is absent, return ``default``, if given.
 
         :raises KeyError: if the key is absent and no default is given.
         """
@@ -291,7 +290,7 @@ class Session(SessionMixin):
             raise KeyError("the session is empty")
 
     def setdefault(self, key: str, default: t.Any = None) -> t.Any:
-        """The value of ``key``, which is set to ``default`` if absent."""
+        """The value of ``key``. If it is absent, set it to ``default`` first."""
         with self._lock:
             if key not in self:
                 self[key] = default
@@ -309,7 +308,7 @@ class Session(SessionMixin):
     def remove_as(self, key: str, type: t.Any) -> t.Any:
         """Remove ``key`` and return its value checked and converted as ``type``; None if it is absent.
 
-        :raises SessionGetError: if the value does not fit. It is removed all the same: ``value`` holds it.
+        :raises SessionGetError: if the value does not fit. The key is removed anyway; the error's ``value`` holds it.
         """
         with self._lock:
             value = self._read(key)
@@ -319,10 +318,10 @@ class Session(SessionMixin):
     def update_or(self, key: str, default: t.Any, updater: t.Callable[[t.Any], t.Any], *, type: t.Any = None) -> None:
         """Set ``key`` to ``updater(old)``, or to ``default`` if it is absent.
 
-        If another request writes meanwhile, the updater is called again with that request's value: a counter loses
-        nothing. It must have no side effects. Each call gets a freshly decoded value.
+        If another request writes meanwhile, the updater is called again with that request's value, so a counter loses
+        nothing. The updater must have no side effects. Each call gets a freshly decoded value.
 
-        :param type: what the old value is checked and converted as.
+        :param type: the type as which the old value is checked and converted.
         :raises SessionInsertError: if the result cannot be kept.
         :raises SessionGetError: if the old value is not of ``type``.
         """
@@ -332,9 +331,10 @@ class Session(SessionMixin):
                 self._touch().update(key, default, updater, type)
 
     def clear(self) -> None:
-        """Start over: no data, no metadata, and the old session key is dead.
+        """Start over: remove all data and metadata; the old session key is no longer valid.
 
-        Left empty, the session is deleted here and in the browser; written to again, it goes on under a new key.
+        If the session stays empty, it is deleted here and in the browser; if it is written to again, it goes on under
+        a new session key.
         """
         with self._lock:
             if not self._is_final():
@@ -348,10 +348,10 @@ class Session(SessionMixin):
             self._draft.purge()
 
     def renew(self) -> None:
-        """Go on with the same data under a new session key; the old key is dead.
+        """Go on with the same data under a new session key; the old key is no longer valid.
 
-        Needed by hand only where rights rise without a change of owner (OWASP, Session Management
-        Cheat Sheet); signing in and out renews by itself.
+        Call it yourself only where a user gets more rights without a change of owner (OWASP, Session Management
+        Cheat Sheet): signing in and out renews the session anyway.
         """
         with self._lock:
             if not self._is_final():
@@ -374,7 +374,7 @@ class Session(SessionMixin):
 
     @property
     def permanent(self) -> bool:
-        """As in Flask: whether the cookie outlives the browser. It alone makes no new session. Never loads."""
+        """As in Flask: whether the cookie outlives the browser. Never loads. To set it does not create a session."""
         with self._lock:
             draft = self._draft
             if not draft.loaded and "permanent" not in draft.changes.metadata:
@@ -391,7 +391,7 @@ class Session(SessionMixin):
 
     @property
     def lifetime(self) -> timedelta | None:
-        """The session's own idle lifetime, with a cookie that outlives the browser; None: as configured."""
+        """The session's own idle lifetime; then its cookie outlives the browser. None: as configured."""
         with self._lock:
             return t.cast("timedelta | None", self._touch().meta("lifetime"))
 
@@ -399,7 +399,10 @@ class Session(SessionMixin):
     def lifetime(self, value: timedelta | None) -> None:
         if not _is_lifetime(value):
             raise SessionInsertError(
-                "session.lifetime is a timedelta of at least a second, or None", path="lifetime", type=type(value)
+                f"session.lifetime takes a timedelta of at least a second, or None; the value is of type"
+                f" {type(value).__name__}",
+                path="lifetime",
+                type=type(value),
             )
         self._assign("lifetime", None if value is None else value - value % _MILLISECOND)
 
@@ -413,20 +416,23 @@ class Session(SessionMixin):
     def deadline(self, value: datetime | None) -> None:
         if not _is_moment(value):
             raise SessionInsertError(
-                "session.deadline is an aware datetime, or None", path="deadline", type=type(value)
+                f"session.deadline takes an aware datetime (with a tzinfo), or None; the value is of type"
+                f" {type(value).__name__}",
+                path="deadline",
+                type=type(value),
             )
         if value is not None:
             value = _in_utc(value)
             value = value.replace(microsecond=value.microsecond // 1000 * 1000)
         self._assign("deadline", value)
 
-    # -- the session about itself ----------------------------------------------------------------------------------
+    # -- what the session is and does ------------------------------------------------------------------------------
 
     @property
     def modified(self) -> bool:
-        """As in Flask, and True after a change within a value. Asking never loads.
+        """As in Flask, but also True after a change within a value. Reading it never loads the session.
 
-        False again after :meth:`save`; after the response was made it says whether this request changed anything.
+        False again after :meth:`save`. Once the response was made, it says whether this request changed anything.
         """
         with self._lock:
             draft = self._draft
@@ -434,7 +440,7 @@ class Session(SessionMixin):
 
     @modified.setter
     def modified(self, value: bool) -> None:
-        # False takes back no change that was made: what is written is stored.
+        # False does not take back changes: what was written is stored.
         self._draft.forced = bool(value)
 
     @property
@@ -451,7 +457,7 @@ class Session(SessionMixin):
 
     @property
     def handle(self) -> str | None:
-        """The name under which the session is stored: public, no credential. None until it is stored."""
+        """The name under which the session is stored. It is public, not a credential. None until it is stored."""
         with self._lock:
             self._touch()
             return self._source.handle()
@@ -471,17 +477,17 @@ class Session(SessionMixin):
             return None if base is None else base.expires_at
 
     def save(self) -> None:
-        """Write what changed now, not at the end of the request: for streams, sockets and jobs.
+        """Store the changes now instead of at the end of the request: for streams, sockets and jobs.
 
-        :raises SessionError: if the browser would need a new cookie and none can be sent: the response has begun, or
-            this is an event of Flask-SocketIO, or a session that was opened by its handle.
+        :raises SessionError: if the browser would need a new cookie and it cannot be sent: the response has begun, or
+            this is an event of Flask-SocketIO, or the session was opened by its handle.
         :raises StoreError: if the store cannot do it.
         """
         with self._lock:
             self._source.save()
 
     def reload(self) -> None:
-        """Read the session again. What changed and was not saved is dropped.
+        """Read the session again. Changes that were not saved are dropped.
 
         :raises StoreError: if the store cannot do it.
         """
@@ -502,7 +508,7 @@ class Session(SessionMixin):
 
 
 def _forget_token(dropped: t.Collection[str]) -> None:
-    """Flask-WTF keeps a request's CSRF token in ``flask.g`` too: forms made after the sign-in would show a dead one."""
+    """Drop Flask-WTF's CSRF token from ``flask.g`` too: forms made after the sign-in would show the old token."""
     if (
         "flask_wtf" in sys.modules
         and has_app_context()
@@ -512,7 +518,7 @@ def _forget_token(dropped: t.Collection[str]) -> None:
 
 
 class _FreeStanding:
-    """The source of a session that belongs to no request and no store."""
+    """The source of a session without a request and without a store."""
 
     def __init__(self, initial: t.Mapping[str, t.Any]) -> None:
         self.lock = threading.RLock()
@@ -531,7 +537,7 @@ class _FreeStanding:
         return None
 
     def save(self) -> None:
-        raise SessionError("a free-standing session belongs to no store: there is nowhere to save it")
+        raise SessionError("a free-standing session has no store: it cannot be saved")
 
     def reload(self) -> None:
-        raise SessionError("a free-standing session belongs to no store: there is nothing to load")
+        raise SessionError("a free-standing session has no store: it cannot be reloaded")

@@ -1,7 +1,7 @@
 """The settings: one table, read from ``app.config`` when the application is set up, checked, and turned into a policy.
 
-A wrong one is an error at start that names the setting, what it is, and what to write. Flask's own settings keep
-their meaning and are read by Flask's own attributes and methods at every request.
+A wrong setting is an error at start, which names the setting, its type, and what to write instead. Flask's own settings
+keep their meaning, and are read through Flask's own attributes and methods at every request.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DEFAULT_STORE = "file:sessions"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``init_app`` needs beside the policy."""
+    """The policy, and what else ``init_app`` needs."""
 
     policy: Policy
     #: Where the store comes from: a URL, a SessionStore, a pair (cache, store) of these, or a function of the
@@ -40,16 +40,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = "session:"
     #: What protects the cookie: "signed", or "private", which is encrypted.
     protection: Protection = SIGNED
-    #: Whether records are encrypted at rest: False, True, or "required" (and what is not encrypted is refused).
+    #: Whether records are encrypted in the store: False, True, or "required" (records not encrypted are refused).
     seal: bool | t.Literal["required"] = False
 
 
 class Setting(t.NamedTuple):
-    """One of our settings. Its default is that of the field."""
+    """One of our settings. Its default is the default of its field."""
 
     name: str
     read: Reader
-    #: Of :class:`~flask_sessionstore.policy.Policy` or :class:`Settings`, where it is explained.
+    #: The field of :class:`~flask_sessionstore.policy.Policy` or :class:`Settings`; its meaning is explained there.
     field: str
 
 
@@ -57,7 +57,7 @@ class Setting(t.NamedTuple):
 
 
 def _wrong(key: str, value: object, expected: str) -> ConfigurationError:
-    # The type, not the value: a setting may hold a password.
+    # Names the type, not the value: a setting may hold a password.
     return ConfigurationError(f"{key} is {_describe(value)}; it takes {expected}", key=key)
 
 
@@ -107,7 +107,7 @@ def _names(key: str, value: t.Any) -> tuple[str, ...]:
 
 def _owner_key(key: str, value: t.Any) -> str:
     if not isinstance(value, str) or not value:
-        raise _wrong(key, value, "a key of the session, a dotted path from one into its value, or None")
+        raise _wrong(key, value, "a key of the session, a dotted path from a key into its value, or None")
     return value
 
 
@@ -148,7 +148,7 @@ def _content_security(key: str, value: t.Any) -> Protection:
     raise _wrong(key, value, '"signed" or "private"')
 
 
-@lru_cache(maxsize=1)  # an import that has been made costs a microsecond all the same
+@lru_cache(maxsize=1)  # an import statement costs a microsecond even if the module is loaded
 def _encryption(key: str) -> Protection:
     _need_cryptography(key)
     from .encryption import PRIVATE
@@ -196,7 +196,7 @@ SETTINGS = (
     Setting("SESSION_SEAL", _seal, "seal"),
     Setting("SESSION_COOKIE_CONTENT_SECURITY", _content_security, "protection"),
 )
-#: Flask's own, whose names begin as ours do.
+#: Flask's own settings whose names begin like ours.
 _FLASK_KEYS = (
     "SESSION_COOKIE_NAME",
     "SESSION_COOKIE_DOMAIN",
@@ -207,13 +207,13 @@ _FLASK_KEYS = (
     "SESSION_COOKIE_SAMESITE",
     "SESSION_REFRESH_EACH_REQUEST",
 )
-# Flask-Session's, and the line to write instead.
+# Flask-Session's settings, and what to write instead of each.
 _FLASK_SESSION_KEYS = {
     "SESSION_TYPE": 'SESSION_STORE = "redis://localhost:6379/0", "file:sessions" or another URL',
     "SESSION_REDIS": 'SESSION_STORE = "redis://...", or RedisStore(your_client)',
     "SESSION_FILE_DIR": 'SESSION_STORE = "file:///the/folder"',
-    "SESSION_FILE_THRESHOLD": 'SESSION_STORE = "file:sessions", which has no limit of files',
-    "SESSION_FILE_MODE": 'SESSION_STORE = "file:sessions", whose files are always 0600',
+    "SESSION_FILE_THRESHOLD": 'SESSION_STORE = "file:sessions", without a limit of files',
+    "SESSION_FILE_MODE": 'SESSION_STORE = "file:sessions", whose files always have mode 0600',
     "SESSION_CACHELIB": 'SESSION_STORE = "file:///the/folder"',
     "SESSION_MEMCACHED": 'SESSION_STORE = "memcached://..."',
     "SESSION_MONGODB": 'SESSION_STORE = "mongodb://..."',
@@ -221,7 +221,7 @@ _FLASK_SESSION_KEYS = {
     "SESSION_MONGODB_COLLECT": "SESSION_STORE_OPTIONS",
     "SESSION_SQLALCHEMY": "SESSION_STORE = lambda app: SQLAlchemyStore(db.engine)",
     "SESSION_SQLALCHEMY_TABLE": "SESSION_STORE_OPTIONS",
-    "SESSION_SQLALCHEMY_SEQUENCE": "nothing: handles are the table's key",
+    "SESSION_SQLALCHEMY_SEQUENCE": "nothing: handles are the table's primary key",
     "SESSION_SQLALCHEMY_SCHEMA": "SESSION_STORE_OPTIONS",
     "SESSION_SQLALCHEMY_BIND_KEY": 'SESSION_STORE = lambda app: SQLAlchemyStore(db.engines["key"])',
     "SESSION_DYNAMODB": 'SESSION_STORE = "dynamodb://region/table"',
@@ -229,7 +229,7 @@ _FLASK_SESSION_KEYS = {
     "SESSION_USE_SIGNER": "nothing: cookies are always signed",
     "SESSION_ID_LENGTH": "nothing: session keys always hold 256 random bits",
     "SESSION_SERIALIZATION_FORMAT": "nothing: there is one format",
-    "SESSION_CLEANUP_N_REQUESTS": "nothing: see the store's page about clean-up",
+    "SESSION_CLEANUP_N_REQUESTS": "nothing: the store's page describes clean-up",
 }
 _ALIKE = 0.8
 
@@ -238,9 +238,10 @@ _ALIKE = 0.8
 
 
 def read_settings(app: Flask, store: t.Any = None, *, foreign: bool = False) -> Settings:
-    """The settings of ``app``. ``store`` stands in where SESSION_STORE is not set.
+    """The settings of ``app``.
 
-    :param foreign: whether Flask-Session's are no error.
+    :param store: used if SESSION_STORE is not set.
+    :param foreign: whether Flask-Session's settings are accepted, and not an error.
     :raises ConfigurationError: naming the first setting that cannot work.
     """
     config = app.config
@@ -261,7 +262,7 @@ def read_settings(app: Flask, store: t.Any = None, *, foreign: bool = False) -> 
 
 
 def secrets(app: Flask) -> tuple[str | bytes, ...]:
-    """The application's secrets, the one that signs first; empty if it has none.
+    """The application's secrets; the first one signs. Empty if the application has no secret.
 
     :raises ConfigurationError: if SECRET_KEY_FALLBACKS is text where a list belongs.
     """
@@ -271,10 +272,10 @@ def secrets(app: Flask) -> tuple[str | bytes, ...]:
     if not fallbacks:
         return (app.secret_key,)
     former = () if isinstance(fallbacks, (str, bytes)) or not isinstance(fallbacks, Iterable) else tuple(fallbacks)
-    # An empty one would verify what anybody signs.
+    # With an empty secret, cookies that anybody signed would be accepted.
     if not former or not all(isinstance(secret, (str, bytes)) and secret for secret in former):
         raise ConfigurationError(
-            "SECRET_KEY_FALLBACKS is a list of former secrets, none of them empty: write [former_secret]",
+            "SECRET_KEY_FALLBACKS takes a list of former secrets (str or bytes, not empty): write [former_secret]",
             key="SECRET_KEY_FALLBACKS",
         )
     return (app.secret_key, *former)
@@ -283,14 +284,14 @@ def secrets(app: Flask) -> tuple[str | bytes, ...]:
 def protection(app: Flask) -> Protection:
     """What protects the application's cookie.
 
-    :raises ConfigurationError: if there is no such protection, or the package it needs is missing.
+    :raises ConfigurationError: if the setting names no known protection, or the package it needs is missing.
     """
     key = "SESSION_COOKIE_CONTENT_SECURITY"
     return _content_security(key, app.config.get(key, "signed"))
 
 
 def _refuse_foreign(config: t.Mapping[str, t.Any]) -> None:
-    """All of them in one message: who mends one by one starts the application as often."""
+    """Refuse Flask-Session's settings, all in one message, so that nobody has to fix them one start at a time."""
     found = {key: instead for key, instead in _FLASK_SESSION_KEYS.items() if config.get(key) is not None}
     if not found:
         return
@@ -299,7 +300,7 @@ def _refuse_foreign(config: t.Mapping[str, t.Any]) -> None:
     raise ConfigurationError(
         "\n".join(
             [
-                f"{keys} {are} of Flask-Session. Here, write:",
+                f"{keys} {are} of Flask-Session. For flask_sessionstore, write:",
                 *(f"    {line}" for line in dict.fromkeys(found.values())),
                 "or change one import, and leave the settings as they are:",
                 "    from flask_sessionstore.migrate.flask_session import Session",

@@ -1,8 +1,8 @@
 """Signals (blinker): what an application may want to count or to log.
 
-The sender is always the application. Sessions are named by their handles; no session key and no value is ever sent. A
-receiver is called within the request, right after the store has done it. One that raises is logged: it neither undoes
-what was stored, nor fails the request, nor keeps the signal from others.
+The sender is always the application. Sessions are named by their handles; session keys and values are never sent.
+Receivers are called within the request, right after the store has done its work. If a receiver raises, the exception is
+logged: what was stored stays, the request goes on, and the other receivers still get the signal.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ logger = logging.getLogger("flask_sessionstore")
 
 _signals = Namespace()
 
-#: A new session was stored. Arguments: ``handle`` (str; None over a store that keeps none, here and below).
+#: A new session was stored. Arguments: ``handle`` (str; None with a store without handles, here and below).
 session_created = _signals.signal("session-created")
 
 #: A session goes on under a new key; the old one is dead. Arguments: ``handle`` (str), ``previous`` (str, the old
-#: handle), ``reason``: "signed in" (the owner or a login key came or changed), "signed out" (it went), "cleared",
-#: "renewed".
+#: handle), ``reason``: "signed in" (the owner or a login key was set or changed), "signed out" (it was removed),
+#: "cleared", "renewed".
 session_renewed = _signals.signal("session-renewed")
 
-#: A session ended. Arguments: ``handle`` (str, of the one that ended: a successor's, if what was named was renewed),
-#: ``how``: "purged", "cleared", "emptied", "signed out", "expired" (its deadline had come when it was to be stored),
-#: "revoked" (by its handle, with all of its owner's, or by a command), "displaced" (by SESSION_MAX_PER_OWNER),
-#: "ambiguous" (the browser sent the cookies of several living sessions). One that merely expires sends nothing: nobody
-#: is there to notice.
+#: A session ended. Arguments: ``handle`` (str, of the session that ended; if the session that was named had been
+#: renewed, the successor's), ``how``: "purged", "cleared", "emptied", "signed out", "expired" (its deadline had passed
+#: when it was to be stored), "revoked" (by its handle, with all sessions of its owner, or by a command), "displaced"
+#: (by SESSION_MAX_PER_OWNER), "ambiguous" (the browser sent the cookies of several living sessions). A session that
+#: expires in the store sends no signal, since no request notices it.
 session_ended = _signals.signal("session-ended")
 
-#: Another request had written first, and this one's changes were applied to what that left. Arguments: ``handle``
-#: (str), ``attempts`` (int): how often it was tried.
+#: Another request had written first, and this request's changes were applied to the newer record. Arguments:
+#: ``handle`` (str), ``attempts`` (int): how many times the write was tried.
 session_merged = _signals.signal("session-merged")
 
-#: A request's writes were dropped, since its session went meanwhile, or before it. Arguments: ``handle`` (str, or
-#: None), ``reason``: how it went: "ended", "emptied", "renewed", "signed in", "replaced", "revoked", or "unknown"; or
-#: "no cookie", where they needed one and none could be sent.
+#: A request's writes were dropped, since its session went during the request or before it. Arguments: ``handle`` (str,
+#: or None), ``reason``: how the session went: "ended", "emptied", "renewed", "signed in", "replaced", "revoked", or
+#: "unknown"; or "no cookie", if the writes needed a new cookie and it could not be sent.
 session_write_dropped = _signals.signal("session-write-dropped")
 
-#: The store holds bytes that are no session. Arguments: ``handle`` (str), ``newer`` (bool): whether a later version of
-#: this package may have written them.
+#: The store holds bytes that cannot be read as a session. Arguments: ``handle`` (str), ``newer`` (bool): whether a
+#: later version of this package may have written them.
 session_corrupt = _signals.signal("session-corrupt")
 
 #: The store could not do what a request needed. Arguments: ``error`` (StoreUnavailable).
@@ -49,7 +49,7 @@ store_failed = _signals.signal("store-failed")
 
 
 def announce(signal: NamedSignal, sender: t.Any, **arguments: t.Any) -> None:
-    """Send a signal to each receiver. What one raises is logged, and keeps it from no other."""
+    """Send a signal to each receiver. What a receiver raises is logged, and the others still get the signal."""
     if not signal.receivers or signal.is_muted:
         return
     for receiver in signal.receivers_for(sender):

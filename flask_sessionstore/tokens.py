@@ -1,4 +1,4 @@
-"""Token: what a cookie says. Tokens: who writes it so that nobody can forge it.
+"""Token: what a cookie says. Tokens: writes cookies so that nobody can forge them, and reads them.
 
 Two kinds of :class:`Protection` write tokens: :mod:`.signing` and :mod:`.encryption`.
 """
@@ -17,7 +17,7 @@ _PERMANENT = 1 << 31  # the highest bit of a lifetime in a token
 
 
 class Claim(t.NamedTuple):
-    """What a cookie says before it is verified: enough to know that the request has nothing to do."""
+    """What a cookie says before it is verified: enough to see that the request need not write anything."""
 
     #: As in :class:`Token`.
     issued: int

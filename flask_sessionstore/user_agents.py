@@ -1,8 +1,8 @@
-"""What a record says of the browser that signed in: its name, its system and its address, and no more than that.
+"""What a record says about the browser that signed in: only its name, its system and its address.
 
-A user agent is a list of products that a browser claims to be. It is shortened to what people know their devices by;
-versions and the rest, which tell browsers apart, are not kept. Nothing in it is believed, nor is it long: whoever sends
-it may write what they like.
+A user agent is a list of products that a browser claims to be. It is shortened to the names by which people know their
+devices. Versions and the rest are not kept, since they could identify a browser. A client may send any text as its user
+agent: so the result is kept short, and nothing relies on it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import ipaddress
 import re
 
-_MAX_READ = 500  # of a user agent: real ones are shorter, and nobody else's are worth the time
+_MAX_READ = 500  # characters of a user agent; real browsers send fewer
 
-# In this order: nearly all claim to be Chrome, Safari or both, besides what they are.
+# In this order, since nearly all browsers claim to be Chrome, Safari or both besides their own name.
 _BROWSERS = (
     (r"\bEdg(e|A|iOS)?/", "Edge"),
     (r"\b(OPR|OPT|Opera)/", "Opera"),
@@ -42,9 +42,9 @@ _PRODUCT = re.compile(r"[A-Za-z][\w .-]{0,38}\w", re.ASCII)
 def describe_client(user_agent: str, address: str | None) -> str | None:
     """For people: "Firefox on Linux, 192.0.2.7"; None if there is nothing to say.
 
-    :param user_agent: as the browser sent it; what is not known by its name is shown by that of its first product.
-    :param address: as Flask has it (``request.remote_addr``). A proxy may have put anything there: what is no address
-        is left out.
+    :param user_agent: as the browser sent it; an unknown browser is shown by the name of its first product.
+    :param address: as Flask has it (``request.remote_addr``). A proxy may have put anything there: what is not an IP
+        address is left out.
     """
     user_agent = user_agent[:_MAX_READ]
     browser = _first(_BROWSERS, user_agent) or _first_product(user_agent)
@@ -57,7 +57,7 @@ def _first(table: tuple[tuple[str, str], ...], user_agent: str) -> str | None:
 
 
 def _first_product(user_agent: str) -> str | None:
-    """The name before the first slash, of a program that is no browser: "curl". Every browser says Mozilla there."""
+    """The name before the first slash, for programs that are not browsers: "curl". Browsers write Mozilla there."""
     product = user_agent.partition("/")[0]
     return product if product != "Mozilla" and _PRODUCT.fullmatch(product) else None
 

@@ -1,7 +1,7 @@
-"""What becomes of what a request did to a session that is not there (any more): the rules, without store or clock.
+"""The rules for what a request did to a session that does not exist (any more), without store or clock.
 
-``on_met`` is for a session of which the request found no record when it first looked, ``on_lost`` for one that it had
-loaded, and that went before it could be written to. The table that users read is in docs/concepts.rst.
+``on_met`` is for a session whose record was missing when the request first looked for it. ``on_lost`` is for a session
+that the request had loaded, and that went before it could be written to. The table for users is in docs/concepts.rst.
 """
 
 from __future__ import annotations
@@ -14,84 +14,85 @@ from .draft import Draft
 from .errors import SessionGone
 from .record import Kind, owner_mark
 
-# Seconds: a request that began sooner after its session went was under way when it went.
+# Seconds. A request that began before its session went, or less than this after it, counts as under way at that time.
 _UNDER_WAY = 10
 
 
 class Fate(enum.Enum):
-    """Why there is no record though the browser presented a key. The first six are kinds of tombstones."""
+    """Why the session has no record though the browser presented its key. The first six are kinds of tombstones."""
 
     #: Purged, cleared, or its owner signed out.
     ENDED = "ended"
     #: Its last key was removed.
     EMPTIED = "emptied"
-    #: It goes on under another key, with the owner that it had, or still without one.
+    #: It goes on under another key, with the owner that it had, or still without an owner.
     RENEWED = "renewed"
-    #: It goes on under another key, by a sign-in over a session of nobody.
+    #: Somebody signed in to a session without owner, and it goes on under another key.
     SIGNED_IN = "signed in"
     #: Another owner took its place.
     REPLACED = "replaced"
     #: Somebody ended it by its handle.
     REVOKED = "revoked"
-    #: The store knows nothing of it: it has expired, or went more than a minute ago.
+    #: The store has no trace of it: it has expired, or went more than a minute ago.
     UNKNOWN = "unknown"
-    #: As unknown; but the request is so old that a tombstone may have come and gone meanwhile.
+    #: As UNKNOWN, but the request began so long ago that a tombstone may have come and gone meanwhile.
     LATE = "late"
-    #: What stands there cannot be read.
+    #: The bytes under its handle cannot be read.
     CORRUPT = "corrupt"
     #: The browser sent the cookies of several living sessions. They were ended.
     AMBIGUOUS = "ambiguous"
-    #: This very request has ended it, by its handle.
+    #: This request itself has ended it, by its handle.
     LEFT = "left"
 
     @classmethod
     def of(cls, gone: SessionGone) -> Fate:
-        """What a store says of a session that is gone."""
+        """The fate that a store reports for a session that is gone."""
         return cls.UNKNOWN if gone.kind is None or gone.kind == "imported" else cls(gone.kind)
 
 
-#: The fates after which the browser's session goes on, or somebody else's does.
+#: The fates after which a session goes on under another key: the browser's, or another owner's.
 _GOES_ON = frozenset({Fate.RENEWED, Fate.SIGNED_IN, Fate.REPLACED})
 
 
 class Verdict(enum.Enum):
-    """What is to be done."""
+    """What to do with what the request did."""
 
     #: Nothing: store and cookie stay as they are.
     NOTHING = "nothing"
     #: Delete the cookie.
     FORGET = "forget"
-    #: Say that what was written is dropped.
+    #: Drop what was written, and report that.
     DROP = "drop"
-    #: Keep what the session holds now under a new key.
+    #: Store the session's data as it is now, under a new key.
     SAVE = "save"
-    #: Keep what this request wrote by itself under a new key.
+    #: Store only what this request wrote itself, under a new key.
     SAVE_OWN = "save own"
-    #: Keep what it had loaded, with what it wrote, under a new key.
+    #: Store the loaded data with this request's changes, under a new key.
     SAVE_CARRIED = "save carried"
-    #: The same, if the session goes on by renewals alone and is alive before and after.
+    #: As SAVE_CARRIED, if the session goes on only by renewals, and is alive both before and after the write.
     SAVE_BESIDE = "save beside"
 
 
 class Did(t.NamedTuple):
     """What a request did."""
 
-    #: Whether anything is left to be kept.
+    #: Whether the session has data to be kept.
     keeps: bool = False
-    #: Whether anything that it wrote would be lost if nothing were kept.
+    #: Whether the request wrote anything that would be lost without a write to the store.
     wrote: bool = False
     signs_in: bool = False
-    #: Whether it asked for a new key without signing anybody in.
+    #: Whether it renews the session without a sign-in.
     renews: bool = False
     clears: bool = False
-    #: Whether the session's owner was removed, by clearing it or otherwise, or the last login key.
+    #: Whether it removed the session's owner, by clearing the session or otherwise, or the last login key.
     signs_out: bool = False
-    #: Whether somebody was signed in in the session that it had loaded, and whether it was an owner.
+    #: Whether somebody was signed in in the session as it was loaded.
     was_somebody: bool = False
+    #: Whether the session had an owner as it was loaded.
     was_owned: bool = False
-    #: Of what it met: it is one that was under way when the session went, so it signs nobody in.
+    #: Whether it was under way when the session went, and so cannot sign anybody in. (For ``on_met``.)
     straggles: bool = False
-    #: Of what it met: it is so much later than a renewal that the reply to that must have been lost.
+    #: Whether it began so long after a renewal that the browser must have lost the reply to it. (For ``on_met``.)
     is_overdue: bool = False
 
     @property
@@ -103,12 +104,13 @@ class Did(t.NamedTuple):
 def did_by(draft: Draft, fate: Fate | None, gone: SessionGone | None, born: float, *, has_body: bool) -> Did:
     """What a request did.
 
-    :param gone: what the store said of the session that is not there (any more).
+    :param gone: what the store reported about the session that does not exist (any more).
     :param born: when the request began, in seconds since 1970.
     """
     left_at = None if gone is None else gone.left_at
     under_way = left_at is not None and born < left_at.timestamp() + _UNDER_WAY
-    # Of a session that was revoked, or ended since there were several, the same user's form is a real log-in.
+    # A form is a real log-in, unless the session belonged to the same user. After "revoked" it is one even then: the
+    # session was revoked, or was ended because there were several.
     is_form = has_body and (fate is Fate.REVOKED or not _was_theirs(gone, draft.owner))
     changes = draft.changes
     return Did(
@@ -126,14 +128,14 @@ def did_by(draft: Draft, fate: Fate | None, gone: SessionGone | None, born: floa
 
 
 def _was_theirs(gone: SessionGone | None, owner: str | None) -> bool:
-    """Whether the session that is gone belonged to this owner, or went on with it."""
+    """Whether the session that is gone had this owner, or went on with this owner."""
     return owner is not None and gone is not None and owner_mark(owner) in (gone.marks or ())
 
 
 def on_met(fate: Fate | None, did: Did) -> Verdict:
-    """There was no record at the first look.
+    """What to do if the record was missing when the request first looked for it.
 
-    :param fate: None: no key was presented.
+    :param fate: None: the browser presented no key.
     """
     keep = Verdict.SAVE if did.keeps else Verdict.NOTHING
     drop = Verdict.DROP if did.keeps else Verdict.NOTHING
@@ -149,13 +151,13 @@ def on_met(fate: Fate | None, did: Did) -> Verdict:
 
 
 def on_lost(fate: Fate, did: Did) -> Verdict:
-    """The session had been loaded, and went before it could be written to."""
-    # What is emptied was nobody's: who was signed in there before was signed out.
+    """What to do if the session had been loaded, and went before it could be written to."""
+    # An emptied session has no owner. If somebody was signed in before, that user has been signed out.
     if fate is Fate.EMPTIED and not did.was_somebody:
         return Verdict.SAVE_OWN
     if did.signs_in:
-        # The same browser signed in twice, or its session of nobody was renewed by another of its requests: what is in
-        # it (the cart) is this browser's own, and comes along.
+        # The same browser signed in twice, or another of its requests renewed its session without owner. The data in it
+        # (such as a cart) is this browser's own, so it is carried along.
         carried = fate in (Fate.RENEWED, Fate.SIGNED_IN) and not did.was_owned
         return Verdict.SAVE_CARRIED if carried else Verdict.SAVE_OWN
     if did.renews and not did.ends and fate is Fate.RENEWED:
@@ -164,15 +166,15 @@ def on_lost(fate: Fate, did: Did) -> Verdict:
 
 
 def ends_successor(fate: Fate | None, did: Did) -> bool:
-    """Whether the end that was meant for the session that is gone is one for what it goes on as.
+    """Whether a request that ends a session which was renewed meanwhile ends its successor too.
 
-    Not for what somebody signed in to: whoever planted the old key could end it.
+    It does not after a sign-in: whoever planted the old key in the browser could end the user's session with it.
     """
     return did.ends and fate is Fate.RENEWED
 
 
 def kind_of_move(draft: Draft) -> Kind:
-    """Which kind of tombstone is left under the old key of a session that goes on under a new one."""
+    """The kind of tombstone to leave under the old key of a session that goes on under a new key."""
     before, after = draft.owner_before, draft.owner
     if before is not None and after != before:
         return "replaced"

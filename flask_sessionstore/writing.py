@@ -1,4 +1,4 @@
-"""Writer: makes the records that a draft is stored as, and knows how each kind of write is done."""
+"""Writer: makes the records as which a draft is stored, and does each kind of write."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .record import Kind, Record, largest_keys, new_revision, to_ms
 from .signins import owner_in
 from .stores.base import OwnerIndex, SessionStore
 
-# Milliseconds after which a write files its session anew, as a mere extension does.
+# Milliseconds after which a write files its session in the owner's list again, as every extension does.
 _FILED_FOR = 60_000
 
 _Metadata = tuple[bool, timedelta | None, datetime | None]
 
 
 class Writer:
-    """Writes one draft. Each write is tried once: see :mod:`.contests` for what others write meanwhile.
+    """Writes one draft. Each method tries its write once; :mod:`.contests` handles what others write meanwhile.
 
     :param client: names the browser and its address.
     """
@@ -36,12 +36,12 @@ class Writer:
     # -- records ---------------------------------------------------------------------------------------------------
 
     def record(self, state: State, base: Record | None, *, fresh: bool = False) -> Record | None:
-        """The record to write now: ``state``, with the metadata of ``base`` where this request assigned none.
+        """The record to write now: ``state``, with the metadata of ``base`` where this request did not assign any.
 
-        None if its end has come already.
+        None if its fixed end has passed.
 
-        :param fresh: it starts a life of its own, and is no later revision of ``base``.
-        :raises SessionTooLarge: if the state is over the limit, and larger than that of ``base``.
+        :param fresh: it is a new session, not a later revision of ``base``.
+        :raises SessionTooLarge: if the state is over the limit, and larger than the state of ``base``.
         """
         self._check_size(state, {} if base is None else base.state)
         draft, policy, now_ms = self.draft, self.policy, int(self.store.now() * 1000)
@@ -81,7 +81,7 @@ class Writer:
         if kept is None:
             before: _Metadata = (self.policy.permanent, None, None)
         elif is_anothers:
-            before = (kept.permanent, None, None)  # how long one user is remembered says nothing about the next
+            before = (kept.permanent, None, None)  # one user's choice of how long to stay signed in is not the next's
         else:
             before = (kept.permanent, kept.lifetime, kept.deadline)
         assigned = self.draft.changes.metadata
@@ -95,7 +95,7 @@ class Writer:
         )
 
     def _check_size(self, state: State, before: t.Mapping[str, bytes]) -> None:
-        """The limit is one of growth: what is over it already may be made smaller, and ended."""
+        """Refuse growth beyond the limit. A session that is over it already may be made smaller, and may be ended."""
         size, limit = size_of(state), self.policy.max_size
         if size > limit and size > size_of(before):
             largest = largest_keys(state)
@@ -114,9 +114,9 @@ class Writer:
         return self.store.save(record, self.policy.idle(record))
 
     def update(self, key: SessionKey, record: Record, newest: Record) -> SessionKey:
-        """Put a record in the place of ``newest``.
+        """Replace ``newest`` by a record under the same key.
 
-        It has another owner where SESSION_OWNER_KEY was changed, and where a sign-out can send no cookie.
+        The owners differ if SESSION_OWNER_KEY was changed, or if a sign-out could not send a cookie.
         """
         ttl = self.policy.idle(record)
         index = self.store.ability(OwnerIndex)
@@ -129,21 +129,21 @@ class Writer:
             index.file(record.owner, key.handle)
         key = self.store.update(key, record, ttl, replaces=newest.revision)
         if newest.owner is not None:
-            with contextlib.suppress(StoreUnavailable):  # what is left of it in the list is pruned later
+            with contextlib.suppress(StoreUnavailable):  # its entry in the list is pruned later
                 index.unfile(newest.owner, key.handle)
         return key
 
     def extend(self, key: SessionKey, ttl: timedelta | None) -> tuple[SessionKey, Record]:
-        """Move a record's end, and nothing else."""
+        """Move only the time when a record expires."""
         key, record = self.store.update_ttl(key, ttl)
         self._file_anew(key, record)
         return key, record
 
     def _file_anew(self, key: SessionKey, record: Record) -> None:
-        """A session was extended: if its entry in the owner's list was lost, it comes back."""
+        """File an extended session again, so that its entry in the owner's list comes back if it was lost."""
         index = None if record.owner is None else self.store.ability(OwnerIndex)
         if record.owner is not None and index is not None:
-            with contextlib.suppress(StoreUnavailable):  # the next extension files it
+            with contextlib.suppress(StoreUnavailable):  # the next extension files it again
                 index.file(record.owner, key.handle)
 
     def renew(
@@ -156,7 +156,11 @@ class Writer:
         to: SessionKey | None = None,
         any_revision: bool = False,
     ) -> SessionKey:
-        """Keep a record under a new key, or have it there already, and leave a tombstone in the place of ``newest``."""
+        """Keep a record under a new key, and replace ``newest`` under the old key by a tombstone.
+
+        :param to: the new key, if the record is stored under it already.
+        :param any_revision: replace whatever record is under the old key, not only ``newest``.
+        """
         replaces = None if any_revision else newest.revision
         return self.store.renew(
             key, record, self.policy.idle(record), replaces=replaces, kind=kind, to=to, owner=newest.owner
@@ -164,7 +168,7 @@ class Writer:
 
 
 def differs(record: Record, newest: Record) -> bool:
-    """Whether there is anything to write."""
+    """Whether ``record`` differs from ``newest`` in anything but times, so that it has to be written."""
     return (
         record.state != newest.state
         or record.permanent is not newest.permanent
@@ -175,6 +179,6 @@ def differs(record: Record, newest: Record) -> bool:
 
 
 def size_of(state: t.Mapping[str, bytes]) -> int:
-    """What SESSION_MAX_SIZE limits, in bytes."""
+    """The size that SESSION_MAX_SIZE limits, in bytes: keys and encoded values."""
     keys = "".join(state)
     return sum(map(len, state.values())) + (len(keys) if keys.isascii() else len(keys.encode()))

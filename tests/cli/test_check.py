@@ -90,14 +90,14 @@ RISKS: list[tuple[dict[str, object], str]] = [
     ({"SECRET_KEY": "Change-me before you go to production!"}, "SECRET_KEY is one that others try first"),
     ({"SECRET_KEY": "0" * 64}, "SECRET_KEY is one that others try first"),
     ({"SECRET_KEY_FALLBACKS": [SECRET[::-1], SECRET[:8]]}, "SECRET_KEY_FALLBACKS has a secret that has 8 bytes"),
-    ({"SECRET_KEY_FALLBACKS": "text"}, "SECRET_KEY_FALLBACKS is a list of former secrets"),
+    ({"SECRET_KEY_FALLBACKS": "text"}, "SECRET_KEY_FALLBACKS takes a list of former secrets"),
     ({"SESSION_COOKIE_HTTPONLY": False}, "SESSION_COOKIE_HTTPONLY is off"),
     ({"SESSION_COOKIE_SAMESITE": None}, "SESSION_COOKIE_SAMESITE is not set"),
     ({"SESSION_COOKIE_SAMESITE": "None"}, "SESSION_COOKIE_SAMESITE is None"),
     ({"SESSION_COOKIE_SAMESITE": "Sometimes"}, "No session works: SameSite must be"),
     ({"SESSION_COOKIE_NAME": "__Secure-s", "SESSION_COOKIE_SECURE": False}, "No session works: browsers refuse"),
     ({"SESSION_COOKIE_NAME": "s", "SESSION_COOKIE_SECURE": False}, "SESSION_COOKIE_SECURE is off"),
-    ({"SESSION_COOKIE_PATH": "/shop"}, "No session works: browsers refuse a cookie of a name such as '__Host-session'"),
+    ({"SESSION_COOKIE_PATH": "/shop"}, "No session works: browsers refuse a cookie named '__Host-session' with a path"),
     ({"SESSION_COOKIE_NAME": "s"}, "SESSION_COOKIE_NAME has no prefix, so other hosts of your domain"),
 ]
 

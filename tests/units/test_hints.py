@@ -21,9 +21,9 @@ each = pytest.mark.parametrize
 
 FORM = "a=form"
 NO_OWNER = "SESSION_OWNER_KEY does not say who"
-GUEST = "came into a new session in a request without a body"
+GUEST = "was set in a new session by a request without a body"
 AGAIN = "changed in two requests in a row"
-NAMELESS = "holds a value that does not tell whom it names"
+NAMELESS = "holds a value that does not say which user it names"
 LOOKALIKE = "looks like a key that a log-in writes"
 #: In the values of these tests, and nowhere in a hint.
 VALUE = "hush-hush"

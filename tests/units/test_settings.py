@@ -219,7 +219,7 @@ FLASK_SESSIONS = [
 def test_a_setting_of_flask_session_is_an_error_that_shows_the_line_to_write_instead(key: str) -> None:
     error = refusal(**{key: "redis"})
     assert error.key == key
-    assert f"{key} is a setting of Flask-Session. Here, write:\n    " in str(error)
+    assert f"{key} is a setting of Flask-Session. For flask_sessionstore, write:\n    " in str(error)
     assert "from flask_sessionstore.migrate.flask_session import Session" in str(error)
 
 

@@ -95,8 +95,8 @@ def test_what_an_import_brings_that_cannot_be_kept_is_left_out_by_path_and_the_r
     for _ in range(2):
         assert client.get("/").json == {"a": 1, "_user_id": "ann", "late": [1]}
     assert [record.getMessage() for record in caplog.records] == [
-        "what was imported at cart[0].price cannot be kept, and is left out",
-        "what was imported under a key that is not text cannot be kept, and is left out",
+        "an imported value at cart[0].price cannot be kept, and is left out",
+        "an imported value under a key that is not text cannot be kept, and is left out",
     ]
 
 
