@@ -97,3 +97,14 @@ class SessionKey:
 
     def __hash__(self) -> int:
         return hash(self.handle)
+
+
+def handle_of(key: SessionKey | None) -> str | None:
+    """The handle of a key; None without a key, and for a key of a store that does not file sessions under handles."""
+    return getattr(key, "handle", None)
+
+
+def short(key: SessionKey | None) -> str:
+    """How log lines name a session."""
+    handle = handle_of(key)
+    return handle[:8] if handle else "without a handle"

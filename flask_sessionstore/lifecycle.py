@@ -25,20 +25,17 @@ from . import contests, owners, signals, signins
 from .changes import State
 from .draft import Draft
 from .errors import Barred, SessionCorrupt, SessionError, SessionGone, StoreError, StoreUnavailable
-from .key import SessionKey
-from .moving_in import Doorkeeper
+from .finding import Finder, Found
+from .key import SessionKey, handle_of, short
 from .policy import Policy, is_persistent
-from .record import TOMBSTONE_TIME, Kind, Record, to_ms
+from .record import Kind, Record, to_ms
 from .stores.base import ServerSideStore, SessionStore
-from .tokens import Token
 from .verdicts import Fate, Verdict, did_by, ends_successor, kind_of_move, on_lost, on_met
-from .visitor import DELETE, KEEP, OldSession, Outcome, Send, Visitor
+from .visitor import DELETE, KEEP, Outcome, Send, Visitor
 from .writing import Writer
 
 logger = logging.getLogger("flask_sessionstore")
 
-# The fates of which nothing tells that there ever was a session.
-_UNTRACED = (None, Fate.UNKNOWN, Fate.LATE)
 _NO_COOKIE = "no cookie"  # why writes were dropped
 
 
@@ -131,7 +128,7 @@ class Lifecycle:
 
     def handle(self) -> str | None:
         """The handle under which the session is stored; None until it is, and for a store that keeps none."""
-        return None if self.draft.base is None else _handle(self._key)
+        return None if self.draft.base is None else handle_of(self._key)
 
     def save(self) -> None:
         """Commit now. An earlier failure does not keep it from trying, nor this one the end of the request.
@@ -188,85 +185,27 @@ class Lifecycle:
     # -- loading ---------------------------------------------------------------------------------------------------
 
     def _find(self) -> Record | None:
-        try:
-            record = self._choose(self.visitor.tokens())
-            if record is None and self._fate in _UNTRACED:
-                record = self._choose_old(self.visitor.old())
-            return record
-        except StoreUnavailable as error:
-            self.fail(error)
-            raise
-
-    def _choose_old(self, presented: t.Sequence[OldSession]) -> Record | None:
-        """Of the old sessions presented the first of which anything is known here, or that can be imported."""
-        for old in presented:
-            doorkeeper = self._doorkeeper()
-            is_known = doorkeeper.knows(old)
-            record, fate, met = self._look(old.key, None)
-            try:
-                if is_known or fate not in _UNTRACED:
-                    doorkeeper.remember(old)
-                else:
-                    record = doorkeeper.let_in(old, record)
-            except SessionGone as gone:
-                is_known, record, fate, met = True, None, Fate.of(gone), gone
-            if record is not None or is_known or fate not in _UNTRACED:
-                self._key, self._fate, self._met = old.key, None if record is not None else fate, met
-                self._came_as_old = record is not None
-                return record
-        return None
-
-    def _choose(self, tokens: list[Token]) -> Record | None:
-        """Of the tokens presented the one whose session is alive. Where several are, all of them are ended.
-
-        The browser would go on sending them all, and no log-out or log-in would hold.
-        """
-        alone = len(tokens) == 1  # else it counts what is alive, and a cache may not know
-        found = [(token.key, *self._look(token.key, token.seen if alone else None)) for token in tokens]
-        alive = [candidate for candidate in found if candidate[1] is not None]
-        if len(alive) > 1:
-            self._fate = Fate.AMBIGUOUS
-            logger.warning("the browser sent cookies of %s living sessions: they end, and none is used", len(alive))
-            for key, *_ in alive:
-                if isinstance(self.store, ServerSideStore):  # else it lives in the cookie alone
-                    self.store.end_found(key.handle, kind="revoked")
-                    self._announce(signals.session_ended, key, how="ambiguous")
-            return None
-        if not found:
-            return None
-        # A session that is known to have gone says more than a key that is not known at all.
-        chosen = alive[0] if alive else min(found, key=lambda one: one[2] in _UNTRACED)
-        self._key, record, self._fate, self._met = chosen
-        return record
-
-    def _doorkeeper(self) -> Doorkeeper:
-        return Doorkeeper(t.cast("ServerSideStore", self.store), self.policy, self.visitor.client, self._note)
+        return self._adopt(self._finder.find)
 
     def _look_again(self, key: SessionKey) -> Record | None:
-        try:
-            record, self._fate, self._met = self._look(key, None)
-        except StoreUnavailable as error:
-            self.fail(error)
-            raise
+        record = self._adopt(lambda: self._finder.look(key))
         if record is None:
             self.outcome = KEEP  # whatever was to be sent: it is dead
         return record
 
-    def _look(self, key: SessionKey, seen: bytes | None) -> tuple[Record | None, Fate | None, SessionGone | None]:
-        """The record under ``key``, or why there is none, and what the store said of it."""
-        now_ms = self._now_ms()
+    def _adopt(self, find: t.Callable[[], Found]) -> Record | None:
         try:
-            record = self.store.load(key, seen=seen)
-        except SessionGone as gone:
-            return None, Fate.of(gone), gone
-        except SessionCorrupt as error:
-            logger.warning("session %s: %s; a new one replaces it at the next write", _short(key), error)
-            self._announce(signals.session_corrupt, key, newer=bool(error.newer))
-            return None, Fate.CORRUPT, None
-        if record is not None and not 0 < self.policy.end_ms(record.deadline, record.created_ms) <= now_ms:
-            return record, None, None
-        is_late = self.store.now() - self._born > TOMBSTONE_TIME.total_seconds()
-        return None, Fate.LATE if is_late else Fate.UNKNOWN, None
+            found = find()
+        except StoreUnavailable as error:
+            self.fail(error)
+            raise
+        self._key, self._fate, self._met = found.key, found.fate, found.gone
+        self._came_as_old |= found.by_credential
+        return found.record
+
+    @property
+    def _finder(self) -> Finder:
+        return Finder(self.store, self.policy, self.visitor, self._note, self._born)
 
     # -- committing ------------------------------------------------------------------------------------------------
 
@@ -388,7 +327,7 @@ class Lifecycle:
             sent, record = self._writer.extend(key, ttl)
         except StoreError as error:
             if not isinstance(error, SessionGone):
-                logger.warning("session %s was not extended: %s", _short(key), error)
+                logger.warning("session %s was not extended: %s", short(key), error)
             return KEEP
         base = self.draft.base
         if base is not None:  # with its later end; not what another has written meanwhile, which was not read
@@ -404,8 +343,7 @@ class Lifecycle:
     def _end_old(self) -> None:
         """An end is one against what the browser holds of other kinds of sessions, too: nothing of it is imported."""
         self._all_the_same = self.outcome  # should it fail: the session has ended
-        for old in self.visitor.old():
-            self._doorkeeper().remember(old)
+        self._finder.remember_old()
         self._all_the_same = None
 
     def _purge_is_due(self) -> bool:
@@ -419,7 +357,7 @@ class Lifecycle:
         if key is None:
             gone = self._fate in (Fate.LEFT, Fate.AMBIGUOUS)
             return DELETE if gone or self._seed is not None or self._new_seed() is not None else KEEP
-        if not _handle(key):
+        if not handle_of(key):
             self._need_cookie()  # the session is in the cookie, and nowhere else
         self.outcome = DELETE  # even when the store fails
         self.store.delete(key)
@@ -542,7 +480,7 @@ class Lifecycle:
     def _drop(self) -> Outcome:
         reason = "unknown" if self._fate in (None, Fate.LATE) else t.cast("Fate", self._fate).value
         self.dropped = reason
-        logger.warning("session %s: writes were dropped, the session is gone (%s)", _short(self._key), reason)
+        logger.warning("session %s: writes were dropped, the session is gone (%s)", short(self._key), reason)
         self._announce(signals.session_write_dropped, self._key, reason=reason)
         return self._gone()
 
@@ -562,7 +500,7 @@ class Lifecycle:
 
     def _commit_changes(self, base: Record) -> Outcome:
         draft, key, moves = self.draft, self._known_key(), self.draft.moves
-        in_cookie, cleared = _handle(key) is None, draft.changes.cleared
+        in_cookie, cleared = handle_of(key) is None, draft.changes.cleared
         if (moves and draft.state) or (in_cookie and (cleared or draft.changes_owner)):
             self._need_cookie()
         if in_cookie and draft.changes and self._lacks_cookie():
@@ -595,7 +533,7 @@ class Lifecycle:
             self._key, self._fate, self._all_the_same = None, Fate.LEFT, DELETE
             self.draft.base = None
             raise
-        self._announce(signals.session_renewed, key, previous=_handle(old), reason="signed out")
+        self._announce(signals.session_renewed, key, previous=handle_of(old), reason="signed out")
         self.signed_out = True
         return self._stored(key, record)
 
@@ -608,7 +546,7 @@ class Lifecycle:
         signs_in = self.draft.signs_in
         self._signed_in = signs_in and moved.record.owner is not None
         reason = "signed in" if signs_in else "cleared" if self.draft.changes.cleared else "renewed"
-        self._announce(signals.session_renewed, moved.key, previous=_handle(old), reason=reason)
+        self._announce(signals.session_renewed, moved.key, previous=handle_of(old), reason=reason)
         if moved.losses:
             self._announce(signals.session_merged, old, attempts=moved.losses + 1)
         return self._stored(moved.key, moved.record)
@@ -682,7 +620,7 @@ class Lifecycle:
             self._need_cookie()
         if self.dropped != _NO_COOKIE:
             self.dropped = _NO_COOKIE
-            logger.warning("session %s: writes that need a new cookie were dropped: %s", _short(self._key), reason)
+            logger.warning("session %s: writes that need a new cookie were dropped: %s", short(self._key), reason)
             self._announce(signals.session_write_dropped, self._key, reason=_NO_COOKIE)
         return True
 
@@ -691,7 +629,7 @@ class Lifecycle:
         return self._key
 
     def _announce(self, signal: NamedSignal, key: SessionKey | None, **arguments: t.Any) -> None:
-        self._note(signal, _handle(key), **arguments)
+        self._note(signal, handle_of(key), **arguments)
 
     def _note(self, signal: NamedSignal, handle: str | None, **arguments: t.Any) -> None:
         if signal.receivers:
@@ -707,13 +645,3 @@ class Lifecycle:
 
     def _now_ms(self) -> int:
         return int(self.store.now() * 1000)
-
-
-def _handle(key: SessionKey | None) -> str | None:
-    """None also for the key of a store that keeps nothing under handles."""
-    return getattr(key, "handle", None)
-
-
-def _short(key: SessionKey | None) -> str:
-    handle = _handle(key)
-    return handle[:8] if handle else "without a handle"

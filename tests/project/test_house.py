@@ -22,6 +22,7 @@ FLOORS = [
         "sessions",
         "hints",
         "lifecycle",
+        "finding",
         "moving_in",
         "contests",
         "writing",
