@@ -55,6 +55,8 @@ class Finder:
     :param born: when the request began to look, in seconds since 1970.
     """
 
+    __slots__ = ("_born", "_policy", "_store", "_tell", "_visitor")
+
     def __init__(self, store: SessionStore, policy: Policy, visitor: Visitor, tell: Tell, born: float) -> None:
         self._store = store
         self._policy = policy
@@ -67,9 +69,13 @@ class Finder:
 
         :raises StoreUnavailable: if this store, or an old one, cannot be asked.
         """
-        found = self._among(self._visitor.tokens())
-        if not found.is_traced:
-            found = self._among_old(self._visitor.old()) or found
+        tokens = self._visitor.tokens()
+        if len(tokens) == 1:
+            found = self.look(tokens[0].key, tokens[0].seen)
+        else:
+            found = self._among(tokens) if tokens else _NOTHING
+        if found.record is None and not found.is_traced and (presented := self._visitor.old()):
+            found = self._among_old(presented) or found
         return found
 
     def look(self, key: SessionKey, seen: bytes | None = None) -> Found:
@@ -101,17 +107,16 @@ class Finder:
             self._doorkeeper().remember(old)
 
     def _among(self, tokens: list[Token]) -> Found:
-        """The session of these tokens that is alive. If several are alive, all of them are ended.
+        """The session of several tokens that is alive. If more than one is alive, all of them are ended.
 
         The browser would go on sending all of their cookies, and neither a log-out nor a log-in would hold.
         """
-        alone = len(tokens) == 1  # if not, it counts which sessions are alive, and a cache may not know
-        found = [self.look(token.key, token.seen if alone else None) for token in tokens]
+        found = [self.look(token.key) for token in tokens]  # it counts which are alive, and a cache may not know
         alive = [one for one in found if one.record is not None]
         if len(alive) > 1:
             return self._end_all(alive)
         # A session that is known to have gone says more than a key that is not known at all.
-        return alive[0] if alive else min(found, key=lambda one: not one.is_traced, default=_NOTHING)
+        return alive[0] if alive else min(found, key=lambda one: not one.is_traced)
 
     def _end_all(self, alive: list[Found]) -> Found:
         logger.warning("the browser sent cookies of %s living sessions: they end, and none is used", len(alive))

@@ -235,7 +235,7 @@ class _Browser:
         return self._tokens
 
     def reads_former(self) -> bool:
-        return len(settings.secrets(self._app)) > 1
+        return bool(self._app.config.get("SECRET_KEY_FALLBACKS"))
 
     def old(self) -> t.Sequence[OldSession]:
         importers = self._interface.importers

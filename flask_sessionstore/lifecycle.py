@@ -282,8 +282,10 @@ class Lifecycle:
 
     def _extend_unseen(self) -> Outcome:
         """A request that did not touch its session costs nothing, unless a permanent one is due, or its cookie is."""
-        is_due = self._claims_to_be_due()
-        if self._extended or not (is_due or self.visitor.reads_former()):
+        if self._extended:
+            return KEEP
+        is_due = self.policy.refresh and self._claims_to_be_due()
+        if not (is_due or self.visitor.reads_former()):
             return KEEP
         tokens = self.visitor.tokens()
         if len(tokens) != 1 or not (is_due or self._is_former(tokens[0].key)):
@@ -292,7 +294,7 @@ class Lifecycle:
 
     def _claims_to_be_due(self) -> bool:
         """Whether the cookie says that its session is permanent, and due. It is not verified."""
-        claims = self.visitor.claims() if self.policy.refresh else []
+        claims = self.visitor.claims()
         if len(claims) != 1 or not claims[0].lifetime:
             return False
         return self._is_due(claims[0].issued * 1000, claims[0].lifetime * 1000)
@@ -313,9 +315,10 @@ class Lifecycle:
 
     def _is_former(self, key: SessionKey) -> bool:
         """Whether the cookie with this key was made under a former secret, and the response can replace it."""
-        if not any(token.former and token.key is key for token in self.visitor.tokens()):
+        if self._demanded or not self.visitor.reads_former():
             return False
-        return not self._demanded and self.visitor.may_extend()
+        is_former = any(token.former and token.key is key for token in self.visitor.tokens())
+        return is_former and self.visitor.may_extend()
 
     def _may_extend(self) -> bool:
         return self._demanded or self.visitor.may_extend()
