@@ -100,8 +100,10 @@ class Changes:
 
     def set(self, key: str, data: bytes) -> None:
         """Log a plain set. It replaces earlier changes of the key, except a removal, which moves the key to the end."""
-        changes = self._changes_after_removal(key)
-        removed = [change for change in changes if isinstance(change, Remove)] if changes else changes
+        if key not in self._log:
+            self._log[key] = [Set(data)]
+            return
+        removed = [change for change in self._changes_after_removal(key) if isinstance(change, Remove)]
         self._log[key] = [*removed[-1:], Set(data)]
 
     def remove(self, key: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import types
 import typing as t
+from functools import lru_cache
 
 import msgspec
 from blinker import NamedSignal
@@ -182,9 +183,15 @@ def _value_of(browser: _Browser, sent: Send, attributes: str) -> str:
     )
     value = browser.protector.dumps(token)
     if seconds:
-        value += f"; Expires={http_date(to_datetime(record.expires_ms))}; Max-Age={seconds}"
+        value += f"; Expires={_http_date(record.expires_ms // 1000)}; Max-Age={seconds}"
     cookies.check_cookie_size(len(browser.cookie_name) + 1 + len(value) + len(attributes), record)
     return value
+
+
+@lru_cache(maxsize=64)
+def _http_date(seconds: int) -> str:
+    """Many cookies end in the same second, and Werkzeug takes long to write a date."""
+    return http_date(to_datetime(seconds * 1000))
 
 
 class _Browser:
@@ -251,8 +258,11 @@ class _Browser:
         return self._cookies(name or self.cookie_name)
 
     def seed(self) -> t.Mapping[str, object] | None:
-        answers = (function(self._app, self.request) for function in self._interface.import_functions)
-        return next((answer for answer in answers if answer is not None), None)
+        for function in self._interface.import_functions:
+            answer = function(self._app, self.request)
+            if answer is not None:
+                return answer
+        return None
 
     def old_cookies(self) -> set[str]:
         """The names of the cookies, other than ours, with which an old session was presented."""

@@ -249,9 +249,13 @@ class Session(SessionMixin):
 
     def update(self, other: t.Any = (), /, **more: t.Any) -> None:
         """Set many keys, as dict does. If a value cannot be kept, the keys before it are set."""
+        draft: Draft | None = None
         with self._lock:
             for key, value in chain(_pairs(other), more.items()):
-                self._set(key, value)
+                name = checked(key)
+                if not self._is_final():
+                    draft = draft or self._touch()
+                    draft.write(name, value)
 
     def _set(self, key: object, value: t.Any) -> None:
         name = checked(key)
