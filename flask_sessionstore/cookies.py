@@ -58,9 +58,10 @@ DELETED = "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0"
 def attributes_of(
     name: str, domain: str | None, path: str, secure: bool, httponly: bool, samesite: str | None, partitioned: bool
 ) -> str:
-    """The attributes after a cookie's value and expiry, as Werkzeug writes them. Deleting a cookie needs the same ones.
+    """The attributes after a cookie's value and expiry, as Werkzeug writes them.
 
-    They are made once for each set of settings, since making them is a third of the cost of a cookie.
+    A response that deletes the cookie has to send the same attributes. They are made once for each set of
+    settings, since making them is a third of the cost of a cookie.
 
     :raises ConfigurationError: if browsers would silently drop such a cookie.
     """
@@ -118,7 +119,9 @@ def check_cookie_size(size: int, record: Record) -> None:
 
 
 def has_header(response: Response, header: str) -> bool:
-    """As ``header in response.headers``, which takes ten times as long if the header is missing, as it usually is.
+    """Whether the response has the header.
+
+    ``in response.headers`` takes ten times as long if the header is missing, as it usually is.
 
     :param header: its name in lower case.
     """
@@ -161,7 +164,7 @@ def is_public(response: Response) -> bool:
 
 
 def keep_private_with_cookie(response: Response) -> None:
-    """Forbid shared caches to keep a response that sets the cookie (otherwise: see CVE-2023-30861)."""
+    """Forbid shared caches to keep a response that sets the cookie. CVE-2023-30861 shows what happens otherwise."""
     if not any(name.lower().endswith(_FOR_CACHES) for name, _ in response.headers):
         response.headers.add("Cache-Control", f"private, {_NOT_THE_COOKIE}")
         return
@@ -187,7 +190,7 @@ def keep_private(response: Response) -> t.AbstractSet[str]:
 
 _PUBLIC = frozenset({"public", "s-maxage"})
 _NOT_THE_COOKIE = 'no-cache="Set-Cookie"'  # RFC 9111, section 5.2.2.4
-# Headers for content delivery networks, for surrogates and for nginx. _NOT_SHARED: their values that forbid sharing.
+# Headers for content delivery networks, for surrogates and for nginx. _NOT_SHARED has their values that forbid sharing.
 _TARGETED = ("cdn-cache-control", "surrogate-control", "x-accel-expires")
 _FOR_CACHES = ("cache-control", *_TARGETED)
 _NOT_SHARED = frozenset({"private", "no-store", "0"})

@@ -1,15 +1,15 @@
-"""A token on its way through the browser: as text, encrypted. Needs the package cryptography.
+"""Encrypted tokens: a token as text in a cookie, which nobody can read or forge. Needs the package cryptography.
 
-One run of base64url over::
+The text is the base64url of::
 
     format (1), time (4), lifetime (4) | salt (16) | nonce (12) | encrypted: revision seen (4), session key | tag (16)
 
-The first nine bytes stand in the clear, so that a request need decrypt nothing to know that nothing is due. AES-256-GCM
-authenticates them, the purpose, and the cookie's name and path with the rest.
+The first nine bytes are not encrypted, so that a request can see without decryption that nothing is due. AES-256-GCM
+authenticates them together with the rest, the purpose, and the cookie's name and path.
 
-Each token is encrypted under a key of its own: HMAC-SHA-256 of its salt, under a key that HKDF-SHA-256 derives from
-the application's secret, this purpose, and the cookie's name and path. One key for all tokens would be used up by 2**32
-random nonces (NIST SP 800-38D, section 8.3): fifty days, at a thousand cookies a second.
+Each token is encrypted under its own key: HMAC-SHA-256 of its salt, under a key that HKDF-SHA-256 derives from the
+application's secret, this purpose, and the cookie's name and path. A single key for all tokens would only be safe for
+2**32 random nonces (NIST SP 800-38D, section 8.3): fifty days, at a thousand cookies a second.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _SEEN = 4
 
 
 class TokenCipher(Tokens):
-    """Tokens that nobody without the secret can read or make."""
+    """Tokens that nobody can read or make without the secret."""
 
     def __init__(self, secrets: Secrets, cookie_name: str, cookie_path: str) -> None:
         self._context = context_of(_PURPOSE, cookie_name, cookie_path)
-        # Copied for each token, as a signer's.
+        # Each token uses a copy, as in signing.
         self._macs = [hmac.new(derive_key(secret, self._context), digestmod="sha256") for secret in secrets]
 
     def dumps(self, token: Token) -> str:
@@ -46,13 +46,13 @@ class TokenCipher(Tokens):
         clear = _CLEAR.pack(_FORMAT, token.issued, token.packed_lifetime)
         random = os.urandom(28)
         salt, nonce = random[:16], random[16:]
-        # The text of a key is base64url already; encrypted as it is, it would grow by a third once more.
+        # The text of a key is base64url already. Encrypted as text, it would grow by a third a second time.
         content = token.seen + from_base64url(f"{token.key}==")
         encrypted = _cipher(self._macs[0], salt).encrypt(nonce, content, clear + self._context)
         return to_base64url(clear + random + encrypted)
 
     def loads(self, text: str, key_class: type[SessionKey]) -> Token | None:
-        """The token of a cookie's value; None if it is not one that we encrypted."""
+        """The token of a cookie's value; None if it was not encrypted under any of the secrets."""
         try:
             data = _decode(text)
             clear, salt, nonce = _HEAD.unpack_from(data)
@@ -66,16 +66,16 @@ class TokenCipher(Tokens):
             return None
 
     def _decrypt(self, salt: bytes, nonce: bytes, encrypted: bytes, clear: bytes) -> tuple[bytes, bool]:
-        """What was encrypted, and whether under a former secret.
+        """The decrypted bytes, and whether they were encrypted under a former secret.
 
-        :raises ValueError: if under none of ours.
+        :raises ValueError: if they were not encrypted under any of the secrets.
         """
         for place, mac in enumerate(self._macs):
             try:
                 return _cipher(mac, salt).decrypt(nonce, encrypted, clear + self._context), place > 0
             except InvalidTag:
                 continue
-        raise ValueError("not encrypted under any of these secrets")
+        raise ValueError("the token was not encrypted under any of these secrets")
 
 
 @lru_cache(maxsize=64)
@@ -105,9 +105,9 @@ def _cipher(mac: hmac.HMAC, salt: bytes) -> AESGCM:
 def _decode(text: str) -> bytes:
     """The bytes that :func:`.to_base64url` spells as ``text``.
 
-    :raises ValueError: if there are none. Base64's decoder would also take other spellings.
+    :raises ValueError: if there are none. Base64's decoder alone would also accept other spellings.
     """
     data = from_base64url(text + "==")
     if to_base64url(data) != text:
-        raise ValueError("not base64url in its one spelling")
+        raise ValueError("the text is not the one spelling that base64url gives its bytes")
     return data

@@ -1,4 +1,4 @@
-"""Flask's side: which cookie came in, which cookie and headers go out."""
+"""The side that Flask sees: which cookies come in, and which cookie and headers go out."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ ImportSession = t.Union[Import, t.Sequence[Import]]  # noqa: UP007  - evaluated 
 class StoreSessionInterface(SessionInterface):
     """The session interface that keeps sessions in a store.
 
-    :param store: where sessions are kept.
+    :param store: keeps the sessions.
     :param policy: the application's settings.
-    :param import_session: what brings over sessions kept elsewhere: see :class:`SessionManager`.
+    :param import_session: imports sessions that were kept elsewhere: see :class:`SessionManager`.
     """
 
     session_class = Session
@@ -53,12 +53,12 @@ class StoreSessionInterface(SessionInterface):
         #: The application's store.
         self.store = store
         self._policy = policy
-        #: What knows sessions kept elsewhere by what browsers present; and functions that make data of a request.
-        self.importers, self.import_functions = _sorted_out(import_session)
+        #: Importers recognise the credentials of sessions of another kind; import functions make data from a request.
+        self.importers, self.import_functions = _split(import_session)
         self._hints = Hints()
 
     def open_session(self, app: Flask, request: Request) -> Session | None:
-        """The request's session, which has not looked at anything yet; None where the application has no secret.
+        """The request's session, which has not read the cookie yet; None if the application has no secret.
 
         :raises ConfigurationError: if the secrets cannot be used.
         """
@@ -67,9 +67,9 @@ class StoreSessionInterface(SessionInterface):
         return self._begin(app, _Browser(self, app, request))
 
     def save_session(self, app: Flask, session: t.Any, response: Response) -> None:
-        """Store what changed, and send the cookie if there is something to tell the browser.
+        """Store what changed, and send a cookie if the browser has to be told something.
 
-        :raises SessionError: what the lifecycle raises; a :exc:`StoreUnavailable` becomes a 503 in ``response``
+        :raises SessionError: as the lifecycle raises it. A :exc:`StoreUnavailable` turns ``response`` into a 503
             instead, unless the application propagates exceptions, or nobody would see the response.
         """
         if not isinstance(session, Session):
@@ -97,29 +97,29 @@ class StoreSessionInterface(SessionInterface):
         finally:
             browser.begun = True
             lifecycle.draft.on_late_touch = browser.watch
-            if browser.streams:  # what was read before may change in place, and no touch shows it
+            if browser.streams:  # a value that was read before may change in place, which is not a use of the session
                 browser.watch(lifecycle)
 
     def can_send(self, request: Request, response: Response | None) -> bool:
-        """Whether a cookie can be sent in answer to ``request``. It cannot to an event of Flask-SocketIO.
+        """Whether a cookie can be sent in answer to ``request``. It cannot in answer to an event of Flask-SocketIO.
 
-        Where it cannot, a session keeps its key: a sign-in, ``renew()``, and ``clear()`` followed by a write raise
-        :exc:`SessionError` and store nothing; a sign-out takes the owner out under the same key; what would make a new
-        session is dropped with one logged warning, or raises :exc:`SessionError` if it was ``session.save()``.
+        If it cannot be sent, a session keeps its key. A sign-in, ``renew()``, and ``clear()`` followed by a write raise
+        :exc:`SessionError` and store nothing. A sign-out removes the owner under the same key. A write that would make
+        a new session is dropped with one logged warning; ``session.save()`` raises :exc:`SessionError` instead.
 
-        :param response: what the cookie would be sent with; None as long as there is none, in ``session.save()``.
+        :param response: the response that would carry the cookie; None in ``session.save()``, before there is one.
         """
         return not _is_event(request)
 
     def open_by_handle(self, app: Flask, handle: str) -> Session:
-        """The session under ``handle``, for code that no browser sent: see :meth:`SessionManager.open`."""
+        """The session under ``handle``, for code that runs without the browser: see :meth:`SessionManager.open`."""
         return self._begin(app, _ByHandle(app, handle))
 
     def _begin(self, app: Flask, visitor: Visitor) -> Session:
         return begin(Lifecycle(self.store, self.policy_of(app), visitor), self.session_class)
 
     def policy_of(self, app: Flask) -> Policy:
-        """The policy with what Flask has set now: an application may change these late."""
+        """The policy with Flask's present settings, which an application may change after ``init_app``."""
         policy = self._policy
         lifetime = app.permanent_session_lifetime
         refresh = app.config["SESSION_REFRESH_EACH_REQUEST"]
@@ -130,7 +130,9 @@ class StoreSessionInterface(SessionInterface):
     # -- headers ---------------------------------------------------------------------------------------------------
 
     def _look(self, app: Flask, lifecycle: Lifecycle) -> t.Callable[[str | None], None] | None:
-        """In debug mode, look for what may not be meant. What is returned wants the handle, once all is stored."""
+        """In debug mode, look for likely mistakes. The returned function is to be called with the handle, once the
+        session is stored.
+        """
         if not (lifecycle.draft.loaded and app.debug):
             return None
         with lifecycle.lock:
@@ -144,7 +146,7 @@ class StoreSessionInterface(SessionInterface):
         may_touch = browser.streams and browser.sent_cookie()
         if draft.accessed or may_touch:
             cookies.vary_by_cookie(response)
-        # A session that is gone may have been somebody's: nobody can tell.
+        # In a session that is gone somebody may have been signed in; it is not known any more.
         if self._policy.private_reads and (may_touch or lifecycle.dropped is not None or draft.was_somebody):
             cookies.keep_private(response)
 
@@ -170,7 +172,7 @@ class StoreSessionInterface(SessionInterface):
 
 
 def _value_of(browser: _Browser, sent: Send, attributes: str) -> str:
-    """A cookie's value, and its end if it has one."""
+    """A cookie's value, and its expiry if it has one."""
     record = sent.record
     lifetime = cookie_lifetime(record)
     seconds = 0 if lifetime is None else max(int(lifetime.total_seconds()), 1)
@@ -190,12 +192,12 @@ def _value_of(browser: _Browser, sent: Send, attributes: str) -> str:
 
 @lru_cache(maxsize=64)
 def _http_date(seconds: int) -> str:
-    """Many cookies end in the same second, and Werkzeug takes long to write a date."""
+    """A date as headers write it; cached, since many cookies expire in the same second, and Werkzeug takes long."""
     return http_date(to_datetime(seconds * 1000))
 
 
 class _Browser:
-    """What one request's browser presented. Nothing is parsed before somebody asks."""
+    """The browser of one request, as a :class:`.Visitor`. Nothing is parsed before it is needed."""
 
     __slots__ = (
         "_app",
@@ -225,7 +227,7 @@ class _Browser:
         self.streams = False
         self._watches = False
         self._old: t.Sequence[OldSession] | None = None
-        #: Asked for while the request's context stands, as the path: an override may depend on it.
+        #: Name and path are read while the request's context exists, since an override may need it.
         self.cookie_name = interface.get_cookie_name(app)
         self._cookie_path = interface.get_cookie_path(app)
 
@@ -273,16 +275,16 @@ class _Browser:
         return describe_client(self.request.headers.get("User-Agent", ""), self.request.remote_addr)
 
     def answer(self, response: Response) -> None:
-        """Cookies go out with ``response`` now. Flask may come again, with another one."""
+        """From now on cookies are sent with ``response``. Flask may call this again with another response."""
         self._response, self.begun, self._watches = response, False, False
         self.streams = _is_generated(response)
 
     def sent_cookie(self) -> bool:
-        """Whether there was a cookie of our name, whatever it says."""
+        """Whether the request has a cookie with our name, valid or not."""
         return bool(self._cookies(self.cookie_name))
 
     def watch(self, lifecycle: Lifecycle) -> None:
-        """Warn, once the response is sent, if the session was changed from now on and nobody saved it."""
+        """Once the response is sent, warn if the session was changed after this call and was not saved."""
         if not self._watches and self._response is not None:
             self._watches = True
             before = lifecycle.unsaved()
@@ -292,7 +294,7 @@ class _Browser:
         self._watches = False
         if lifecycle.unsaved() != before:
             logger.warning(
-                "the session was changed after the response was made, and nobody saved it: call session.save()"
+                "the session was changed after the response was made, and was not saved: call session.save()"
             )
 
     def may_extend(self) -> bool:
@@ -313,7 +315,7 @@ class _Browser:
 
     @property
     def protector(self) -> Tokens:
-        """With the secrets as they are now; kept for the request."""
+        """Reads and writes this cookie's tokens, under the present secrets; made once for the request."""
         if self._protector is None:
             protection = settings.protection(self._app)
             self._protector = protection.tokens(settings.secrets(self._app), self.cookie_name, self._cookie_path)
@@ -327,7 +329,8 @@ class _Browser:
         tokens = [token for text in texts if (token := loads(text, self._interface.store.key_class)) is not None]
         if len(tokens) < 2:
             return tokens
-        # Of two with one key that of the current secret counts: the other may lie where no cookie of ours replaces it.
+        # If two tokens have the same key, the token of the current secret counts: the other cookie may have a path or
+        # domain where our cookie does not replace it.
         tokens.sort(key=lambda token: not token.former)
         return list({token.key: token for token in tokens}.values())
 
@@ -335,15 +338,15 @@ class _Browser:
         return cookies.values_of(name, self.request.environ.get("HTTP_COOKIE", ""))
 
 
-def _sorted_out(given: ImportSession | None) -> tuple[list[Importer], list[ImportFunction]]:
-    """Importers, and functions of one's own.
+def _split(given: ImportSession | None) -> tuple[list[Importer], list[ImportFunction]]:
+    """The importers, and the application's own functions.
 
-    :raises ConfigurationError: for what is neither.
+    :raises ConfigurationError: if an item is neither.
     """
-    every = [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
-    importers = [one for one in every if hasattr(one, "recognise")]
-    functions = [one for one in every if callable(one) and one not in importers]
-    if len(importers) + len(functions) < len(every):
+    items = [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
+    importers = [item for item in items if hasattr(item, "recognise")]
+    functions = [item for item in items if callable(item) and item not in importers]
+    if len(importers) + len(functions) < len(items):
         raise ConfigurationError(
             "import_session takes an importer of flask_sessionstore.migrate, a function of the application and the"
             " request, or a list of these",
@@ -353,7 +356,7 @@ def _sorted_out(given: ImportSession | None) -> tuple[list[Importer], list[Impor
 
 
 class _ByHandle:
-    """Presented by nobody: a session that the server's side opens by its handle."""
+    """A visitor without a browser: the server opens a session by its handle."""
 
     def __init__(self, app: Flask, handle: str) -> None:
         self._app = app
@@ -381,7 +384,7 @@ class _ByHandle:
         return False
 
     def no_cookie(self) -> str:
-        return "it was opened by its handle"
+        return "the session was opened by its handle"
 
     def may_extend(self) -> bool:
         return False
@@ -394,11 +397,11 @@ class _ByHandle:
 
 
 def _is_generated(response: Response) -> bool:
-    """Whether the body may run code of the application. That of a file does not, whatever the server wraps it in."""
+    """Whether sending the body may run code of the application. For a file it does not, even if the server wraps it."""
     if not response.is_streamed:
         return False
     body = response.response
-    if isinstance(body, ClosingIterator):  # it ran as a WSGI application, as Werkzeug's error pages do
+    if isinstance(body, ClosingIterator):  # called as a WSGI application, as Werkzeug's error pages are
         return not cookies.has_header(response, "content-length")
     return not response.direct_passthrough or isinstance(body, types.GeneratorType)
 
@@ -407,13 +410,13 @@ def _is_generated(response: Response) -> bool:
 
 
 def _is_event(request: Request) -> bool:
-    """Whether it is an event of Flask-SocketIO: the request that opened the socket, once more."""
+    """Whether this is an event of Flask-SocketIO, which reuses the request that opened the socket."""
     return hasattr(request, "namespace") and hasattr(request, "event")
 
 
 # -- failure at the end of a request -------------------------------------------------------------------------------
 
-# What says something of the body, or of the answer that it was: where it is, how long it is good.
+# Headers about the body that the 503 replaces, or about the response as a whole: its location, how long it is valid.
 _OF_THE_BODY = frozenset(
     {"etag", "last-modified", "accept-ranges", "transfer-encoding", "trailer", "digest", "repr-digest", "location"}
     | {"refresh", "cache-control", "expires", "pragma", "age", "cdn-cache-control", "surrogate-control", "retry-after"}
@@ -431,8 +434,8 @@ def _propagates(app: Flask) -> bool:
 
 
 def _turn_into_503(error: StoreUnavailable, response: Response) -> None:
-    """Flask would make it a 500. The response is in our hands already, so it is changed in place."""
-    close = getattr(response.response, "close", None)  # the body alone: the server will close the response itself
+    """Change the response into a 503, in place, since it exists already. From the exception Flask would make a 500."""
+    close = getattr(response.response, "close", None)  # only the body: the server will close the response itself
     if close is not None:
         close()
     unavailable = error.get_response()

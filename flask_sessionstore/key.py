@@ -11,23 +11,23 @@ from binascii import a2b_base64, b2a_base64
 
 from .errors import SessionError
 
-# 32 bytes in base64url without padding. The last character carries only four bits, so only sixteen are possible:
-# each key has exactly one spelling.
+# 32 bytes in base64url without padding. The last character carries only four bits, so it is one of sixteen,
+# and each key has exactly one spelling.
 _KEY = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]", re.ASCII)
 _HANDLE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _STANDARD, _URL_SAFE = bytes.maketrans(b"-_", b"+/"), bytes.maketrans(b"+/", b"-_")
 
 
 def from_base64url(text: str) -> bytes:
-    """The bytes of padded base64url, of any spelling; base64's own function takes more than twice as long.
+    """The bytes of padded base64url, in any spelling. The function in ``base64`` takes more than twice as long.
 
-    :raises ValueError: if it spells none.
+    :raises ValueError: if ``text`` is not base64.
     """
     return a2b_base64(text.encode("ascii").translate(_STANDARD))
 
 
 def to_base64url(data: bytes) -> str:
-    """Without padding."""
+    """``data`` as base64url without padding."""
     return b2a_base64(data, newline=False).translate(_URL_SAFE, b"=").decode()
 
 
@@ -39,11 +39,11 @@ def is_handle(text: object) -> bool:
 class SessionKey:
     """The secret of one session: 32 random bytes as 43 characters of base64url.
 
-    ``str(key)`` is the secret, for the cookie alone; ``repr`` shows the first digits of the handle. Two keys are
+    ``str(key)`` is the secret, and only for the cookie; ``repr`` shows the first digits of the handle. Two keys are
     equal if they name the same session.
 
     :param text: the 43 characters.
-    :raises ValueError: if ``text`` is no session key.
+    :raises ValueError: if ``text`` is not a session key.
     """
 
     __slots__ = ("_handle", "_text", "sealer")
@@ -53,7 +53,7 @@ class SessionKey:
             raise ValueError("not a session key: 43 characters of base64url are expected")
         self._text: str | None = text
         self._handle: str | None = None
-        #: What seals the session's record, made by sealing once and kept for as long as the key itself is.
+        #: The cipher that seals the session's record: ``sealing`` makes it once, and it lives as long as the key.
         self.sealer: t.Any = None
 
     @classmethod
@@ -65,7 +65,7 @@ class SessionKey:
 
     @classmethod
     def of(cls, handle: str) -> t.Self:
-        """The key of a known handle, without its secret: good for the server's side, never for a cookie.
+        """The key of a known handle, without its secret: for the server's own use, never for a cookie.
 
         :raises ValueError: if ``handle`` is not 64 hexadecimal digits in lower case.
         """
@@ -77,14 +77,14 @@ class SessionKey:
 
     @property
     def handle(self) -> str:
-        """SHA-256 of the secret's 43 characters, in hexadecimal: public, and no way back to the secret."""
+        """SHA-256 of the secret's 43 characters, in hexadecimal: public, as nobody can compute the secret from it."""
         if self._handle is None:
             self._handle = hashlib.sha256(str(self).encode("ascii")).hexdigest()
         return self._handle
 
     def __str__(self) -> str:
         if self._text is None:
-            raise SessionError("this session was opened by its handle: its secret is known to the browser alone")
+            raise SessionError("this session was opened by its handle: only the browser knows its secret key")
         return self._text
 
     def __repr__(self) -> str:
@@ -105,6 +105,6 @@ def handle_of(key: SessionKey | None) -> str | None:
 
 
 def short(key: SessionKey | None) -> str:
-    """How log lines name a session."""
+    """The name of a session in log lines: the first digits of its handle."""
     handle = handle_of(key)
     return handle[:8] if handle else "without a handle"

@@ -1,13 +1,18 @@
-"""One session against one store: load, commit, end. No Flask, no HTTP.
+"""The life of one request's session in one store: load, commit, end. No Flask, no HTTP.
 
-A commit's outcome is a value: what is to happen to the cookie, under which key, until when. The rules, in short:
+A commit returns its outcome as a value: what to do with the cookie, and the key and record for a new cookie. The rules,
+in short:
 
-* No write without a load of the same key, and none upserts: what ended stays ended.
+* Changes are stored only after a load of the same key, and a write never creates a record that is missing: an ended
+  session stays ended.
 * A write that lost against another is merged with it: this request's changes are applied to the newest record.
-* A sign-in is never dropped; any other write to a session that is gone is. What exactly: :mod:`.verdicts`.
-* An end never waits and is never refused, whoever else writes; nor is what goes on under a new key.
-* Where no cookie can be sent the key stays: a sign-in is refused, a sign-out done under it, a new session dropped.
-* The cookie is set only if the last call to the store found its key alive, and deleted only for what is known dead.
+* If the session went after the request had loaded it, a sign-in is stored anyway, and other writes are dropped.
+  :mod:`.verdicts` has the exact rules.
+* An end never waits, and never fails because others write. A move to a new key never waits either.
+* If a cookie cannot be sent, the session keeps its key: a sign-in is refused, a sign-out is stored under the same key,
+  and a new session is dropped.
+* The cookie is set only if the last call to the store found its key alive. It is deleted only if its session has ended
+  or cannot be used, or after a purge, even if the store failed.
 """
 
 from __future__ import annotations
@@ -36,63 +41,68 @@ from .writing import Writer
 
 logger = logging.getLogger("flask_sessionstore")
 
-_NO_COOKIE = "no cookie"  # why writes were dropped
+_NO_COOKIE = "no cookie"  # a reason for dropped writes
 
 
 class Lifecycle:
     """One request's session, from the token to the outcome.
 
-    :param store: where sessions are kept.
+    :param store: keeps the sessions.
     :param policy: the settings in force.
-    :param visitor: whom the request is from.
+    :param visitor: the sender of the request.
     """
 
-    # How every lifecycle begins. What stands here, and not in the constructor, costs a request nothing.
+    # The initial values of every lifecycle. As class attributes they cost a request nothing, unlike in the constructor.
 
-    #: Why writes were dropped; None if none were.
+    #: Why writes were dropped; None if all were stored.
     dropped: str | None = None
     #: The latest decision about the cookie.
     outcome: Outcome = KEEP
-    #: Whether somebody was signed out in this request, and something was left that goes on.
+    #: Whether this request signed somebody out, and the rest of the session goes on under a new key.
     signed_out = False
 
     _key: SessionKey | None = None
-    # Why there is no record though the browser presented a key, and what the store said of it.
+    # Why the session has no record though the browser presented its key, and the store's exception that says so.
     _fate: Fate | None = None
-    _met: SessionGone | None = None
+    _gone_error: SessionGone | None = None
     _failure: Exception | None = None
     _committed = False
     _extended = False
-    # Whether the session was found by what the browser holds of one of another kind: it lacks our cookie.
-    _came_as_old = False
-    # Whether all that this commit does is to renew a session whose key was derived.
+    # Whether the session was found by the credential of a session of another kind: the browser lacks our cookie.
+    _lacks_our_cookie = False
+    # Whether this commit only renews the session, because its key was derived from such a credential.
     _only_renews = False
-    # Whether this commit was asked for by save(), whose caller is told what cannot be done.
-    _demanded = False
-    # Whether this commit has filed the session under an owner that it did not belong to.
+    # Whether save() asked for this commit. Its caller gets an exception where the end of a request only warns.
+    _is_saving = False
+    # Whether this commit has filed the session under an owner to whom it did not belong before.
     _signed_in = False
-    # What is sent though the commit fails: it was proven before.
-    _all_the_same: Outcome | None = None
-    # What the browser holds of a session of another kind, which has to go when this one ends; whether that is known.
+    # The outcome if the commit fails after this point: the store has confirmed it already.
+    _outcome_if_it_fails: Outcome | None = None
+    # The data that another session interface kept for this browser; None: no such data. The browser's cookie with that
+    # data has to go when this session ends.
     _seed: t.Mapping[str, object] | None = None
-    _asked = False
+    # Whether the visitor was asked for that data.
+    _has_asked_for_seed = False
 
     def __init__(self, store: SessionStore, policy: Policy, visitor: Visitor) -> None:
         self.store = store
         self.policy = policy
         self.visitor = visitor
-        #: What this request has of its session, and what it did to it.
+        #: This request's working copy of the session.
         self.draft = Draft(policy, visitor.has_body)
-        #: Held by whoever looks at the draft.
+        #: To be held while the draft is read or changed.
         self.lock = threading.RLock()
-        self._born = store.now()
-        # What has happened and is not announced yet.
-        self._news: list[tuple[NamedSignal, dict[str, t.Any]]] = []
+        self._began = store.now()
+        # Signals that are not sent yet.
+        self._unsent: list[tuple[NamedSignal, dict[str, t.Any]]] = []
 
-    # -- what a session asks ---------------------------------------------------------------------------------------
+    # -- what a session calls --------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Start the draft from what was presented. A failure is remembered: the store is asked once."""
+        """Start the draft from the session that the browser presented.
+
+        A failure is remembered and raised again, so that the store is asked only once.
+        """
         self.draft.accessed = True
         if self._failure is not None:
             raise self._failure
@@ -100,43 +110,44 @@ class Lifecycle:
             record = self._find()
             self.draft.start(record, self._new_seed() if record is None else None)
         finally:
-            self._tell()
+            self._send_signals()
 
     def known_permanent(self) -> bool | None:
-        """``permanent`` as the token has it, or the data to start a new session with; None without either."""
+        """``permanent`` as the token has it, or as the data for a new session has it; None if there is neither."""
         tokens = self.visitor.tokens()
         if len(tokens) == 1:
             return tokens[0].permanent
         if not tokens and self.visitor.old():
-            self.load()  # it is in no token
+            self.load()  # the credential of a session of another kind does not say it
             return self.draft.permanent
         seed = None if tokens else self._new_seed()
         return bool(seed["_permanent"]) if seed and "_permanent" in seed else None
 
     def _new_seed(self) -> t.Mapping[str, object] | None:
-        """Data to start a new session with, if the browser presented no token of this package. Asked for once."""
+        """The data with which a new session starts, if the browser did not present a session. Asked for only once."""
         if self._key is not None or self._fate is not None:
             return None
         try:
-            if not self._asked:
+            if not self._has_asked_for_seed:
                 self._seed = self.visitor.seed()
         except Exception as error:
             self.fail(error)
             raise
-        self._asked = True
+        self._has_asked_for_seed = True
         return self._seed
 
     def handle(self) -> str | None:
-        """The handle under which the session is stored; None until it is, and for a store that keeps none."""
+        """The handle under which the session is stored; None if it is not stored yet, or the store has no handles."""
         return None if self.draft.base is None else handle_of(self._key)
 
     def save(self) -> None:
-        """Commit now. An earlier failure does not keep it from trying, nor this one the end of the request.
+        """Commit now, even after an earlier failure.
 
-        But a store that is down is not asked again then.
+        If this commit fails, the end of the request commits again, except after StoreUnavailable: a store that is down
+        is not asked again.
         """
         self._failure = None
-        self._demanded = True
+        self._is_saving = True
         try:
             self.commit()
         except StoreUnavailable:
@@ -145,39 +156,40 @@ class Lifecycle:
             self._failure = None
             raise
         finally:
-            self._demanded = False
+            self._is_saving = False
 
     def reload(self) -> None:
-        """Read again, under the key as it is now, and start the draft anew."""
+        """Load the session again, under its present key, and start the draft anew."""
         self._failure = None
         try:
             if self._key is not None:
                 record = self._look_again(self._key)
-            else:  # and what is known to be gone is not looked for again
+            else:  # a fate without a key: the session is known to be gone, and is not looked for again
                 record = self._find() if self._fate is None else None
             self.draft.restart(record)
         finally:
-            self._tell()
+            self._send_signals()
 
-    # -- what is asked of a session from elsewhere -----------------------------------------------------------------
+    # -- what the manager and the interface call -------------------------------------------------------------------
 
     @property
     def absence(self) -> Kind | None:
-        """How the session went that was looked for; None if nothing is known of it."""
-        return None if self._met is None else self._met.kind
+        """How the session went; None if it is there, or the store has no trace of it."""
+        return None if self._gone_error is None else self._gone_error.kind
 
     def unsaved(self) -> tuple[bool, bool]:
-        """Whether something was changed since the last commit, and whether the session was ended for good."""
+        """Whether something was changed since the last commit, and whether the session was purged."""
         with self.lock:
             return self.draft.is_unsaved(), self.draft.purged
 
     def leave(self, *, by_itself: bool) -> None:
-        """The session of this request was ended by its handle: go on as a new one.
+        """Go on as a new session: this request's session was ended by its handle.
 
-        :param by_itself: whether this request has ended it; if not, another may have set another cookie.
+        :param by_itself: whether this request has ended it. If another request has, that request may have set another
+            cookie, so the cookie is not deleted.
         """
         with self.lock:
-            self._key = self._met = None
+            self._key = self._gone_error = None
             self._fate = Fate.LEFT if by_itself else Fate.REVOKED
             self.outcome, self._committed = KEEP, False
             self.draft.start_over()
@@ -190,7 +202,7 @@ class Lifecycle:
     def _look_again(self, key: SessionKey) -> Record | None:
         record = self._adopt(lambda: self._finder.look(key))
         if record is None:
-            self.outcome = KEEP  # whatever was to be sent: it is dead
+            self.outcome = KEEP  # the key of a cookie that was to be sent is dead
         return record
 
     def _adopt(self, find: t.Callable[[], Found]) -> Record | None:
@@ -199,23 +211,24 @@ class Lifecycle:
         except StoreUnavailable as error:
             self.fail(error)
             raise
-        self._key, self._fate, self._met = found.key, found.fate, found.gone
-        self._came_as_old |= found.by_credential
+        self._key, self._fate, self._gone_error = found.key, found.fate, found.gone
+        self._lacks_our_cookie |= found.by_credential
         return found.record
 
     @property
     def _finder(self) -> Finder:
-        return Finder(self.store, self.policy, self.visitor, self._note, self._born)
+        return Finder(self.store, self.policy, self.visitor, self._queue_signal, self._began)
 
     # -- committing ------------------------------------------------------------------------------------------------
 
     def commit(self) -> Outcome:
-        """Store what the session changed, and decide about the cookie.
+        """Store what the request changed, and decide about the cookie.
 
-        Called again, it stores nothing twice and decides the same; after a failure it leaves the store alone.
+        A second call stores nothing twice and decides the same. After a failure it does not ask the store again, except
+        for a purge that is still to be tried.
 
-        :raises StoreError: if the store cannot do it; :attr:`outcome` holds what must be sent all the same.
-        :raises SessionInsertError: if a kept value was changed into one that cannot be kept.
+        :raises StoreError: if the store cannot do it; :attr:`outcome` holds what must be sent nevertheless.
+        :raises SessionInsertError: if a value was changed in place, and now cannot be kept.
         :raises SessionTooLarge: if the state is over the limit.
         """
         with self.lock:
@@ -232,16 +245,16 @@ class Lifecycle:
                 saved = self.outcome
                 self.fail(error)
                 if not isinstance(error, StoreError):
-                    self.outcome = saved  # what save() stored is alive, and the browser may have no other key to it
-                if self._all_the_same is not None:
-                    self.outcome = self._all_the_same
+                    self.outcome = saved  # what save() stored is alive, and perhaps the browser has no other key to it
+                if self._outcome_if_it_fails is not None:
+                    self.outcome = self._outcome_if_it_fails
                 raise
             finally:
-                self._tell()
+                self._send_signals()
             return self.outcome
 
     def fail(self, error: Exception) -> None:
-        """Remember a failure: nothing more is stored for this request, and no cookie set."""
+        """Remember a failure: this request stores nothing more, and sets no cookie. A decision to delete it stands."""
         if self._failure is error:
             return
         self._failure = error
@@ -249,8 +262,8 @@ class Lifecycle:
             self.outcome = KEEP
         if isinstance(error, StoreUnavailable):
             logger.error("%s", error, exc_info=error.__cause__)
-            self._news.append((signals.store_failed, {"error": error}))
-            self._tell()
+            self._unsent.append((signals.store_failed, {"error": error}))
+            self._send_signals()
 
     def _commit(self) -> Outcome:
         draft = self.draft
@@ -264,24 +277,30 @@ class Lifecycle:
         if not draft.loaded:
             if not dirty:
                 return self._extend_unseen()
-            self.load()  # metadata alone was assigned
+            self.load()  # only metadata was assigned, which does not load
         if draft.base is None:
             return self._commit_new()
-        if self._is_open_to_others(draft.base) and (dirty or self.visitor.may_extend()):
+        if self._has_derivable_seal(draft.base) and (dirty or self.visitor.may_extend()):
             self._only_renews, draft.changes.renewed = not dirty, True
         if dirty or self._only_renews:
             return self._commit_changes(draft.base)
         return self._extend_seen(draft.base)
 
-    def _is_open_to_others(self, base: Record) -> bool:
-        """Whether it is sealed under a key that whoever reads the old store can derive, and can be renewed now."""
+    def _has_derivable_seal(self, base: Record) -> bool:
+        """Whether somebody who reads the old store can derive the key that seals the session, and it can be renewed.
+
+        It can be renewed if the browser has our cookie already, and another cookie can be sent.
+        """
         sealed = base.derived and getattr(self.store, "seal", False)
-        return sealed and not self._came_as_old and self.visitor.no_cookie() is None
+        return sealed and not self._lacks_our_cookie and self.visitor.no_cookie() is None
 
     # -- nothing changed -------------------------------------------------------------------------------------------
 
     def _extend_unseen(self) -> Outcome:
-        """A request that did not touch its session costs nothing, unless a permanent one is due, or its cookie is."""
+        """Extend a session that the request did not touch, if it is due or its cookie was made under a former secret.
+
+        Otherwise an untouched session costs nothing. Only permanent sessions are ever due here.
+        """
         if self._extended:
             return KEEP
         is_due = self.policy.refresh and self._claims_to_be_due()
@@ -293,7 +312,7 @@ class Lifecycle:
         return self._extend(tokens[0].key, None)
 
     def _claims_to_be_due(self) -> bool:
-        """Whether the cookie says that its session is permanent, and due. It is not verified."""
+        """Whether the cookie says that its session is permanent and due. The cookie is not verified for that."""
         claims = self.visitor.claims()
         if len(claims) != 1 or not claims[0].lifetime:
             return False
@@ -303,7 +322,7 @@ class Lifecycle:
         if self._extended:
             return KEEP
         key, idle = self._known_key(), self.policy.idle(base)
-        if self._came_as_old:  # the browser lacks our cookie, and an extension proves that the session is there
+        if self._lacks_our_cookie:  # it has to be sent, and an extension proves that the session is alive
             return self._extend(key, idle) if self._may_extend() else KEEP
         is_due = self.policy.refresh and self._is_due(base.extended_ms, to_ms(idle))
         return self._extend(key, idle) if is_due or self._is_former(key) else KEEP
@@ -315,16 +334,16 @@ class Lifecycle:
 
     def _is_former(self, key: SessionKey) -> bool:
         """Whether the cookie with this key was made under a former secret, and the response can replace it."""
-        if self._demanded or not self.visitor.reads_former():
+        if self._is_saving or not self.visitor.reads_former():
             return False
         is_former = any(token.former and token.key is key for token in self.visitor.tokens())
         return is_former and self.visitor.may_extend()
 
     def _may_extend(self) -> bool:
-        return self._demanded or self.visitor.may_extend()
+        return self._is_saving or self.visitor.may_extend()
 
     def _extend(self, key: SessionKey, ttl: timedelta | None) -> Outcome:
-        """A mere extension, tried once: where it fails, the response is served without it."""
+        """Extend the session and do nothing else. Tried once; if it fails, the response is sent without it."""
         self._extended = True
         try:
             sent, record = self._writer.extend(key, ttl)
@@ -333,24 +352,29 @@ class Lifecycle:
                 logger.warning("session %s was not extended: %s", short(key), error)
             return KEEP
         base = self.draft.base
-        if base is not None:  # with its later end; not what another has written meanwhile, which was not read
+        if base is not None:  # take only the later times: a newer record of another request was not loaded here
             self.draft.base = msgspec.structs.replace(
                 base, extended_ms=record.extended_ms, expires_ms=record.expires_ms
             )
-        # A browser-session cookie has no end that would move; but a cookie that is the session itself is another now.
-        tells_something = is_persistent(record) or sent is not key or self._came_as_old or self._is_former(key)
+        # A browser-session cookie has no expiry to move. But if the cookie is the session itself, its text has changed.
+        tells_something = is_persistent(record) or sent is not key or self._lacks_our_cookie or self._is_former(key)
         return Send(sent, record) if tells_something else KEEP
 
     # -- the end of a session ---------------------------------------------------------------------------------------
 
     def _end_old(self) -> None:
-        """An end is one against what the browser holds of other kinds of sessions, too: nothing of it is imported."""
-        self._all_the_same = self.outcome  # should it fail: the session has ended
+        """Mark the sessions of other kinds that the browser presented: the end holds for them too, so that they are not
+        imported.
+        """
+        self._outcome_if_it_fails = self.outcome  # even if marking them fails, the session has ended
         self._finder.remember_old()
-        self._all_the_same = None
+        self._outcome_if_it_fails = None
 
     def _purge_is_due(self) -> bool:
-        """A purge is tried once, even where the store failed before: a log-out must not be half done unnoticed."""
+        """Whether a purge is still to be tried. It is tried even if the store failed before, but only once.
+
+        Otherwise a log-out could stay half done without anybody noticing.
+        """
         return self.draft.purged and self.outcome is not DELETE
 
     def _purge(self) -> Outcome:
@@ -361,72 +385,73 @@ class Lifecycle:
             gone = self._fate in (Fate.LEFT, Fate.AMBIGUOUS)
             return DELETE if gone or self._seed is not None or self._new_seed() is not None else KEEP
         if not handle_of(key):
-            self._need_cookie()  # the session is in the cookie, and nowhere else
-        self.outcome = DELETE  # even when the store fails
+            self._need_cookie()  # the session is only in the cookie
+        self.outcome = DELETE  # even if the store fails
         self.store.delete(key)
-        if self._fate in (None, Fate.RENEWED, Fate.CORRUPT):  # else it was seen to be gone
+        if self._fate in (None, Fate.RENEWED, Fate.CORRUPT):  # any other fate: it was gone before
             self._announce(signals.session_ended, key, how="purged")
         self._forget()
         return DELETE
 
     def _only_key(self) -> SessionKey | None:
-        """The key presented, for a session that was not loaded; where there are several, the one that is alive."""
+        """The presented key, for a session that was not loaded; if there are several keys, the one that is alive."""
         if self._fate is None:
             tokens, old = self.visitor.tokens(), self.visitor.old()
             if len(tokens) == 1 and not old:
                 return tokens[0].key
-            self._find()  # what could be imported yet is, so that the end holds
+            self._find()  # a session that can still be imported is imported, so that it ends for good
         return self._key
 
     def _forget(self) -> None:
-        self._key = self._fate = self._met = None
+        self._key = self._fate = self._gone_error = None
 
     def _ended(self, how: str) -> Outcome:
         self._announce(signals.session_ended, self._key, how=how)
-        return self._forgotten()
+        return self._delete_cookie()
 
-    def _forgotten(self) -> Outcome:
+    def _delete_cookie(self) -> Outcome:
         self._forget()
         self.draft.settle(None)
         return DELETE
 
-    # -- a session that is not there --------------------------------------------------------------------------------
+    # -- a session that does not exist -------------------------------------------------------------------------------
 
     def _commit_new(self) -> Outcome:
-        """There was no record: none presented, or not any more."""
+        """Commit without a loaded record: the browser did not present a session, or the session is gone."""
         fate, draft = self._fate, self.draft
         if draft.state and draft.moves:
             self._need_cookie()
         if fate is None and draft.state:
             return self._save(draft.state, None)
-        did = did_by(draft, fate, self._met, self._born, has_body=self.visitor.has_body())
+        did = did_by(draft, fate, self._gone_error, self._began, has_body=self.visitor.has_body())
         if ends_successor(fate, did) or (fate is Fate.CORRUPT and did.clears):
-            # What this browser was signed in to goes on under the successor, or where the record can be read.
-            self._end_met("cleared")
+            # The session in which this browser was signed in goes on under its successor, or in a process that can
+            # read the record.
+            self._end_by_handle("cleared")
         verdict = on_met(fate, did)
         if verdict is Verdict.NOTHING and fate is None:
             return DELETE if self._seed is not None else KEEP
         return self._obey(verdict, None)
 
     def _commit_gone(self, base: Record, gone: SessionGone) -> Outcome:
-        """The session this request had loaded went meanwhile."""
-        self._fate, self._met = Fate.of(gone), gone
+        """Commit after the session that this request had loaded has gone."""
+        self._fate, self._gone_error = Fate.of(gone), gone
         if self._only_renews:
-            return self._gone()
-        if isinstance(gone, Barred):  # all sessions of the owner were ended while this one was made
+            return self._keep_cookie()
+        if isinstance(gone, Barred):  # all sessions of the owner were ended while this session was being made
             return self._drop()
-        did = did_by(self.draft, self._fate, gone, self._born, has_body=self.visitor.has_body())
+        did = did_by(self.draft, self._fate, gone, self._began, has_body=self.visitor.has_body())
         if ends_successor(self._fate, did):
-            self._end_met("cleared" if did.clears else "signed out")
+            self._end_by_handle("cleared" if did.clears else "signed out")
         return self._obey(on_lost(self._fate, did), base)
 
     def _obey(self, verdict: Verdict, base: Record | None) -> Outcome:
         changes = self.draft.changes
         match verdict:
             case Verdict.NOTHING:
-                return self._gone()
+                return self._keep_cookie()
             case Verdict.FORGET:
-                return self._forgotten()
+                return self._delete_cookie()
             case Verdict.DROP:
                 return self._drop()
             case Verdict.SAVE:
@@ -439,11 +464,14 @@ class Lifecycle:
                 return self._save_beside(t.cast("Record", base))
 
     def _save(self, state: State, base: Record | None) -> Outcome:
-        """Store ``state`` under a new key. ``base`` lends what this request did not assign itself, or is None."""
+        """Store ``state`` under a new key.
+
+        :param base: the record whose metadata it keeps, where this request did not assign any; None for a new session.
+        """
         writer = self._writer
         record = writer.record(state, base, fresh=True) if state else None
         if record is None or self._lacks_cookie():
-            return self._gone()
+            return self._keep_cookie()
         try:
             key = writer.save(record)
         except SessionGone as gone:
@@ -454,7 +482,10 @@ class Lifecycle:
         return self._stored(key, record)
 
     def _save_beside(self, base: Record) -> Outcome:
-        """Two requests of a browser renewed at once: two sessions of the same user, if none has ended meanwhile."""
+        """Two requests of a browser renewed its session at once: store this request's session beside the other one.
+
+        The same user then has two sessions. The new one stays only if the other is alive before and after the write.
+        """
         store, old, writer = t.cast("ServerSideStore", self.store), self._known_key().handle, self._writer
         record = writer.record(self.draft.changes.apply(base.state), base, fresh=True)
         if record is None or not self._goes_on_as(base, store.renewed_to(old)):
@@ -464,7 +495,7 @@ class Lifecycle:
         except SessionGone as gone:
             self._fate = Fate.of(gone)
             return self._drop()
-        if not self._goes_on_as(base, store.renewed_to(old)):  # ended while this one was made, which ends too
+        if not self._goes_on_as(base, store.renewed_to(old)):  # it ended meanwhile, so this session ends too
             store.end_found(key.handle, kind="ended")
             return self._drop()
         self._announce(signals.session_renewed, key, previous=old, reason="renewed")
@@ -472,10 +503,10 @@ class Lifecycle:
         return self._stored(key, record)
 
     def _goes_on_as(self, base: Record, newest: Record | None) -> bool:
-        """Whether it is alive, and nobody was signed out there under the same key."""
+        """Whether ``newest`` is alive, and nobody was signed out there since this request loaded the session."""
         if newest is None:
             return False
-        if newest.sealed:  # whose it is can be read, but not who else is signed in
+        if newest.sealed:  # the owner can be read, but the login keys cannot
             is_owned = base.owner is not None or not self.draft.was_somebody
             return is_owned and newest.owner == base.owner
         return signins.is_signed_in_still(self.policy, self.draft.before, newest.state)
@@ -485,19 +516,19 @@ class Lifecycle:
         self.dropped = reason
         logger.warning("session %s: writes were dropped, the session is gone (%s)", short(self._key), reason)
         self._announce(signals.session_write_dropped, self._key, reason=reason)
-        return self._gone()
+        return self._keep_cookie()
 
-    def _gone(self) -> Outcome:
-        # A key that had loaded and is unknown now is dead; but another response may have set another cookie already.
+    def _keep_cookie(self) -> Outcome:
+        # The cookie stays, even if its key is dead: another response may have set another cookie already.
         self.draft.settle(None)
         return KEEP
 
-    def _end_met(self, how: str) -> None:
-        """End what the session that was met goes on as, or what cannot be read."""
+    def _end_by_handle(self, how: str) -> None:
+        """End the successor of a session that was renewed, or the record that cannot be read."""
         if isinstance(self.store, ServerSideStore):
             ended = self.store.end_found(self._known_key().handle, kind="ended")
             if ended is not None:
-                self._news.append((signals.session_ended, {"handle": ended, "how": how}))
+                self._unsent.append((signals.session_ended, {"handle": ended, "how": how}))
 
     # -- changes to a known session ---------------------------------------------------------------------------------
 
@@ -523,7 +554,7 @@ class Lifecycle:
             return self._commit_gone(base, SessionGone())
 
     def _sign_out(self, old: SessionKey, base: Record) -> Outcome:
-        """End the session, and keep what is left of it under a new key, without an owner."""
+        """End the session, and store what is left of it under a new key, without an owner."""
         newest, writer = contests.end(self.store, old, base), self._writer
         state = self.draft.changes.apply(newest.state)
         try:
@@ -531,9 +562,9 @@ class Lifecycle:
             if record is None:
                 return self._ended("signed out")
             key = writer.save(record)
-        except Exception:  # what is left cannot be kept; but the log-out has happened
+        except Exception:  # the rest of the session cannot be stored, but the log-out has happened
             self._announce(signals.session_ended, old, how="signed out")
-            self._key, self._fate, self._all_the_same = None, Fate.LEFT, DELETE
+            self._key, self._fate, self._outcome_if_it_fails = None, Fate.LEFT, DELETE
             self.draft.base = None
             raise
         self._announce(signals.session_renewed, key, previous=handle_of(old), reason="signed out")
@@ -541,9 +572,9 @@ class Lifecycle:
         return self._stored(key, record)
 
     def _move(self, old: SessionKey, base: Record) -> Outcome:
-        """Sign in, renew, or start over with something: whoever else writes to the session."""
-        moved = contests.move(self._writer, old, base, kind_of_move(self.draft), kept=self._prove)
-        self._all_the_same = None
+        """Sign in, renew, or clear and write, though others may write to the session too."""
+        moved = contests.move(self._writer, old, base, kind_of_move(self.draft), kept=self._note_moved)
+        self._outcome_if_it_fails = None
         if isinstance(moved, contests.Ended):
             return self._ended(moved.how)
         signs_in = self.draft.signs_in
@@ -554,12 +585,12 @@ class Lifecycle:
             self._announce(signals.session_merged, old, attempts=moved.losses + 1)
         return self._stored(moved.key, moved.record)
 
-    def _prove(self, key: SessionKey, record: Record) -> None:
-        """The old key is dead, and the session goes on under this one, whatever becomes of the rest of the commit."""
-        self._all_the_same = Send(key, record)
+    def _note_moved(self, key: SessionKey, record: Record) -> None:
+        """Note that the old key is dead and the session goes on under ``key``, even if the rest of the commit fails."""
+        self._outcome_if_it_fails = Send(key, record)
 
     def _merge(self, key: SessionKey, base: Record) -> Outcome:
-        """Write under the same key, merged with what other requests wrote first."""
+        """Write under the same key, and merge with the writes of other requests that were faster."""
         merged = contests.merge(self._writer, key, base, self.wait)
         if isinstance(merged, contests.Ended):
             outcome = self._ended(merged.how)
@@ -570,13 +601,13 @@ class Lifecycle:
         return outcome
 
     def wait(self, seconds: float) -> None:
-        """Stand back for others who write the same session; to be overridden where waiting makes no sense."""
+        """Wait, so that others who write the same session can go first. Override it where waiting makes no sense."""
         time.sleep(seconds)
 
     # -- signing in -------------------------------------------------------------------------------------------------
 
     def _keep_to_limit(self, outcome: Outcome) -> Outcome:
-        """End what an owner has too many of, now that there is one more."""
+        """After a sign-in: end those sessions of the owner that are more than the limit allows."""
         self._signed_in = False
         most = self.policy.max_per_owner
         if most is None or not isinstance(outcome, Send):
@@ -587,13 +618,13 @@ class Lifecycle:
         except SessionGone as gone:
             self._fate = Fate.of(gone)
             return self._drop()
-        except StoreUnavailable as error:  # who has signed in is signed in, and the next one will count again
+        except StoreUnavailable as error:  # the sign-in stands, and the next sign-in counts again
             logger.warning("the sessions of an owner could not be counted: %s", error)
             return outcome
         return self._stored(key, record)
 
     def _displaced(self, handle: str) -> None:
-        self._news.append((signals.session_ended, {"handle": handle, "how": "displaced"}))
+        self._unsent.append((signals.session_ended, {"handle": handle, "how": "displaced"}))
 
     # -- shared -----------------------------------------------------------------------------------------------------
 
@@ -602,24 +633,28 @@ class Lifecycle:
         return Writer(self.store, self.policy, self.draft, self.visitor.client)
 
     def _stored(self, key: SessionKey, record: Record) -> Outcome:
-        self._key, self._fate, self._met = key, None, None
+        self._key, self._fate, self._gone_error = key, None, None
         self.draft.settle(record)
         return Send(key, record)
 
     def _need_cookie(self) -> None:
+        """Refuse a change that needs a new cookie, if it cannot be sent. An update under the same handle does not.
+
+        :raises SessionError: if a cookie cannot be sent.
+        """
         reason = self.visitor.no_cookie()
         if reason is not None:
-            raise SessionError(f"{reason}: the session cannot be kept under a key that the browser lacks")
+            raise SessionError(f"{reason}, but this change of the session needs a new cookie")
 
     def _lacks_cookie(self) -> bool:
-        """Whether what was written is dropped, since it needs a cookie and none can be sent; warns once.
+        """Whether the writes are dropped because they need a cookie, and it cannot be sent. Warns once.
 
-        :raises SessionError: if it was to be saved now.
+        :raises SessionError: if ``save()`` asked for this commit.
         """
         reason = self.visitor.no_cookie()
         if reason is None:
             return False
-        if self._demanded:
+        if self._is_saving:
             self._need_cookie()
         if self.dropped != _NO_COOKIE:
             self.dropped = _NO_COOKIE
@@ -632,18 +667,18 @@ class Lifecycle:
         return self._key
 
     def _announce(self, signal: NamedSignal, key: SessionKey | None, **arguments: t.Any) -> None:
-        self._note(signal, handle_of(key), **arguments)
+        self._queue_signal(signal, handle_of(key), **arguments)
 
-    def _note(self, signal: NamedSignal, handle: str | None, **arguments: t.Any) -> None:
+    def _queue_signal(self, signal: NamedSignal, handle: str | None, **arguments: t.Any) -> None:
         if signal.receivers:
-            self._news.append((signal, {"handle": handle, **arguments}))
+            self._unsent.append((signal, {"handle": handle, **arguments}))
 
-    def _tell(self) -> None:
-        """Send what has happened, now that all is settled: a receiver may look at the session, and save it even."""
-        if not self._news:
+    def _send_signals(self) -> None:
+        """Send the signals, now that everything is decided: a receiver may read the session, and even save it."""
+        if not self._unsent:
             return
-        news, self._news = self._news, []
-        for signal, arguments in news:
+        unsent, self._unsent = self._unsent, []
+        for signal, arguments in unsent:
             self.visitor.announce(signal, **arguments)
 
     def _now_ms(self) -> int:

@@ -1,10 +1,10 @@
-"""A token on its way through the browser: as text, signed.
+"""Signed tokens: a token as text in a cookie, which everybody can read and nobody can forge.
 
-``<session key>.<time, lifetime and revision seen>.<signature>``, all in the characters of base64url. The signature is
-HMAC-SHA-256 under a key that HKDF derives from the application's secret, this purpose, and the cookie's name and path:
-what was signed for another cookie, for an application at another path, or by another extension with the same secret,
-does not verify. Encrypted tokens are in :mod:`.encryption`; which of the two is read is a setting, never found out by
-trial.
+The text is ``<session key>.<time, lifetime and revision seen>.<signature>``, all in the characters of base64url. The
+signature is HMAC-SHA-256 under a key that HKDF derives from the application's secret, this purpose, and the cookie's
+name and path. So a token does not verify if it was signed for another cookie, for an application at another path, or by
+another extension with the same secret. Encrypted tokens are in :mod:`.encryption`. A setting decides which kind is
+read; the other kind is never tried.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _SEPARATOR = "."
 
 
 class TokenSigner(Tokens):
-    """Tokens that everybody can read, and nobody without the secret can make.
+    """Tokens that everybody can read, but nobody can make without the secret.
 
-    With the derived key, itsdangerous' ``Signer`` makes and reads the same (``key_derivation="none"``, SHA-256).
+    With the derived key, itsdangerous' ``Signer`` makes and reads the same tokens (``key_derivation="none"``, SHA-256).
     """
 
     def __init__(self, secrets: Secrets, cookie_name: str, cookie_path: str) -> None:
@@ -34,17 +34,17 @@ class TokenSigner(Tokens):
         self._macs = [_Mac(derive_key(secret, context)) for secret in secrets]
 
     def dumps(self, token: Token) -> str:
-        """The cookie's value for ``token``, signed by the first secret."""
+        """The cookie's value for ``token``, signed under the first secret."""
         numbers = to_base64url(_NUMBERS.pack(token.issued, token.packed_lifetime, token.seen))
         value = f"{token.key}{_SEPARATOR}{numbers}"
         return f"{value}{_SEPARATOR}{self._macs[0].sign(value)}"
 
     def loads(self, text: str, key_class: type[SessionKey]) -> Token | None:
-        """The token of a cookie's value; None if it is not one that we signed."""
+        """The token of a cookie's value; None if it was not signed under any of the secrets."""
         value, _, signature = text.rpartition(_SEPARATOR)
         try:
             for place, mac in enumerate(self._macs):
-                # Compared as text, for base64's decoder would take other spellings of one signature.
+                # Compared as text, since base64's decoder also accepts other spellings of a signature.
                 if hmac.compare_digest(mac.sign(value), signature):
                     key, _, numbers = value.rpartition(_SEPARATOR)
                     return Token.unpack(key_class(key), *_NUMBERS.unpack(from_base64url(numbers)), former=place > 0)
@@ -54,8 +54,8 @@ class TokenSigner(Tokens):
 
 
 class _Mac:
-    """HMAC-SHA-256 (RFC 2104) under one key of 32 bytes. Its two hashes have taken in the key, and are copied for each
-    text: that is half of what hmac.new and its wrappers cost.
+    """HMAC-SHA-256 (RFC 2104) under one key of 32 bytes. Its two hashes have processed the key already, and are copied
+    for each text: that costs half as much as hmac.new and its wrappers.
     """
 
     def __init__(self, key: bytes) -> None:

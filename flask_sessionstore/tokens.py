@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 
 from .key import SessionKey
 
-#: An application's secrets: the first makes tokens, and the tokens of the others are still read.
+#: An application's secrets: the first makes tokens; tokens made under the others are still read.
 Secrets = tuple[str | bytes, ...]
 
 _PERMANENT = 1 << 31  # the highest bit of a lifetime in a token
@@ -25,7 +25,7 @@ class Claim(t.NamedTuple):
 
     @classmethod
     def unpack(cls, issued: int, packed_lifetime: int) -> Claim:
-        """The claim of a token with these two numbers."""
+        """The claim of a token that has these two numbers."""
         return cls(issued, packed_lifetime & ~_PERMANENT)
 
 
@@ -41,12 +41,12 @@ class Token(t.NamedTuple):
     permanent: bool
     #: The first four bytes of the revision that this browser has seen.
     seen: bytes
-    #: Whether it was made under a former secret.
+    #: Whether the token was made under a former secret.
     former: bool = False
 
     @classmethod
     def unpack(cls, key: SessionKey, issued: int, packed_lifetime: int, seen: bytes, *, former: bool) -> Token:
-        """The token that these parts make."""
+        """The token that consists of these parts."""
         return cls(key, issued, packed_lifetime & ~_PERMANENT, bool(packed_lifetime & _PERMANENT), seen, former)
 
     @property
@@ -68,9 +68,9 @@ class Tokens(ABC):
 
 
 class Protection(t.NamedTuple):
-    """What keeps a cookie from being forged, and maybe from being read."""
+    """A way to protect cookies: nobody can forge them, and, if they are encrypted, nobody can read them."""
 
-    #: What a cookie's value claims before it is verified, without any cryptography; None if it is not a token.
+    #: Gives a cookie's claim before the cookie is verified, without any cryptography; None if it is not a token.
     read_claim: t.Callable[[str], Claim | None]
-    #: The tokens of one cookie, by the secrets, its name and its path.
+    #: Gives the tokens of one cookie, for the secrets, the cookie's name and its path.
     tokens: t.Callable[[Secrets, str, str], Tokens]

@@ -1,4 +1,4 @@
-"""Whoever a request is from: what came with it, and what a commit says is to be sent back."""
+"""Visitor: the sender of a request, usually a browser. What it presented, and what a commit sends back to it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Delete(msgspec.Struct, frozen=True):
 
 
 class Send(msgspec.Struct, frozen=True):
-    """The browser is to be sent a cookie."""
+    """A cookie is to be sent to the browser."""
 
     key: SessionKey
-    #: What was found alive under it.
+    #: The record that is alive under the key.
     record: Record
 
 
-#: What a commit came to.
+#: The result of a commit.
 Outcome = Keep | Delete | Send
 
 KEEP, DELETE = Keep(), Delete()
@@ -37,72 +37,72 @@ KEEP, DELETE = Keep(), Delete()
 class Old(msgspec.Struct, frozen=True, kw_only=True):
     """A living session of another kind."""
 
-    #: What it comes to here, not written yet.
+    #: The record to write when it is imported.
     record: Record
-    #: When its credential is good for nothing any more, in seconds since 1970; None: never by itself.
+    #: When its credential expires, in seconds since 1970; None: it never expires by itself.
     ends_at: float | None
-    #: How it was kept: "pickle", "msgpack", "json", "cookie", "record".
+    #: How it was stored: "pickle", "msgpack", "json", "cookie", "record".
     kept_as: str
 
 
 class OldSession(t.Protocol):
-    """A session of another kind that may be there: its credential was presented."""
+    """A session of another kind, which may exist: the browser presented its credential."""
 
     @property
     def key(self) -> SessionKey:
-        """Under which it goes on here."""
+        """The key under which it goes on in this store."""
 
     @property
     def is_derived(self) -> bool:
-        """Whether that key is derived from the credential, and not the credential itself."""
+        """Whether that key is derived from the credential. If not, the key is the credential itself."""
 
     @property
     def mark(self) -> str:
         """The name of the mark that says that it was imported."""
 
     def find(self, now: float) -> Old | None:
-        """What there is; None if none is alive.
+        """The session, if it is alive; otherwise None.
 
         :param now: in seconds since 1970.
         :raises StoreUnavailable, SessionCorrupt:
         """
 
     def remove(self) -> None:
-        """Remove it where it was, if that is wanted.
+        """Remove it from its old place, if that is wanted.
 
         :raises StoreUnavailable:
         """
 
 
 class Visitor(t.Protocol):
-    """Whoever the request is from: what came with it, and what can be sent back."""
+    """The sender of a request: what it presented, and what can be sent back."""
 
     def claims(self) -> list[Claim]:
-        """Tokens as they read, unverified."""
+        """The claims of its tokens, not verified."""
 
     def tokens(self) -> list[Token]:
-        """Tokens whose signature holds, under different keys."""
+        """Its tokens that are verified, each with a different session key."""
 
     def reads_former(self) -> bool:
-        """Whether there are former secrets: a token may have been made under one of them."""
+        """Whether former secrets are still read, so that a token may have been made under one of them."""
 
     def old(self) -> t.Sequence[OldSession]:
         """The sessions of other kinds whose credentials were presented."""
 
     def seed(self) -> t.Mapping[str, object] | None:
-        """Data to start a new session with."""
+        """The data with which a new session starts, if another session interface kept any."""
 
     def client(self) -> str | None:
-        """Which browser it is, and where."""
+        """The browser and its address, for the record of a sign-in."""
 
     def has_body(self) -> bool:
-        """Whether the request has a body, as one has that was sent by a form."""
+        """Whether the request has a body, as a request has that a form sends."""
 
     def no_cookie(self) -> str | None:
-        """Why no cookie can be sent; None as long as one can."""
+        """The reason why a cookie cannot be sent; None as long as it can be sent."""
 
     def may_extend(self) -> bool:
-        """Whether the response may carry a cookie that does nothing but extend."""
+        """Whether the response may carry a cookie that only extends the session."""
 
     def announce(self, signal: NamedSignal, **arguments: t.Any) -> None:
-        """Send a signal of the application's."""
+        """Send a signal in the name of the application."""

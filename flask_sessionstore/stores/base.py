@@ -1,12 +1,14 @@
-"""What every store obeys: SessionStore, its six verbs; ServerSideStore, which writes them once over four primitives.
+"""The base classes of stores: SessionStore has six verbs; ServerSideStore implements them with four primitives.
 
-The law, for all stores:
+The rules for all stores:
 
-* Absent, expired and forgotten are the same: None.
-* No verb ever makes a record under a name that has none, but ``save`` and ``renew`` under a key they just made up.
-* The record's own end is the authority, checked at every read; an engine's expiry is only the broom.
-* A store is thread-safe and fork-safe, keeps nothing of a request, connects at first use and reads from primaries.
-* A connection belongs to one exchange and to one process (see :mod:`.pool`); what was cut short is closed.
+* A session that never existed, has expired, or was forgotten is the same to the caller: None.
+* Only ``save`` and ``renew`` make a record under a name that has none, and only under a new key, or under the key that
+  an import derives.
+* The record's own expiry counts, and is checked at every read. An engine's expiry only cleans up.
+* A store is thread-safe and fork-safe, keeps no data of a request, connects at its first use, and reads from primaries.
+* A connection is used by one exchange at a time and by one process (see :mod:`.pool`). It is closed if an exchange was
+  cut short.
 * The engine's exceptions are translated in one place, into :exc:`StoreUnavailable` or :exc:`StoreFull`.
 """
 
@@ -53,21 +55,21 @@ __all__ = [
 
 _Ability = t.TypeVar("_Ability")
 
-# A chain of renewals longer than this within the minute that tombstones stand is no browser's.
+# Within the minute for which tombstones stand, a browser does not renew its session more often than this.
 _MAX_SUCCESSORS = 8
-# Losing this often in a row against other writers means something else is wrong.
+# If a write loses this often in a row, other writers are not the reason, and something else is wrong.
 _MAX_LOSSES = 100
-#: For ``replaces`` of :meth:`SessionStore.delete`: any revision, but no tombstone.
+#: For ``replaces`` of :meth:`SessionStore.delete`: any revision, but not a tombstone.
 ANY = b""
 
 
 class SessionStore(ABC):
-    """What a lifecycle talks to: six verbs on records."""
+    """A store as a lifecycle uses it: six verbs on records."""
 
-    #: What a cookie's text is parsed as.
+    #: The class that parses the session key in a cookie.
     key_class: t.ClassVar[type[SessionKey]] = SessionKey
 
-    #: A clock of a test's own, which gives seconds since 1970; None: the system's.
+    #: A clock for tests, which returns seconds since 1970; None: the system's clock.
     clock: t.Callable[[], float] | None = None
 
     @classmethod
@@ -80,50 +82,51 @@ class SessionStore(ABC):
         raise NotImplementedError(f"{cls.__name__} cannot be made from a URL")
 
     def now(self) -> float:
-        """The present, in seconds since 1970."""
+        """The present time, in seconds since 1970."""
         return time.time() if self.clock is None else self.clock()
 
     def ability(self, kind: t.Callable[..., _Ability]) -> _Ability | None:
-        """Something that does what only some stores can, for the sessions of this store; None if it cannot.
+        """The object with an ability that only some stores have, for this store's sessions; None if it lacks it.
 
-        :param kind: ``Sweeps``, ``Scans``, ``OwnerIndex`` or ``HasSchema``. A store that passes everything on overrides
-            this.
+        A store that passes all calls on to another store overrides this.
+
+        :param kind: ``Sweeps``, ``Scans``, ``OwnerIndex`` or ``HasSchema``.
         """
-        # Not type[...], of which mypy takes no abstract class.
+        # Not type[...]: mypy refuses an abstract class for it.
         return self if isinstance(self, t.cast("type[_Ability]", kind)) else None
 
     @abstractmethod
     def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
-        """The record under ``key``; None if there is none, or it has expired.
+        """The record under ``key``; None if it does not exist, or has expired.
 
-        :param seen: four bytes of the newest revision this browser has seen, for stores that cache.
-        :raises SessionGone: if a tombstone stands there; ``kind`` says which.
-        :raises SessionCorrupt: if the bytes there are no record.
+        :param seen: the first four bytes of the newest revision that this browser has seen, for stores with a cache.
+        :raises SessionGone: if there is a tombstone under the key; ``kind`` is its kind.
+        :raises SessionCorrupt: if the bytes under the key are not a record.
         """
 
     @abstractmethod
     def save(self, record: Record, ttl: timedelta, *, key: SessionKey | None = None) -> SessionKey:
-        """Keep a new record, under a new key, to be idle for ``ttl`` at most.
+        """Store a new record, under a new key. It expires after ``ttl`` if nothing extends it.
 
-        :param key: keep it under this one, where nothing stands yet.
-        :raises SessionConflict: with ``key``, if a record stands there; ``record`` is that one.
-        :raises SessionGone: kind "revoked", if its owner's sessions were all ended at this moment; with ``key``, if a
-            tombstone stands there.
+        :param key: store it under this key, which must not have a record or tombstone yet.
+        :raises SessionConflict: if there is a record under ``key``; ``record`` is that record.
+        :raises SessionGone: if there is a tombstone under ``key``; without ``key``, with the kind "revoked", if all
+            sessions of the owner were ended at this moment.
         """
 
     @abstractmethod
     def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
-        """Put ``record`` in the place of the one whose revision is ``replaces``.
+        """Replace the record whose revision is ``replaces`` by ``record``.
 
-        :raises SessionConflict: if another revision stands there; ``record`` is that one.
-        :raises SessionGone: if none does.
+        :raises SessionConflict: if the record there has another revision; ``record`` is that record.
+        :raises SessionGone: if the key does not have a record any more.
         """
 
     @abstractmethod
     def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
-        """Extend a record by ``ttl`` from now; None: by the lifetime it was written with. Its revision stays.
+        """Extend a record: it expires ``ttl`` from now; None: the lifetime it was written with. Its revision stays.
 
-        :raises SessionGone: if there is none.
+        :raises SessionGone: if the key does not have a record.
         """
 
     @abstractmethod
@@ -132,12 +135,12 @@ class SessionStore(ABC):
     ) -> None:
         """End a session, and leave a tombstone.
 
-        Without ``replaces`` whatever is there ends, the successors of a renewed session too (but not what somebody
-        signed in to), and nothing there is no error.
+        Without ``replaces``, any revision ends. If the session was renewed, its successors end too, except after a
+        sign-in. A missing session is not an error.
 
-        :param replaces: end exactly this revision, or ``ANY``; follows no successor.
-        :param emptied: it went because its last key was removed.
-        :param owner: whom that revision belonged to, for the tombstone.
+        :param replaces: end exactly this revision, or ``ANY``; successors do not end.
+        :param emptied: whether the session ends because its last key was removed.
+        :param owner: the owner of that revision, for the tombstone.
         :raises SessionConflict, SessionGone: with ``replaces``, as :meth:`update` does.
         """
 
@@ -153,21 +156,20 @@ class SessionStore(ABC):
         to: SessionKey | None = None,
         owner: str | None = None,
     ) -> SessionKey:
-        """Keep ``record`` under a new key, in the place of revision ``replaces`` under ``key``, which dies.
+        """Store ``record`` under a new key, and replace revision ``replaces`` under ``key`` by a tombstone.
 
-        :param replaces: None replaces any record, but no tombstone.
-        :param kind: of the tombstone that is left: "renewed"; "signed in", if somebody signed in to a session of
-            nobody; "replaced", if another owner took the place of the one before.
-        :param to: the record is kept under this key already: only the old one is replaced.
-        :param owner: whom the old session belonged to, for the tombstone.
+        :param replaces: None replaces any record, but not a tombstone.
+        :param kind: the kind of the tombstone: "renewed"; "signed in", if somebody signed in to a session without
+            owner; "replaced", if another owner took the place of the owner before.
+        :param to: the record is stored under this key already, so only the old record is replaced.
+        :param owner: the owner of the old session, for the tombstone.
         :raises SessionConflict, SessionGone: as :meth:`update` does; then nothing was stored.
         """
 
     def risks(self) -> list[str]:
-        """What is risky about this store as it is set up: a sentence for each, with what to do about it.
+        """The risks of this store's setup, for ``flask sessions check``: a sentence for each, with what to do about it.
 
-        For ``flask sessions check``. What a kind of store can never do is no risk. Changes nothing, but may ask the
-        engine.
+        The limits of a kind of store are not risks. The method changes nothing, but it may ask the engine.
 
         :raises StoreUnavailable:
         """
@@ -175,19 +177,19 @@ class SessionStore(ABC):
 
 
 class ServerSideStore(SessionStore):
-    """A store whose engine supplies four atomic operations on one name.
+    """A store whose engine has four atomic operations on one name.
 
-    A subclass writes :meth:`read`, :meth:`add`, :meth:`swap` and :meth:`drop`. It sees handles and bytes, never a
-    session key, a value, or Flask. An engine that can do a whole verb in one call overrides that verb.
+    A subclass implements :meth:`read`, :meth:`add`, :meth:`swap` and :meth:`drop`. They get handles and bytes, never a
+    session key, a value, or Flask. If the engine can do a whole verb in one call, the subclass overrides that verb.
 
     :param prefix: put before every handle, to share an engine with others.
     """
 
-    #: Whether records are sealed (see ``sealing``): False, True, or "required" (and what is not sealed is refused).
+    #: Whether records are sealed (see ``sealing``): False, True, or "required" (other records are then refused).
     #: SESSION_SEAL sets it.
     seal: bool | t.Literal["required"] = False
 
-    #: Whether it may lose what it keeps before its time, for want of room or when its process ends.
+    #: Whether the store may lose records before they expire: when it is full, or when its process ends.
     forgets: bool = False
 
     def __init__(self, *, prefix: str = "session:") -> None:
@@ -197,31 +199,32 @@ class ServerSideStore(SessionStore):
 
     @abstractmethod
     def read(self, handle: str) -> bytes | None:
-        """The bytes under ``handle``; None if there are none. (Expired ones may be returned: they are checked here.)"""
+        """The bytes under ``handle``; None if there are none. They may have expired: the caller checks that."""
 
     @abstractmethod
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
-        """Keep ``data`` under a name that is free, or whose bytes have expired; False if the name is taken."""
+        """Store ``data`` under a name that is free, or whose bytes have expired; False if the name is taken."""
 
     @abstractmethod
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
-        """Put ``data`` in the place of bytes whose revision is ``replaces``, as one step.
+        """Replace the bytes whose revision is ``replaces`` by ``data``, in one step.
 
-        None replaces whatever is there, no record even, but a tombstone: what ended stays ended. False if there are no
-        bytes, they have expired, or the stored revision differs; :func:`~flask_sessionstore.stores.may_replace` tells.
+        None replaces any bytes, even if they are not a record, but not a tombstone: an ended session stays ended. False
+        if there are no bytes, they have expired, or their revision differs:
+        :func:`~flask_sessionstore.stores.may_replace` decides that.
 
-        :raises StoreFull: if there is no room; what was there stays.
+        :raises StoreFull: if there is no room; the old bytes stay.
         """
 
     @abstractmethod
     def drop(self, handle: str) -> None:
-        """Remove what is under ``handle``; a missing name is not an error. Needs no room."""
+        """Remove the bytes under ``handle``; a missing name is not an error. Must work in a full engine too."""
 
     def risks(self) -> list[str]:
         return self.exposures()
 
     def exposures(self) -> list[str]:
-        """Those of :meth:`risks` that count for a cache, too: who else can see the records."""
+        """Those of :meth:`risks` that also matter for a cache: others who can see the records."""
         return []
 
     # -- the six verbs ---------------------------------------------------------------------------------------------
@@ -239,13 +242,13 @@ class ServerSideStore(SessionStore):
         if not self._add_filed(key.handle, self._pack(key, record), record, is_known=True):
             found = self._find(key)
             if not (isinstance(found, Record) and found.revision == record.revision):
-                raise self._outcome(found)
+                raise self._refusal(found)
         return key
 
     def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
         record = record.written(self._now_ms(), ttl)
         if not self.swap(key.handle, self._pack(key, record), record.remaining, replaces=replaces):
-            raise self._outcome(self._find(key))
+            raise self._refusal(self._find(key))
         return key
 
     def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
@@ -270,7 +273,7 @@ class ServerSideStore(SessionStore):
             return
         tombstone = self._tombstone(kind, owner)
         if not self._bury(key.handle, tombstone, replaces or None):
-            self._confirm(key, tombstone)
+            self._confirm_tombstone(key, tombstone)
 
     def renew(
         self,
@@ -283,13 +286,13 @@ class ServerSideStore(SessionStore):
         to: SessionKey | None = None,
         owner: str | None = None,
     ) -> SessionKey:
-        # New first, old second: a crash in between leaves two sessions, never none. If the second step fails without an
-        # answer the new record stays, for it may have been done.
+        # The new record first, then the old one: a crash in between leaves two sessions, and does not lose the session.
+        # If the second step fails without an answer, the new record stays, since the step may have succeeded.
         new = self._add(record.written(self._now_ms(), ttl)) if to is None else to
         tombstone = self._tombstone(kind, owner, new.handle if kind in RENEWALS else None, record.owner)
         if not self._bury(key.handle, tombstone, replaces):
             try:
-                self._confirm(key, tombstone)
+                self._confirm_tombstone(key, tombstone)
             except (SessionConflict, SessionGone):
                 if to is None:
                     self.drop(new.handle)
@@ -301,15 +304,15 @@ class ServerSideStore(SessionStore):
     def end(self, handle: str, *, owner: str | None = None) -> bool:
         """End the session under ``handle``, and its successors if it was renewed.
 
-        :param owner: only if it is this owner's.
-        :return: whether there was one to end.
+        :param owner: end it only if it belongs to this owner.
+        :return: whether a session ended.
         """
         return self.end_found(handle, owner=owner) is not None
 
     def end_found(self, handle: str, *, owner: str | None = None, kind: Kind = "revoked") -> str | None:
-        """As :meth:`end`; the handle of the session that ended: a successor's, if that under ``handle`` was renewed.
+        """As :meth:`end`, but returns the handle of the session that ended: a successor's, if the session was renewed.
 
-        :param kind: of the tombstone that is left.
+        :param kind: the kind of the tombstone that is left.
         """
         ended = self._end(handle, kind=kind, owner=owner)
         if ended is None:
@@ -317,30 +320,31 @@ class ServerSideStore(SessionStore):
         handle, record = ended
         index = self.ability(OwnerIndex)
         if index is not None and record.owner is not None:
-            with contextlib.suppress(StoreUnavailable):  # it has ended; what is left of it in the list is pruned later
+            with contextlib.suppress(StoreUnavailable):  # the session has ended; its entry in the list is pruned later
                 index.unfile(record.owner, handle)
         return handle
 
     def end_each(self, revisions: t.Mapping[str, bytes], owner: str) -> list[str]:
-        """End these very revisions, by handle, of sessions of ``owner``, in this order. An engine that can end many at
-        once overrides this; it is never asked for more than 500.
+        """End exactly these revisions, by handle, of sessions of ``owner``, in this order.
 
-        :return: the handles of those that ended. What was written or ended meanwhile, or cannot be ended now, is for
-            the caller to look at again.
+        A store whose engine can end many sessions at once overrides this. It is never called with more than 500.
+
+        :return: the handles of the sessions that ended. The others were written or ended meanwhile, or could not be
+            ended now: the caller has to look at them again.
         """
         ended = []
-        with contextlib.suppress(StoreUnavailable):  # who looks again will know
+        with contextlib.suppress(StoreUnavailable):  # the caller looks again, and then gets the error
             for handle, revision in revisions.items():
                 if self.end_exactly(handle, revision, owner):
                     ended.append(handle)
         return ended
 
     def end_exactly(self, handle: str, revision: bytes, owner: str) -> bool:
-        """End this very revision, which may be sealed; False if it was written, or ended, meanwhile."""
+        """End exactly this revision, which may be sealed; False if the session was written or ended meanwhile."""
         return self._bury(handle, self._tombstone("revoked", owner), revision)
 
     def successors(self, handle: str) -> t.Iterator[str]:
-        """Under which names a session that was renewed has gone on."""
+        """The handles under which a renewed session went on, one after the other."""
         for _ in range(_MAX_SUCCESSORS):
             found = self._peek(handle)
             if not isinstance(found, Tombstone) or found.successor is None:
@@ -349,9 +353,9 @@ class ServerSideStore(SessionStore):
             yield handle
 
     def renewed_to(self, handle: str) -> Record | None:
-        """What a session is now that was renewed, and renewed again, but by no sign-in; without its state if sealed.
+        """The newest record of a session that was renewed, perhaps several times, but not by a sign-in.
 
-        None if it does not.
+        Without its state if it is sealed. None if the session does not go on in this way.
         """
         for _ in range(_MAX_SUCCESSORS + 1):
             found = self._peek(handle)
@@ -363,16 +367,16 @@ class ServerSideStore(SessionStore):
         return None
 
     def _peek(self, handle: str) -> Record | Tombstone | None:
-        """What stands under a handle; None also for what cannot be read."""
+        """The record or tombstone under a handle; None also if the bytes cannot be read."""
         try:
             return self._open(self.read(handle), handle)
         except SessionCorrupt:
             return None
 
     def info(self, handle: str) -> SessionInfo | None:
-        """What may be shown of the session under ``handle``; None if there is none.
+        """The session under ``handle`` as it may be shown to people; None if it does not exist.
 
-        :raises SessionCorrupt: if the bytes there are no record.
+        :raises SessionCorrupt: if the bytes there are not a record.
         """
         found = self._open(self.read(handle), handle)
         if not isinstance(found, Record):
@@ -380,7 +384,7 @@ class ServerSideStore(SessionStore):
         return SessionInfo.of(handle, found)
 
     def bar(self, handle: str) -> bool:
-        """Leave a tombstone under a name that is free: a session about to be saved there is refused.
+        """Leave a tombstone under a name that is free: a session that is about to be saved there is then refused.
 
         :return: False if the name is taken.
         """
@@ -389,12 +393,13 @@ class ServerSideStore(SessionStore):
     # -- marks -----------------------------------------------------------------------------------------------------
 
     def mark(self, name: str, handle: str, ttl: timedelta) -> bool:
-        """Leave a mark: what ``name`` was derived from is known here as ``handle``, and is never to be imported again.
+        """Leave a mark: the credential from which ``name`` was derived is known here as ``handle``, and must not be
+        imported again.
 
-        One that stands keeps its handle, and stands for ``ttl`` from now at least.
+        An existing mark keeps its handle, and stands for at least ``ttl`` from now.
 
-        :param name: as a handle is spelled, and derived so that it is none.
-        :return: whether none stood there.
+        :param name: has the form of a handle, but is derived in such a way that it cannot be the handle of a session.
+        :return: whether the mark is new.
         """
         now_ms = self._now_ms()
         mark = Tombstone(
@@ -412,13 +417,14 @@ class ServerSideStore(SessionStore):
                 continue  # it expired in between
             longer = move_times(pack_tombstone(found, name), found.left_ms, mark.expires_ms)
             if found.expires_ms >= mark.expires_ms or self.swap(name, longer, ttl, replaces=found.revision):
-                return found.revision == mark.revision  # our own, if the reply was lost and it was sent again
+                # With our revision it is our own mark: the reply was lost, and the client sent it again.
+                return found.revision == mark.revision
         raise _too_busy()
 
     def marked(self, name: str) -> str | None:
-        """The handle in the mark under ``name``; None if none stands there.
+        """The handle in the mark under ``name``; None if there is no mark.
 
-        :raises SessionCorrupt: if the bytes there are no mark.
+        :raises SessionCorrupt: if the bytes there are not a mark.
         """
         found = self._mark(name)
         return None if found is None else found.successor
@@ -426,30 +432,30 @@ class ServerSideStore(SessionStore):
     def _mark(self, name: str) -> Tombstone | None:
         found = self._open(self.read(name), name)
         if found is not None and not (isinstance(found, Tombstone) and found.kind == IMPORTED):
-            raise SessionCorrupt("the store holds something else where a mark belongs", newer=False)
+            raise SessionCorrupt("the store holds other bytes where a mark belongs", newer=False)
         return found
 
-    # -- how ------------------------------------------------------------------------------------------------------
+    # -- bytes, tombstones, ends -----------------------------------------------------------------------------------
 
     def _now_ms(self) -> int:
         return int(self.now() * 1000)
 
     def _pack(self, key: SessionKey, record: Record) -> bytes:
-        """The bytes to be stored under ``key``. Here, and in :meth:`_open`, records are sealed and opened."""
+        """The bytes to be stored under ``key``. Records are sealed here, and unsealed in :meth:`_open`."""
         return seal(record, key) if self.seal else pack(record, key.handle)
 
     def _open(self, data: bytes | None, handle: str, key: SessionKey | None = None) -> Record | Tombstone | None:
-        """What the bytes under ``handle`` say; None if they have expired. A sealed state is opened with ``key``, or
-        left out.
+        """The record or tombstone that the bytes hold; None if they have expired. A sealed state is unsealed with
+        ``key``; without it, it is left out.
         """
-        if data is None or has_expired(data, self.now()):  # as engines say it, damaged or not
+        if data is None or has_expired(data, self.now()):  # first, as in the engines, even if the bytes are damaged
             return None
         if self.seal == "required" and key is not None and not (is_sealed(data) or is_tombstone(data)):
-            raise SessionCorrupt("the store holds a session that is not sealed, as SESSION_SEAL demands")
+            raise SessionCorrupt("the store holds an unsealed session, but SESSION_SEAL requires sealed sessions")
         found = unseal(data, key) if key is not None and is_sealed(data) else unpack(data, handle)
         if isinstance(found, Tombstone) and found.kind != IMPORTED and self._stands_too_long(found):
             raise SessionCorrupt("the store holds a tombstone that would stand for too long", newer=False)
-        # Of a sealed record, that end can be moved in the store; its fixed end cannot.
+        # Somebody with access to the store can change when a sealed record expires, but not its fixed end.
         over = isinstance(found, Record) and 0 < found.end_ms <= self._now_ms()
         return None if over else found
 
@@ -460,22 +466,30 @@ class ServerSideStore(SessionStore):
         return self._open(self.read(key.handle), key.handle, key)
 
     def _add(self, record: Record) -> SessionKey:
-        """Keep a stamped record under a new key."""
+        """Store a record, which has its times already, under a new key."""
         for _ in range(_MAX_LOSSES):
             key = SessionKey.generate()
             if self._add_filed(key.handle, self._pack(key, record), record):
                 return key
             taken = self._find(key)
             if isinstance(taken, Record) and taken.revision == record.revision:
-                return key  # our own write, whose reply was lost and which the client sent again
+                return key  # our own write: its reply was lost, and the client sent it again
             if isinstance(taken, Tombstone) and taken.kind == "revoked":
                 raise Barred
         raise _too_busy()
 
     def _add_filed(self, handle: str, data: bytes, record: Record, *, is_known: bool = False) -> bool:
-        """Keep the bytes of a record; before that, file it under its owner, where the store has an index of these.
+        """Store the bytes of a record. Before that, file it under its owner, if the store has an index of owners.
 
-        :param is_known: others may know the name, and what stands there may be theirs; the caller minds the time.
+        An entry without a record is believed for TOMBSTONE_TIME. If all sessions of the owner are ended meanwhile, a
+        tombstone is left under the handle. It refuses the record, and stands for the same time. So if storing it took
+
+        * more than half of that time, the entry may have been removed as that of a session that never came, and the
+          record is filed again;
+        * all of that time, the tombstone may have expired before the record was stored, so the record is removed.
+
+        :param is_known: whether others may know the name, so that the record there may be theirs and is not removed.
+            Then the caller has to watch the time.
         """
         index = None if record.owner is None else self.ability(OwnerIndex)
         if record.owner is None or index is None:
@@ -485,10 +499,10 @@ class ServerSideStore(SessionStore):
         added = self.add(handle, data, record.remaining)
         took = self.now() - filed
         if took >= TOMBSTONE_TIME.total_seconds() and not is_known:
-            self.drop(handle)  # what all sessions of the owner were ended with no longer stands in its way
-            raise StoreUnavailable("the session store took too long to keep a new session; try again")
+            self.drop(handle)
+            raise StoreUnavailable("the session store took too long to store a new session; try again")
         if took > TOMBSTONE_TIME.total_seconds() / 2:
-            index.file(record.owner, handle)  # taking so long, it may have been taken for one that never came
+            index.file(record.owner, handle)
         return added
 
     def _tombstone(
@@ -496,8 +510,8 @@ class ServerSideStore(SessionStore):
     ) -> Tombstone:
         """A tombstone to be left now.
 
-        :param before: whom the session belonged to.
-        :param after: whom it goes on with.
+        :param before: the owner of the session that went.
+        :param after: the owner with whom it goes on.
         """
         now_ms = self._now_ms()
         return Tombstone(
@@ -511,7 +525,7 @@ class ServerSideStore(SessionStore):
         )
 
     def _bury(self, handle: str, tombstone: Tombstone, replaces: bytes | None) -> bool:
-        """Leave a tombstone in the place of a record. An end never waits for room."""
+        """Replace a record by a tombstone. In a full store the record is removed, since an end never waits for room."""
         try:
             return self.swap(handle, pack_tombstone(tombstone, handle), TOMBSTONE_TIME, replaces=replaces)
         except StoreFull:
@@ -521,13 +535,16 @@ class ServerSideStore(SessionStore):
             self.drop(handle)
             return True
 
-    def _confirm(self, key: SessionKey, tombstone: Tombstone) -> None:
-        """A tombstone was refused: fine if that very one stands there, its reply lost and the command sent again."""
+    def _confirm_tombstone(self, key: SessionKey, tombstone: Tombstone) -> None:
+        """After a tombstone was refused: return if exactly that tombstone is there, since only the reply was lost.
+
+        :raises SessionConflict, SessionGone: otherwise.
+        """
         found = self._find(key)
         if not (isinstance(found, Tombstone) and found.revision == tombstone.revision):
-            raise self._outcome(found)
+            raise self._refusal(found)
 
-    def _outcome(self, found: Record | Tombstone | None) -> SessionConflict | SessionGone:
+    def _refusal(self, found: Record | Tombstone | None) -> SessionConflict | SessionGone:
         if isinstance(found, Record):
             return SessionConflict("another request wrote this session", record=found)
         return gone(found)
@@ -535,10 +552,10 @@ class ServerSideStore(SessionStore):
     def _end(
         self, handle: str, *, kind: Kind, owner: str | None = None, follows: t.Collection[str] = RENEWALS
     ) -> tuple[str, Record] | None:
-        """End what is under ``handle``, following successors; read again on a loss, so that none is missed.
+        """End the session under ``handle``, or its successor. After a loss read again, so that no successor is missed.
 
         :param follows: the kinds of tombstones whose successors end too.
-        :return: what was ended, and where; None if there was nothing.
+        :return: the handle and the record that ended; None if there was no record.
         """
         for _ in range(_MAX_SUCCESSORS + 1):
             found = self._end_here(handle, kind, owner)
@@ -550,36 +567,39 @@ class ServerSideStore(SessionStore):
         return None
 
     def _end_here(self, handle: str, kind: Kind, owner: str | None) -> Record | Tombstone | None:
-        """The record that was ended under ``handle``; or else the tombstone that stands there, or None."""
+        """End the record under ``handle`` and return it; without a record, return the tombstone there, or None."""
         for losses in range(2 * _MAX_LOSSES):
             found, replaces = self._endable(handle)
             if not isinstance(found, Record):
                 return found
             if owner is not None and found.owner != owner:
                 return None
-            # Who writes faster than it can be read again does not keep it from ending: then it is any revision that
-            # ends, but never a tombstone, whose successor would be missed.
+            # Another writer may be faster than this loop, but cannot prevent the end: after many losses any revision
+            # ends. A tombstone is never replaced, since its successor would be missed.
             any_revision = losses >= _MAX_LOSSES
             if self._bury(handle, self._tombstone(kind, found.owner), None if any_revision else replaces):
                 return found
         raise _too_busy()
 
     def _endable(self, handle: str) -> tuple[Record | Tombstone | None, bytes | None]:
-        """What stands under ``handle``, and the revision to replace. Bytes that are not a record can be ended, too."""
+        """The record or tombstone under ``handle``, and the revision to replace.
+
+        For bytes that cannot be read: an empty record, so that they can be ended too.
+        """
         data = None
         try:
             data = self.read(handle)
             found = self._open(data, handle)
         except SessionCorrupt:
-            # What was meant for a tombstone is replaced by its name: ``None`` spares it.
+            # Bytes that look like a tombstone are replaced by their revision, since ``None`` does not replace them.
             return Record(), revision_of(data) if data and is_tombstone(data) else None
         return found, found.revision if found else None
 
 
 def gone(found: Record | Tombstone | None) -> SessionGone:
-    """The exception that says what became of a session, by the tombstone that was found in its place."""
+    """The exception that says how a session went, if its tombstone was found."""
     if not isinstance(found, Tombstone):
-        return SessionGone("there is no session under this key any more")
+        return SessionGone("the session does not exist under this key any more")
     return SessionGone(
         f"the session went ({found.kind})",
         kind=found.kind,
@@ -590,7 +610,7 @@ def gone(found: Record | Tombstone | None) -> SessionGone:
 
 
 def has_expired(data: bytes, now: float) -> bool:
-    """Whether packed bytes have expired at ``now`` (seconds since 1970): for engines that keep no end beside them."""
+    """Whether packed bytes have expired at ``now`` (seconds since 1970): for engines that do not store their expiry."""
     expires_ms = expires_ms_of(data)
     return expires_ms is not None and expires_ms <= int(now * 1000)
 

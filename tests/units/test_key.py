@@ -88,7 +88,7 @@ def test_a_key_of_a_handle_has_no_secret() -> None:
     assert key.handle == SessionKey(ZERO).handle
     assert repr(key) == repr(SessionKey(ZERO))
     for spell in (str, "{}".format):
-        with pytest.raises(SessionError, match="known to the browser alone"):
+        with pytest.raises(SessionError, match="only the browser knows"):
             spell(key)
 
 

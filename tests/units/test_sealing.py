@@ -136,7 +136,7 @@ def test_under_another_name_it_does_not_open() -> None:
 def test_a_handle_is_no_key() -> None:
     known = SessionKey.of(KEY.handle)
     for call in (lambda: seal(RECORD, known), lambda: unseal(SEALED, known)):
-        with pytest.raises(SessionError, match="browser alone"):
+        with pytest.raises(SessionError, match="only the browser knows"):
             call()
 
 
@@ -325,7 +325,7 @@ def test_a_sealed_session_cannot_be_opened_by_its_handle_only_ended() -> None:
     sessions = t.cast("SessionManager", app.extensions[EXTENSION])
     with app.app_context():
         assert [info.handle for info in sessions.find("ann")] == [handle]
-        with pytest.raises(SessionError, match="browser alone"), sessions.open(handle):
+        with pytest.raises(SessionError, match="only the browser knows"), sessions.open(handle):
             pytest.fail("it cannot be opened")
         assert browser.data == {"_user_id": "ann"}
         assert sessions.revoke(handle, owner="ann") is True

@@ -160,7 +160,7 @@ def test_the_visitor_of_another_users_file_gets_a_new_session(
 
     said = as_nobody(visit)
     assert said.startswith("[200, {'b': 2}, 'session ")
-    assert said.count("belongs to root and cannot be read; a new one replaces it at the next write") == 1
+    assert said.count("belongs to root and cannot be read; a new session replaces it at the next write") == 1
 
 
 @needs_root
