@@ -1,22 +1,23 @@
 """Requests that share a session, run in every order in which their store operations can happen.
 
-Each request is the real lifecycle, with a real session, on the real memory store, in a greenlet of its own; it stops
-before each of the four primitives, and goes on when it is told to. A :class:`Run` is one order; :func:`every_run` makes
-them all, and what came of each is read from the run: the outcomes, what is in the store, and the log of what was done
-there.
+Each request is the real lifecycle, with a real session, on the real memory store, in its own greenlet. It stops before
+each of the four primitives, and goes on when it is told to. A :class:`Run` is one order; :func:`every_run` makes all of
+them. A run has the results: the outcomes, the content of the store, and the log of the operations.
 
-``every_run`` is exhaustive, but of orders that cannot differ in what any request finds or leaves it runs one only (they
-may differ in which request was done first by the clock on the wall, which no invariant asks):
+``every_run`` is exhaustive, but of orders that cannot differ in what a request finds or leaves it runs only one. (They
+may differ in which request finished first by the wall clock; no invariant depends on that.)
 
-* A read commutes with a read, and an operation with one on another name: where two that commute both wait, only one of
-  them is tried first. (Known as sleep sets.)
-* Some operations are *settled*: nothing that another request may yet do changes what they find, and they change nothing
-  for others. These are done at once. They are: all on a name that no other request can know yet; a swap of a revision
-  that is no longer there, for revisions never come back; all on a name with a tombstone, for tombstones stay as they
-  are. (That is itself an invariant. Were it broken, then first by an operation that none of this leaves out.)
-* Where time passes in a run, tombstones end and requests begin: what moves the clock commutes with nothing.
+* A read commutes with a read, and an operation with an operation on another name. If two operations that commute both
+  wait, only one of them is tried first. (This is known as sleep sets.)
+* Some operations are *settled*: no other request can still change what they find, and they change nothing for others.
+  They are done at once. Settled are: any operation on a name that no other request can know yet; a swap of a revision
+  that is not there any more, since revisions never come back; any operation on a name with a tombstone, since
+  tombstones do not change. (That is itself an invariant. If it were broken, the first operation to break it would be
+  one that these rules do not leave out.)
+* If time passes in a run, tombstones expire and requests begin. So an operation that moves the clock commutes with
+  nothing.
 
-What the requests do between two operations touches nothing that they share.
+Between two operations, requests do not touch anything that they share.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ LIFETIME = timedelta(days=31)
 UNDER_WAY = 10.0
 
 
-# Waiting for others is no part of an order, so there is no giving up either. Sessions are permanent, for a
-# browser-session cookie would not be sent again with an extension.
+# Requests do not wait here, so they do not give up either. Sessions are permanent, since a browser-session cookie would
+# not be sent again with an extension.
 POLICY = Policy(permanent=True, lifetime=LIFETIME, conflict_timeout=timedelta(days=1))
 
 
@@ -57,7 +58,7 @@ POLICY = Policy(permanent=True, lifetime=LIFETIME, conflict_timeout=timedelta(da
 
 
 class Operation(t.NamedTuple):
-    """One of the primitives, about to be done."""
+    """A call of a primitive that is about to be done."""
 
     verb: str
     handle: str
@@ -65,7 +66,7 @@ class Operation(t.NamedTuple):
 
 
 class Step(t.NamedTuple):
-    """A primitive that was done."""
+    """A call of a primitive that was done."""
 
     request: Request
     operation: Operation
@@ -74,21 +75,21 @@ class Step(t.NamedTuple):
 
     @property
     def what(self) -> Record | Tombstone | None:
-        """What those bytes say."""
+        """The record or tombstone in those bytes."""
         return None if self.bytes is None else _unpacked(self.bytes, self.operation.handle)
 
     @property
     def data(self) -> dict[str, t.Any]:
-        """The data in the record that it found or put there; none if it is none."""
+        """The data of the record that it found or put there; empty if that was not a record."""
         return data_of(self.what)
 
 
-#: The same bytes come up again and again.
+#: Cached, since the same bytes are unpacked many times.
 _unpacked = functools.lru_cache(maxsize=4096)(unpack)
 
 
 def data_of(what: Record | Tombstone | None) -> dict[str, t.Any]:
-    """The data of a record; none if it is none."""
+    """The data of a record; empty if ``what`` is not a record."""
     return {key: codec.decode(value) for key, value in what.state.items()} if isinstance(what, Record) else {}
 
 
@@ -101,25 +102,25 @@ class Fault(enum.Enum):
     SENT_AGAIN = "sent again"
     #: The process was killed before the operation.
     CRASH = "crash"
-    #: From then on there is no room for anything, whoever asks.
+    #: From then on the store is full, for every request.
     FULL = "full"
 
 
-#: Those after which what was acknowledged can still be told from what was not.
+#: The faults after which it is still known which writes were acknowledged.
 WIRE_FAULTS = tuple(fault for fault in Fault if fault is not Fault.FULL)
 
 
-#: What goes wrong, by the request's number and the operation's (its first is 1).
+#: Faults by the number of the request and of its operation (the first operation is 1).
 Faults = t.Mapping[tuple[int, int], Fault]
 
 
 class WatchedStore(MemoryStore):
-    """The memory store; a request stops before each primitive, and what is done is logged."""
+    """The memory store. A request stops before each primitive, and each primitive that was done is logged."""
 
     def __init__(self, faults: Faults) -> None:
         super().__init__()
         self.log: list[Step] = []
-        #: Whose turn it is; None before there are requests.
+        #: The request whose turn it is; None before there are requests.
         self.turn: Request | None = None
         self._faults = faults
         self.is_full = False
@@ -157,7 +158,7 @@ class WatchedStore(MemoryStore):
         self.time += seconds
 
     def peek(self, handle: str) -> bytes | None:
-        """What is there, unnoticed."""
+        """The bytes under a handle, without a stop and a log entry."""
         return super().read(handle)
 
     def _do(self, operation: Operation, do: t.Callable[[], T], put: t.Callable[[T], bytes | None]) -> T:
@@ -172,7 +173,7 @@ class WatchedStore(MemoryStore):
         self.is_full = self.is_full or fault is Fault.FULL
         result = do()
         self.log.append(Step(request, operation, put(result)))
-        if fault is Fault.SENT_AGAIN and operation.verb != "read":  # a read sent again is but a later one
+        if fault is Fault.SENT_AGAIN and operation.verb != "read":  # a read sent again equals a later read
             _stop(operation)
             result = do()
             self.log.append(Step(request, operation, put(result)))
@@ -180,7 +181,7 @@ class WatchedStore(MemoryStore):
 
 
 def _stop(operation: Operation) -> None:
-    """Wait for one's turn."""
+    """Stop the request until its next turn."""
     greenlet.getcurrent().parent.switch(operation)
 
 
@@ -191,15 +192,15 @@ class Run:
     """Requests on one session, in one order.
 
     :param start: the session's data.
-    :param kinds: what the requests do. All have come in already, and none has asked the store yet.
-    :param faults: what goes wrong.
+    :param kinds: the kinds of the requests. All of them have come in, but none has asked the store yet.
+    :param faults: the faults that happen.
     """
 
     store_class: t.ClassVar[type[WatchedStore]] = WatchedStore
     policy = POLICY
-    #: What the browser has of sessions of another kind.
+    #: The sessions of another kind whose credentials the browser presents.
     old: tuple[OldSession, ...] = ()
-    #: Operations of which it matters when they were done by the clock on the wall, before another's or after it.
+    #: Verbs for which the order by the wall clock matters, so that they commute with nothing.
     by_the_clock: t.ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, start: t.Mapping[str, t.Any], kinds: t.Iterable[Kind], faults: Faults) -> None:
@@ -211,7 +212,8 @@ class Run:
         self.requests = [Request(kind, number, self.policy) for number, kind in enumerate(kinds)]
         if any(request.kind.two_cookies for request in self.requests):
             tokens.append(_begin(self.store, PLANTED))
-        #: The session that all requests come with, and what is there when they come: that, and the other, if any.
+        #: The handle of the session with which all requests come; the records at that time, with the other session's if
+        #: there is one.
         self.handle = (tokens or self.old)[0].key.handle
         self.begun = {
             token.key.handle: _unpacked(self.store.peek(token.key.handle), token.key.handle) for token in tokens
@@ -222,13 +224,13 @@ class Run:
             greenlet.greenlet(functools.partial(request, self._faulty, self.handle, tuple(tokens), self.old))
             for request in self.requests
         ]
-        #: The operation that each request waits for, by its number; not those that have finished.
+        #: The next operation of each request that has not finished, by the request's number.
         self.waiting: dict[int, Operation] = {}
         for request in self.requests:
             self.step(request.number)
 
     def _tokens(self, start: t.Mapping[str, t.Any]) -> list[Token]:
-        """What the browser has of a session with this data, which is stored now."""
+        """Store a session with this data, and return the browser's tokens for it."""
         return [_begin(self.store, start)]
 
     def step(self, number: int) -> None:
@@ -268,10 +270,10 @@ class Run:
         return one.handle != other.handle or one.verb == other.verb == "read"
 
     def _named(self) -> set[str | None]:
-        """The handles that a tombstone names: what others can come to know."""
+        """The handles that tombstones name, which other requests can learn from them."""
         return {found.successor for step in self.store.log if isinstance(found := step.what, Tombstone)}
 
-    # -- what came of it; to be asked when nobody waits any more -----------------------------------------------------
+    # -- results, once no request waits any more ---------------------------------------------------------------------
 
     @functools.cached_property
     def began(self) -> Who:
@@ -285,13 +287,13 @@ class Run:
 
     @functools.cached_property
     def graves(self) -> list[tuple[int, Step]]:
-        """Where tombstones were left; with their places in the log."""
+        """The steps that left tombstones, with their places in the log."""
         steps = enumerate(self.store.log)
         return [(n, step) for n, step in steps if step.operation.verb == "swap" and isinstance(step.what, Tombstone)]
 
     @functools.cached_property
     def buried(self) -> dict[str, tuple[Request, Tombstone]]:
-        """What ended, by handle: by whom, and what was left there."""
+        """For each handle under which a session went: the request that did it, and the tombstone."""
         return {step.operation.handle: (step.request, t.cast("Tombstone", step.what)) for _, step in self.graves}
 
     @functools.cached_property
@@ -300,13 +302,13 @@ class Run:
         return {step.request: place for place, step in self.graves}
 
     def place_of_last(self, request: Request) -> int:
-        """The place in the log of the last that a request did."""
+        """The place in the log of a request's last step."""
         return max(place for place, step in enumerate(self.store.log) if step.request is request)
 
     def records(self, until: int | None = None) -> t.Iterator[tuple[int, Step]]:
-        """Where records were written, not merely extended; with their places in the log.
+        """The steps that wrote records, not merely extended them, with their places in the log.
 
-        :param until: in the log before this place.
+        :param until: only steps before this place.
         """
         seen = {record.revision for record in self.begun.values() if isinstance(record, Record)}
         for place, step in enumerate(self.store.log[:until]):
@@ -323,7 +325,7 @@ class Run:
         return data_of(self.begun.get(handle))
 
     def ended_by(self, handle: str) -> Request | None:
-        """Who left a tombstone under ``handle``, or removed what was there, for want of room."""
+        """The request that left a tombstone under ``handle``, or removed the record as the store was full."""
         if handle in self.buried:
             return self.buried[handle][0]
         dropped = (step.request for step in self.store.log if step.operation[:2] == ("drop", handle))
@@ -331,12 +333,12 @@ class Run:
 
     @functools.cached_property
     def grave(self) -> Tombstone | None:
-        """The tombstone of the session that all came with."""
+        """The tombstone of the session with which all requests came."""
         return self.buried[self.handle][1] if self.handle in self.buried else None
 
     @functools.cached_property
     def makers(self) -> dict[str, Request]:
-        """Who made a new session, by handle."""
+        """The request that made a new session, by its handle."""
         return {step.operation.handle: step.request for step in self.store.log if step.operation.verb == "add"}
 
     @functools.cached_property
@@ -351,22 +353,22 @@ class Run:
 
     @functools.cached_property
     def living(self) -> dict[str, Request | None]:
-        """Who made the sessions that are alive, by handle; None for what was there before."""
+        """The requests that made the living sessions, by handle; None for a session that was there before."""
         return {handle: self.makers.get(handle) for handle in self.alive}
 
     @functools.cached_property
     def alive(self) -> dict[str, Record]:
-        """The sessions that are alive, by handle. Not those of requests that failed: nobody was told their keys."""
+        """The living sessions by handle, without those that failed requests made: nobody was told their keys."""
         handles = [*self.begun, *(handle for handle, maker in self.makers.items() if maker.error is None)]
         found = {handle: data for handle in handles if (data := self.store.peek(handle)) is not None}
         return {handle: what for handle, data in found.items() if isinstance(what := _unpacked(data, handle), Record)}
 
     def data(self, handle: str) -> dict[str, t.Any]:
-        """The data of a session; none if it is not alive."""
+        """The data of a session; empty if it is not alive."""
         return data_of(self.alive.get(handle))
 
     def last(self, handle: str) -> str:
-        """Where the session under ``handle`` went on, last of all: there, if it ended or nobody knows the new key."""
+        """The last handle under which the session went on; ``handle`` if it ended, or if nobody knows the new key."""
         while (request := self.ended_by(handle)) is not None:
             heir = request.sent if handle not in self.buried else self.buried[handle][1].successor or request.sent
             if request.error is not None or heir is None or self.makers.get(heir) is not request:
@@ -377,7 +379,7 @@ class Run:
         return handle
 
     def looks(self, request: Request) -> list[Record | Tombstone | None]:
-        """What a request found when it first looked, under the key of each cookie."""
+        """The records and tombstones that a request found at its first read, under the key of each cookie."""
         first: dict[str, Record | Tombstone | None] = {}
         for step in self.steps(request):
             if step.operation.verb == "read" and step.operation.handle in self.begun:
@@ -385,19 +387,19 @@ class Run:
         return list(first.values())
 
     def met_two(self, request: Request) -> bool:
-        """Whether a request came upon two living sessions."""
+        """Whether a request found two living sessions."""
         looks = self.looks(request)
         return len(looks) > 1 and all(isinstance(what, Record) for what in looks)
 
     def met(self, request: Request) -> Record | Tombstone | None:
-        """What a request started from: a living session; or else what is left of one; None also where it met two."""
+        """The living session that a request started from, or else a tombstone; None also if it found two sessions."""
         looks = self.looks(request)
         if self.met_two(request):
             return None
         return next((what for sort in (Record, Tombstone) for what in looks if isinstance(what, sort)), None)
 
     def straggles(self, request: Request) -> bool:
-        """Whether it signs nobody in: it came upon an end that is recent, and has no body, or is who was there."""
+        """Whether a request cannot sign in: its session went a moment ago, and it has no body or the same user."""
         met = self.met(request)
         if not isinstance(met, Tombstone) or request.born >= met.left_ms / 1000 + UNDER_WAY:
             return False
@@ -408,11 +410,11 @@ class Run:
         return not request.kind.body or (met.kind != "revoked" and request.who.owner in known - {None})
 
     def steps(self, request: Request) -> list[Step]:
-        """What a request did to the store."""
+        """The steps of a request."""
         return [step for step in self.store.log if step.request is request]
 
     def end(self) -> str:
-        """What it came to, equal for runs that came to the same: who sent what, what is alive, what was left."""
+        """The cookies, living sessions and tombstones at the end, as text: equal for runs with equal results."""
         names = {handle: f"session {number}" for number, handle in enumerate(self.begun)}
         names |= {handle: f"{maker}'s" for handle, maker in self.makers.items()}
         cookies = [(type(request.outcome).__name__, names.get(request.sent or "")) for request in self.requests]
@@ -424,7 +426,7 @@ class Run:
         return repr((cookies, sorted(alive), sorted(left)))
 
     def story(self) -> str:
-        """What happened, one operation a line."""
+        """The story of this run for people, one operation a line."""
         names = dict(zip(self.begun, ("the session", "the other session"), strict=False))
         lines = [f"{' | '.join(map(repr, self.requests))}, from {dict(self.start)}"]
         for step in self.store.log:
@@ -446,7 +448,7 @@ def _describe(step: Step, names: t.Mapping[str, str]) -> str:
 
 
 def _begin(store: MemoryStore, data: t.Mapping[str, t.Any]) -> Token:
-    """Store a session with this data; what a browser has of it."""
+    """Store a session with this data, and return a browser's token for it."""
     record = Record(
         state={key: codec.encode(value, key) for key, value in data.items()},
         owner=data.get(OWNER),
@@ -459,13 +461,13 @@ def _begin(store: MemoryStore, data: t.Mapping[str, t.Any]) -> Token:
 
 
 class ClockedRun(Run):
-    """One in which it matters when sessions were made."""
+    """A run in which it matters when sessions were made."""
 
     by_the_clock = ("add",)
 
 
 class _Branch:
-    """A point in a run where it matters who goes on."""
+    """A point in a run where it matters which request goes on."""
 
     def __init__(self, waiting: t.Iterable[int], asleep: set[int]) -> None:
         self.asleep = set(asleep)
@@ -476,7 +478,7 @@ class _Branch:
         return self._untried[0] if self._untried else None
 
     def advance(self) -> bool:
-        """Choose the next; False if all were tried."""
+        """Choose the next request; False if all were tried."""
         if self._untried:
             self.asleep.add(self._untried.pop(0))
         return bool(self._untried)
@@ -490,7 +492,7 @@ def every_run(
     prune: bool = True,
     make: type[Run] | None = None,
 ) -> t.Iterator[Run]:
-    """All runs of these requests that can differ in anything; without ``prune``, all."""
+    """All runs of these requests that can differ in their results; without ``prune``, all runs."""
     path: list[_Branch] = []
     while True:
         run = (make or Run)(start, kinds, faults)
@@ -503,7 +505,7 @@ def every_run(
 
 
 def _follow(run: Run, path: list[_Branch], prune: bool) -> bool:
-    """Run to the end, at known branches as chosen there; False if an equivalent run has been made."""
+    """Run to the end, and follow the choices at known branches; False if an equivalent run has been made."""
     asleep: set[int] = set()
     branches = iter(list(path))
     while run.waiting:
@@ -525,6 +527,6 @@ def _follow(run: Run, path: list[_Branch], prune: bool) -> bool:
 
 
 def groups(first: Kind, size: int) -> t.Iterator[tuple[Kind, ...]]:
-    """The groups of kinds that begin with ``first``. Who is named before whom makes no difference: each comes once."""
+    """The groups of kinds that begin with ``first``. The order within a group does not matter, so each comes once."""
     later = KINDS[KINDS.index(first) :]
     return ((first, *others) for others in itertools.combinations_with_replacement(later, size - 1))

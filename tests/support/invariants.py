@@ -1,4 +1,4 @@
-"""What holds in every order of requests on one session: each invariant names what breaks it."""
+"""Invariants: what must hold after requests on one session, in every order. Each yields a complaint per violation."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ Complaints = t.Iterator[str]
 Invariant = t.Callable[[Run], Complaints]
 
 
-#
-# "The session" is the one that all requests came with. A request is acknowledged if it did not fail; what failed may
-# have happened or not. Who is signed in is an owner, or somebody by a login key.
+# "The session" is the session with which all requests came. A request is acknowledged if it did not fail; a failed
+# request may have had its effect or not. Somebody may be signed in as an owner, or by a login key.
+
+
 def nothing_failed(run: Run) -> Complaints:
-    """Where the store does not fail, no request does."""
+    """If the store does not fail, the requests do not fail."""
     for request in run.requests:
         if request.error is not None:
             yield f"{request} failed: {request.error!r}"
 
 
-# What ended.
+# -- ends ------------------------------------------------------------------------------------------------------------
+
+
 def the_dead_stay_dead(run: Run) -> Complaints:
-    """Nothing is done any more under a name with a tombstone; only names that nobody was told are dropped."""
+    """Nothing is written under a name with a tombstone. A name is only dropped if nobody was told it."""
     dead = set()
     for step in run.store.log:
         verb, handle, _ = step.operation
         if verb != "read" and handle in dead and step.bytes is not None:
-            yield f"{step.request} made a {verb} on what was dead"
+            yield f"{step.request} made a {verb} on a dead name"
         known = (*run.begun, *(request.sent for request in run.requests))
         if verb == "drop" and handle in known and not run.store.is_full:
-            yield f"{step.request} dropped what others know"
+            yield f"{step.request} dropped a name that others know"
         if verb == "add" and handle in run.begun:
             yield f"{step.request} made a new session under the old name"
         if verb == "swap" and isinstance(step.what, Tombstone):
@@ -42,20 +45,20 @@ def the_dead_stay_dead(run: Run) -> Complaints:
 
 
 def tombstones_tell_the_truth(run: Run) -> Complaints:
-    """A tombstone says how it went, and where the session goes on."""
+    """A tombstone says how the session went, and where it goes on."""
     for place, step in run.graves:
         request, tombstone = step.request, t.cast("Tombstone", step.what)
         before = Who.of(run.data_before(step.operation.handle, place))
         if tombstone.kind == "emptied" and (before != NOBODY or request.kind.view is not POP.view):
-            yield f"{request} emptied nothing, and says so"
+            yield f"{request} left 'emptied', but did not empty the session"
         if tombstone.kind == "ended" and not _may_end(run, request):
-            yield f"{request} ended nothing, and says so"
+            yield f"{request} left 'ended', but did not end the session"
         if tombstone.kind == "renewed" and request.who.owner != before.owner:
-            yield f"{request} calls a renewal what changed the owner"
+            yield f"{request} left 'renewed', but changed the owner"
         if tombstone.kind == "signed in" and not (before.owner is None and request.signs_in):
-            yield f"{request} calls a sign-in what is none"
+            yield f"{request} left 'signed in', but did not sign in to a session without owner"
         if tombstone.kind == "replaced" and (before.owner is None or not request.signs_in):
-            yield f"{request} replaced no owner, and says so"
+            yield f"{request} left 'replaced', but did not replace an owner"
         goes_on = tombstone.kind in ("renewed", "signed in")
         if goes_on != (tombstone.successor is not None and tombstone.successor in run.added):
             yield f"{request} left a wrong successor"
@@ -66,14 +69,14 @@ def _may_end(run: Run, request: Request) -> bool:
 
 
 def _ended_its_own(run: Run, request: Request) -> bool:
-    """Whether all that it ended it had made: a renewal that came too late, or a sign-in."""
+    """Whether the request ended only sessions that it had made itself: a renewal that came too late, or a sign-in."""
     return all(run.makers.get(step.operation.handle) is request for _, step in run.graves if step.request is request)
 
 
 def an_ended_session_stays_ended(run: Run) -> Complaints:
-    """After an end the session is not alive, nor what it went on as by renewals; only what this very end has made is.
+    """After an end neither the session is alive nor its successors by renewals, except a session that the end has made.
 
-    Who knows its handle ends also what somebody has signed in to.
+    An end by the handle also ends successors by sign-ins.
     """
     for request in run.acknowledged:
         if not request.ends or request.kind.event:
@@ -85,7 +88,7 @@ def an_ended_session_stays_ended(run: Run) -> Complaints:
 
 
 def _renewed_to(run: Run, kinds: t.Collection[str]) -> str:
-    """Under which handle the session goes on, by tombstones of these kinds."""
+    """The handle under which the session goes on, if tombstones of these kinds are followed."""
     handle = run.handle
     while handle in run.buried and run.buried[handle][1].kind in kinds:
         handle = run.buried[handle][1].successor or ""
@@ -93,26 +96,26 @@ def _renewed_to(run: Run, kinds: t.Collection[str]) -> str:
 
 
 def what_renews_beside_a_renewal_does_not_outlive_an_end_before_it(run: Run) -> Complaints:
-    """An end that was done before the last look of who renews beside another ends that one's session, too."""
+    """A session made by a renewal beside another also ends, if an end came before that renewal's last look."""
     for maker in _living_makers(run):
         if maker is None or not _renewed_beside(run, maker):
             continue
         for request in run.acknowledged:
             if request.kind.view is CLEAR_AND_WRITE.view and request.found == NOBODY:
-                continue  # what it cleared was this browser's own, and nobody's: that counts as a renewal
+                continue  # it cleared this browser's own session, without owner: that counts as a renewal
             if _ends_for(run, request, maker) and _place_of_end(run, request) < run.place_of_last(maker):
-                yield f"{maker} renewed what {request} had ended"
+                yield f"{maker} renewed a session that {request} had ended"
 
 
 def _ends_for(run: Run, request: Request, maker: Request) -> bool:
-    """Whether it ended the session, or signed somebody out who is signed in in what ``maker`` made."""
+    """Whether ``request`` ended the session, or signed out a user who is signed in in a session of ``maker``."""
     return request.ends or any(
         by is maker and _shares(_gone_by(run, request), Who.of(run.data(handle))) for handle, by in run.living.items()
     )
 
 
 def _place_of_end(run: Run, request: Request) -> int:
-    """The place in the log where it was done, by a tombstone or under the same key."""
+    """The place in the log where ``request`` ended the session, by a tombstone or under the same key."""
     written = [place for place, step in run.records() if step.request is request]
     return run.burials.get(request, max(written, default=len(run.store.log)))
 
@@ -122,7 +125,7 @@ def _renewed_beside(run: Run, maker: Request) -> bool:
 
 
 def after_an_end_nobody_is_signed_in_as_before(run: Run) -> Complaints:
-    """After a log-out nothing alive is of who was signed in, but what is signed in by a log-in of its own."""
+    """After a log-out no living session is signed in as that user, unless another log-in has signed in to it."""
     for handle, maker in run.living.items():
         for request in run.acknowledged:
             if request is maker or not request.signs_out or (maker is not None and maker.signs_in):
@@ -134,7 +137,7 @@ def after_an_end_nobody_is_signed_in_as_before(run: Run) -> Complaints:
 
 
 def _gone_by(run: Run, request: Request) -> Who:
-    """Whom this log-out was for."""
+    """The user whom this log-out signed out."""
     was = run.began
     if request.kind.ends or request.kind.event:
         return was
@@ -150,11 +153,11 @@ def _shares(one: Who, other: Who) -> bool:
 def what_is_left_empty_has_no_session_and_no_cookie(run: Run) -> Complaints:
     for request in run.acknowledged:
         if request.kind.view in (CLEAR.view, PURGE.view) and (request.sent or request in _living_makers(run)):
-            yield f"{request} left the session empty, and there is one"
+            yield f"{request} left the session empty, but it lives on"
 
 
 def of_two_living_sessions_neither_lives_on(run: Run) -> Complaints:
-    """Who sends the cookies of two living sessions ends both, and whatever they were renewed to."""
+    """If a browser sends the cookies of two living sessions, both end, and so do the sessions they were renewed to."""
     for request in run.acknowledged:
         for handle in run.begun if run.met_two(request) else ():
             if handle in run.alive:
@@ -167,9 +170,11 @@ def _living_makers(run: Run) -> list[Request | None]:
     return list(run.living.values())
 
 
-# Whose it is.
+# -- whose data it is ------------------------------------------------------------------------------------------------
+
+
 def what_is_written_goes_to_whom_it_was_written_for(run: Run) -> Complaints:
-    """A record belongs to whom its writer had in mind; a sign-in that starts anew takes along only what it wrote."""
+    """A record belongs to the user for whom it was written. A sign-in that starts anew keeps only its own writes."""
     for _, step in run.records():
         request, data = step.request, step.data
         if Who.of(data) != request.who and not (request.signs_in and _own(data, request) == data):
@@ -177,7 +182,7 @@ def what_is_written_goes_to_whom_it_was_written_for(run: Run) -> Complaints:
 
 
 def what_others_wrote_comes_along_only_from_the_session_of_the_same(run: Run) -> Complaints:
-    """What others wrote is in a record only if it stood in one of whom the writer had found signed in."""
+    """Data of others is only in a record if it was in a session of the user whom the writer had found signed in."""
     for place, step in run.records():
         request, data = step.request, step.data
         others = {key: value for key, value in data.items() if key not in (*_own(data, request), OWNER, USER, "hits")}
@@ -185,11 +190,11 @@ def what_others_wrote_comes_along_only_from_the_session_of_the_same(run: Run) ->
         for key, value in others.items():
             came = (Who.of(source) for source in map(data_of, sources) if source.get(key) == value)
             if not _loaded(run, request) or not any(who in (request.found, Who.of(data)) for who in came):
-                yield f"{request} took {key!r} along, which was not of the same"
+                yield f"{request} took {key!r} along, which another user wrote"
 
 
 def _own(data: t.Mapping[str, t.Any], request: Request) -> dict[str, t.Any]:
-    """What of this data the request wrote by itself."""
+    """The part of this data that the request wrote itself."""
     return {
         key: value
         for key, value in data.items()
@@ -202,7 +207,7 @@ def _loaded(run: Run, request: Request) -> bool:
 
 
 def no_data_outlives_its_session(run: Run) -> Complaints:
-    """A session holds nothing but what its maker wrote and may carry; after an end the old one holds nothing."""
+    """A session holds only what its maker wrote or may carry along. After an end, the old session holds nothing."""
     for handle, maker in run.living.items():
         data = run.data(handle)
         own = {} if maker is None else _own(data, maker)
@@ -212,24 +217,25 @@ def no_data_outlives_its_session(run: Run) -> Complaints:
 
 
 def _is_over(run: Run) -> bool:
-    """Whether somebody ended or emptied the session, and knows."""
+    """Whether the session was emptied, or a request ended it and was acknowledged."""
     return run.was_emptied or any(request.ends and not request.kind.event for request in run.acknowledged)
 
 
 def _may_carry(run: Run, maker: Request) -> bool:
     if run.began.owner is None and maker.signs_in and run.grave is not None:
-        # It signed in where another had renewed or signed in: what was in the session of nobody is this browser's own.
+        # It signed in after another request had renewed the session or signed in. The data of the session without owner
+        # is this browser's own.
         return run.grave.kind in ("renewed", "signed in")
     if _renewed_beside(run, maker):
         return run.grave is not None and run.grave.kind == "renewed"
     if run.ended_by(run.handle) is not maker or maker.kind.ends:
         return False
-    # It took the place of the living session. If that was not by another owner or none, no end may have followed.
+    # It replaced the living session. If it was a mere renewal, the session must not have ended.
     return not maker.renews or not _is_over(run)
 
 
 def only_sign_ins_revive(run: Run) -> Complaints:
-    """Whoever makes a new session signs in, or replaced the old one, or found that it had ended or was emptied."""
+    """A request makes a new session only if it signs in, replaced the old session, or found it ended or emptied."""
     for maker in _living_makers(run):
         if maker is None or maker.signs_in or maker.kind.elsewhere or run.was_emptied or _starts_anew(run, maker):
             continue
@@ -240,7 +246,7 @@ def only_sign_ins_revive(run: Run) -> Complaints:
 
 
 def _starts_anew(run: Run, request: Request) -> bool:
-    """Whether it came upon an end; or, long after it, upon a renewal, whose reply was lost."""
+    """Whether the request found that the session had ended; or, long afterwards, that it was renewed (a lost reply)."""
     met = run.met(request)
     if not isinstance(met, Tombstone):
         return False
@@ -248,9 +254,11 @@ def _starts_anew(run: Run, request: Request) -> bool:
     return met.kind in ("ended", "emptied", "revoked") or is_overdue
 
 
-# What is sent.
+# -- cookies ---------------------------------------------------------------------------------------------------------
+
+
 def new_rights_come_with_a_new_key(run: Run) -> Complaints:
-    """Who renewed or signed in got a key that was never sent before, and the old one is dead, or nobody's."""
+    """A renewal or sign-in gets a key that was never sent before, and the old key is dead, or signed out."""
     for request in run.acknowledged:
         if request.moves and request.sent is not None:
             if request.sent in run.begun:
@@ -260,12 +268,12 @@ def new_rights_come_with_a_new_key(run: Run) -> Complaints:
 
 
 def _signed_out_in_place(run: Run) -> bool:
-    """Whether who was signed in was signed out under the same key: to others, that is as if it had ended."""
+    """Whether the user was signed out under the same key. For other requests this counts as an end."""
     return any(step.operation.handle == run.handle and Who.of(step.data) != run.began for _, step in run.records())
 
 
 def a_cookie_is_sent_only_on_proof(run: Run) -> Complaints:
-    """A key was alive at the last operation on it of the request that sent it."""
+    """If a request sends a key, the request's last operation on that key found it alive."""
     for request in run.requests:
         if request.sent is not None:
             steps = [step for step in run.steps(request) if step.operation.handle == request.sent]
@@ -274,7 +282,7 @@ def a_cookie_is_sent_only_on_proof(run: Run) -> Complaints:
 
 
 def the_browser_never_loses_a_living_session(run: Run) -> Complaints:
-    """Only who ended the session deletes its cookie: another may have been set since for what came after it."""
+    """Only the request that ended the session deletes its cookie: others would delete the cookie of its successor."""
     for request in run.acknowledged:
         deleted = isinstance(request.outcome, Delete)
         if deleted and run.handle in run.alive and not request.kind.two_cookies:
@@ -282,19 +290,21 @@ def the_browser_never_loses_a_living_session(run: Run) -> Complaints:
         ended = request in (by for by, _ in run.buried.values()) or request.kind.view is PURGE.view or run.store.is_full
         ended = ended or run.met_two(request)
         if deleted and not ended:
-            yield f"{request} deleted the cookie of a session that another had ended"
+            yield f"{request} deleted the cookie of a session that another request had ended"
         if request.kind is PURGE and not deleted:
             yield f"{request} left the cookie"
 
 
 def nothing_unreachable_is_left_alive(run: Run) -> Complaints:
-    """Who made a session that is alive told the browser."""
+    """The browser was told the key of every session that was made and is alive."""
     for handle, maker in run.living.items():
         if maker is not None and maker.sent != handle:
             yield f"{maker} made a session that nobody knows"
 
 
-# What is lost.
+# -- lost writes -----------------------------------------------------------------------------------------------------
+
+
 def only_the_dead_lose_writes(run: Run) -> Complaints:
     """An acknowledged request that wrote sends a cookie, unless the session ended or was renewed meanwhile."""
     for request in run.acknowledged:
@@ -309,12 +319,12 @@ def only_the_dead_lose_writes(run: Run) -> Complaints:
 
 
 def _is_dropped(run: Run, request: Request) -> bool:
-    """Whether it is a sign-in that is no other than one sent before an end."""
+    """Whether the request is the sign-in of a straggler, which looks like a sign-in but was sent before the end."""
     return request.signs_in and run.straggles(request)
 
 
 def a_sign_in_is_never_dropped_but_a_stragglers(run: Run) -> Complaints:
-    """Who signed in has a session of theirs, under the key that was sent, unless an end found it."""
+    """After a sign-in the user has a session under the key that was sent, unless an end came."""
     for request in run.acknowledged:
         if not request.signs_in or request.kind.ends:
             continue
@@ -331,12 +341,12 @@ def a_sign_in_is_never_dropped_but_a_stragglers(run: Run) -> Complaints:
 
 
 def _took_any(run: Run) -> bool:
-    """Whether somebody who had lost too often signed in over a revision that was not read."""
+    """Whether a sign-in that had lost too often replaced a revision that it had not read."""
     return any(step.request.signs_in and step.operation.replaces is None for _, step in run.graves)
 
 
 def no_acknowledged_write_is_lost(run: Run) -> Complaints:
-    """What was written for a cookie is in the session that the cookie leads to, unless somebody removed it."""
+    """A write is in the session to which the request's cookie leads, unless somebody removed it."""
     for request in () if _took_any(run) else run.acknowledged:
         key = request.writes
         if key is None or request.sent is None:
@@ -344,27 +354,27 @@ def no_acknowledged_write_is_lost(run: Run) -> Complaints:
         handle = run.last(request.sent)
         if handle not in run.alive:
             if not _explains(run, handle, key):
-                yield f"what {request} wrote is gone"
+                yield f"the write of {request} is gone"
         elif not _removed(run, handle, key, request):
             value = run.data(handle).get(key)
             if key != "hits" and value not in _written(run, key):
-                yield f"instead of what {request} wrote, there is {value!r}"
+                yield f"the session holds {value!r} instead of the write of {request}"
 
 
 def _explains(run: Run, handle: str, key: str) -> bool:
     """Whether the end of ``handle`` explains that ``key`` is gone."""
     request = run.ended_by(handle)
     if request is None:
-        return run.store.is_full  # then it may have been removed
+        return run.store.is_full  # a full store may have removed it
     if request.kind.ends or run.met_two(request) or any(key in other.removed for other in run.requests):
         return True
-    # A log-out ends what the session went on as, but of the session itself it removes no more than it saw. Who failed
-    # has left the data under a key that nobody was told.
+    # A log-out ends the session's successor; in the session itself it only removes what it has read. A request that
+    # failed has left the data under a key that nobody was told.
     return (request.signs_out and handle != run.handle) or request.error is not None
 
 
 def _removed(run: Run, handle: str, key: str, written_by: Request) -> bool:
-    """Whether somebody removed ``key`` from what goes on as ``handle``."""
+    """Whether somebody removed ``key`` from the session that goes on under ``handle``."""
     if any(key in request.removed for request in run.requests):
         return True
     maker = run.makers.get(handle)
@@ -372,12 +382,12 @@ def _removed(run: Run, handle: str, key: str, written_by: Request) -> bool:
 
 
 def _written(run: Run, key: str) -> list[object]:
-    """What was written under a key."""
+    """The values that were written under a key."""
     return [request.data[key] for request in run.requests if request.writes == key and key in request.data]
 
 
 def no_acknowledged_removal_is_undone(run: Run) -> Complaints:
-    """What was removed is not in the session that the cookie leads to."""
+    """Removed keys are not in the session to which the request's cookie leads."""
     for request in () if _took_any(run) else run.acknowledged:
         handle = run.last(request.sent or run.handle)
         if request.kind.two_cookies and request.sent is None:
@@ -385,11 +395,11 @@ def no_acknowledged_removal_is_undone(run: Run) -> Complaints:
         if not isinstance(request.outcome, Keep) and handle in run.alive:
             back = {key for key in request.removed if run.data(handle).get(key, run) == run.start.get(key)}
             if back - {other.writes for other in run.requests if other.signs_in}:
-                yield f"{request} removed {back}"
+                yield f"{request} removed {back}, which came back"
 
 
 def the_cart_survives_a_sign_in(run: Run) -> Complaints:
-    """Where nothing ended, whoever signs in or renews keeps what it found in an anonymous session."""
+    """If nothing ended, a sign-in or renewal keeps the data that it found in a session without owner."""
     if run.began != NOBODY or any(request.signs_out or request.removed for request in run.requests):
         return
     for request in run.acknowledged:
@@ -399,7 +409,7 @@ def the_cart_survives_a_sign_in(run: Run) -> Complaints:
 
 
 def two_renewals_at_once_are_two_sessions(run: Run) -> Complaints:
-    """Where nothing but renewals happened, and writes, each who renewed a session that was alive has one."""
+    """If there were only renewals and writes, each request that renewed a living session has a session."""
     if any(request.signs_in or request.removed or request.kind.ends for request in run.requests):
         return
     for request in run.acknowledged:
@@ -408,17 +418,17 @@ def two_renewals_at_once_are_two_sessions(run: Run) -> Complaints:
 
 
 def counters_are_exact(run: Run) -> Complaints:
-    """Where nobody removed it, a counter is as many as were acknowledged; those that failed count, or do not."""
+    """A counter that nobody removed counts every acknowledged request; a failed request may count or not."""
     counted = [request for request in run.acknowledged if request.writes == "hits" and request.sent]
     failed = sum(request.writes == "hits" for request in run.requests if request.error is not None)
     for handle in run.alive:
         number = sum(run.last(str(request.sent)) == handle for request in counted)
         hits = run.data(handle).get("hits", 0)
         if number and not number <= hits <= number + failed and not _removed(run, handle, "hits", counted[0]):
-            yield f"{number} were counted, and {hits} is kept"
+            yield f"{number} requests counted, but the counter is {hits}"
 
 
-#: What holds in any case.
+#: Invariants that always hold.
 ALWAYS = (
     the_dead_stay_dead,
     tombstones_tell_the_truth,
@@ -437,7 +447,7 @@ ALWAYS = (
 )
 
 
-#: What holds where there are two sessions.
+#: Invariants for a browser with two sessions.
 TWO_ALIVE = (*ALWAYS, of_two_living_sessions_neither_lives_on)
 
 

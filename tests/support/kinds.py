@@ -1,4 +1,4 @@
-"""What the requests do that are run in every order: kinds of requests, who is signed in, and a browser."""
+"""Kinds of requests, which ``interleaving`` runs in every order; who is signed in; and the browser that sends them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flask_sessionstore.tokens import Claim, Token
 from flask_sessionstore.visitor import KEEP, OldSession, Outcome, Send
 
 STARTED = 1_767_225_600.0
-# By an hour later an extension is due: even a read writes then.
+# An hour later an extension is due, so that even a read writes.
 LATER = STARTED + 3600
 #: Seconds: longer than tombstones stand, and longer than a request counts as one under way when its session went.
 PAUSE_TIME = TOMBSTONE_TIME.total_seconds() + 1
@@ -28,25 +28,25 @@ class Kind(t.NamedTuple):
     """One kind of request."""
 
     name: str
-    #: What its view does; returns the keys it removed. ``value`` tells its writes from those of others.
+    #: Its view, which returns the keys that it removed. The view writes ``value``, which no other request writes.
     view: t.Callable[[Session, str], t.Collection[str]]
     #: The key it writes, if any.
     writes: str | None = None
     #: Whether it ends the session, whatever is in it.
     ends: bool = False
-    #: Whether it asks for a new key.
+    #: Whether it calls ``renew()``.
     renews: bool = False
-    #: Instead of a request: what somebody does to the store, knowing the session's handle.
+    #: Called instead of a request, with the store and the session's handle.
     act: t.Callable[[FaultyStore, str], object] | None = None
-    #: Whether it has a body, as one has that a form sent.
+    #: Whether it has a body, as a request has that a form sends.
     body: bool = False
     #: Whether it comes from another browser, which has no session yet.
     elsewhere: bool = False
-    #: Whether no cookie can be sent in answer: an event of a socket.
+    #: Whether it is an event of a socket, which cannot be answered with a cookie.
     event: bool = False
-    #: Whether its browser sends the cookie of another living session beside that of this one.
+    #: Whether its browser also sends the cookie of another living session.
     two_cookies: bool = False
-    #: Whether it comes at some moment after the others, by more than ten seconds.
+    #: Whether it comes more than ten seconds after the others, at some moment of the order.
     later: bool = False
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Kind(t.NamedTuple):
 
 
 def later(kind: Kind) -> Kind:
-    """As ``kind``; but what has happened before it comes is more than ten seconds ago then."""
+    """As ``kind``, but it comes more than ten seconds after everything that has happened before it."""
     return kind._replace(name=f"{kind} later", later=True)
 
 
@@ -126,7 +126,7 @@ def _nothing(session: Session, value: str) -> t.Collection[str]:
 
 
 OWNER = "_user_id"
-#: A login key, which names no owner.
+#: A login key, which does not name an owner.
 USER = "user"
 ANN = "ann"
 
@@ -138,14 +138,14 @@ POP = Kind("pop to empty", _pop_all)
 CLEAR = Kind("clear", _clear, ends=True)
 CLEAR_AND_WRITE = Kind("clear and write", _clear_and_write, writes="farewell", ends=True)
 PURGE = Kind("purge", _purge, ends=True)
-#: A right, and a new key for it.
+#: The user gets a new right, and therefore a new session key.
 RENEW = Kind("renew", _renew, writes="right", renews=True)
-#: Without a body: an OAuth callback; or a poll with a remember cookie.
+#: A request without a body, such as an OAuth callback, or a poll with a remember cookie.
 SIGN_IN = Kind("sign in", _assign(OWNER), writes=OWNER)
 LOG_IN = Kind("log in", _assign(OWNER), writes=OWNER, body=True)
-#: By a form, as the owner of the session: no sign-in, where she is signed in.
+#: By a form, as the owner of the session. It is not a sign-in if she is signed in already.
 LOG_IN_AS_ANN = Kind("log in as ann", _assign(OWNER, lambda value: ANN), writes=OWNER, body=True)
-#: By a login key that names no owner.
+#: By a login key, which does not name an owner.
 LOG_IN_BY_KEY = Kind("log in by key", _assign(USER, lambda value: {"id": value}), writes=USER, body=True)
 LOG_OUT = Kind("log out", _remove(OWNER))
 LOG_OUT_BY_KEY = Kind("log out by key", _remove(USER))
@@ -154,7 +154,7 @@ EDIT_PROFILE = Kind("edit profile", _edit_profile)
 READ = Kind("read", _read)
 #: Somebody revokes the session by its handle.
 REVOKE = Kind("revoke", _nothing, ends=True, act=lambda store, handle: store.end(handle))
-#: The tombstones' time passes.
+#: Time passes until tombstones expire.
 PAUSE = Kind("pause", _nothing, act=lambda store, handle: t.cast("t.Any", store.store).pause(PAUSE_TIME))
 
 
@@ -187,7 +187,7 @@ STARTS: dict[str, dict[str, t.Any]] = {
     "signed in by key": {USER: {"id": ANN}, "cart": "old"},
     "signed in by what names nobody": {USER: {"nickname": "annie"}, "cart": "old"},
 }
-#: What the other session holds of a browser that has two.
+#: The data of the other session, if a browser has two.
 PLANTED = {OWNER: "mallory", "cart": "planted"}
 
 
@@ -195,7 +195,7 @@ class Who(t.NamedTuple):
     """Who is signed in."""
 
     owner: str | None
-    #: By the login key: the id there, or that it names nobody.
+    #: By the login key: the id in its value; "somebody" if the value has none; None without a value.
     user: str | None
 
     @classmethod
@@ -205,7 +205,7 @@ class Who(t.NamedTuple):
         return cls(data.get(OWNER), None if user is None else user.get("id", "somebody"))
 
     def signed_in_over(self, before: Who) -> bool:
-        """Whether that is a sign-in, where ``before`` was signed in before."""
+        """Whether this is a sign-in, if ``before`` was signed in before."""
         return any(now is not None and now != then for now, then in zip(self, before, strict=True))
 
 
@@ -217,7 +217,7 @@ class Browser(t.NamedTuple):
 
     presented: tuple[Token, ...]
     kind: Kind
-    #: What it has of sessions of another kind.
+    #: The sessions of another kind whose credentials it presents.
     old_sessions: tuple[OldSession, ...] = ()
 
     def claims(self) -> list[Claim]:
@@ -252,7 +252,7 @@ class Browser(t.NamedTuple):
 
 
 class _Unhurried(Lifecycle):
-    """The order of the requests' steps is chosen here: nothing is gained by waiting."""
+    """A lifecycle that never waits: the test chooses the order of the requests' steps, so waiting is of no use."""
 
     def wait(self, seconds: float) -> None:
         pass
@@ -263,7 +263,7 @@ class Crash(BaseException):
 
 
 class Request:
-    """One request, and what came of it."""
+    """One request and its results."""
 
     def __init__(self, kind: Kind, number: int, policy: Policy) -> None:
         self.kind = kind
@@ -276,9 +276,9 @@ class Request:
         self.born = LATER
         self.outcome: Outcome = KEEP
         self.removed: t.Collection[str] = ()
-        #: Who was signed in when it first looked, and when its view was done.
+        #: Who was signed in when it first read its session, and when its view had finished.
         self.found = self.who = NOBODY
-        #: What its session held then.
+        #: The data of its session when its view had finished.
         self.data: dict[str, t.Any] = {}
         self.error: SessionError | Crash | None = None
 
@@ -297,7 +297,7 @@ class Request:
 
     @property
     def signs_out(self) -> bool:
-        """Whether it ended the session, or took who was signed in out of it, owner or not."""
+        """Whether it ended the session, or signed its user out, by the owner's key or the login key."""
         return self.ends or USER in self.removed
 
     @property
@@ -307,13 +307,13 @@ class Request:
 
     @property
     def moves(self) -> bool:
-        """Whether what it keeps, it keeps under a new key."""
+        """Whether its session goes on under a new key."""
         return self.renews or self.kind.ends or self.signs_in or (OWNER in self.removed and not self.kind.event)
 
     @property
     def renews(self) -> bool:
-        """Whether it asks for a new key, and signs nobody in or out."""
-        # Of a login key that names nobody, nobody can tell whether another value is a sign-in.
+        """Whether it asks for a new key, but does not sign in or out."""
+        # If the login key's value does not name a user, a new value may be a sign-in or not: the session is renewed.
         return self.kind.renews or (self.kind.view is _edit_profile and self.who.user == "somebody")
 
     @property
@@ -338,7 +338,7 @@ class Request:
     def _serve(self, lifecycle: Lifecycle) -> None:
         session = begin(lifecycle, Session)
         try:
-            if self.kind.view is not _purge:  # which does not look
+            if self.kind.view is not _purge:  # purge() does not read the session
                 self.found = Who.of(session.copy())
             self.removed = self.kind.view(session, self.name)
             self.data = {key: codec.decode(value) for key, value in lifecycle.draft.state.items()}
