@@ -305,7 +305,7 @@ def test_clients_engines_and_caches_are_taken_as_they_are(
         (SimpleCache(), {}, "of cachelib's caches it reads FileSystemCache, not SimpleCache"),
         ("redis://localhost", {"table": "x"}, "an option does not fit"),
         ("folder", {"table": "x"}, "an option does not fit"),
-        ("redis:///0", {}, "names no Redis server"),
+        ("redis:///0", {}, "lacks the Redis server"),
         ("memcached://", {}, "write memcached://host:11211"),
         (sa.MetaData(), {}, "it takes an Engine"),
     ],
