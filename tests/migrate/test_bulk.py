@@ -100,7 +100,7 @@ def test_an_owner_whose_sessions_were_all_ended_is_left_out(old: tuple[str, str]
 
 def test_what_cannot_be_listed_says_so(tmp_path: Path, clock: Clock) -> None:
     app = make_app(MemoryStore(), FlaskSessionFiles(tmp_path / "old", clock).importer)
-    assert "move when their visitors come" in run(app, "import", code=1)
+    assert "is imported when its visitor comes" in run(app, "import", code=1)
     assert run(make_app(MemoryStore(), FlaskCookies().importer), "import") == "No sessions.\n"
     assert "no importer" in run(make_app(MemoryStore()), "import", code=1)
 

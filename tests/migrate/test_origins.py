@@ -54,12 +54,12 @@ def deep_msgpack() -> bytes:
 
 
 UNREADABLE: dict[str, tuple[bytes, str]] = {
-    "nothing": (b"", "its first bytes are of no known format"),
-    "text": (b"hello", "its first bytes are of no known format"),
-    "a pickle of protocol 1": (b"]q\x00.", "its first bytes are of no known format"),
+    "nothing": (b"", "its first bytes do not belong to a known format"),
+    "text": (b"hello", "its first bytes do not belong to a known format"),
+    "a pickle of protocol 1": (b"]q\x00.", "its first bytes do not belong to a known format"),
     "a list, pickled": (pickle.dumps([1]), "it is not a mapping"),
     "an object, pickled": (pickle.dumps(SimpleCache), "it is not a mapping, but names cachelib.simple.SimpleCache"),
-    "a cut-off pickle": (pickle.dumps({"a": 1})[:-1], "no pickle that can be read: it is damaged"),
+    "a cut-off pickle": (pickle.dumps({"a": 1})[:-1], "its pickle cannot be read: it is damaged"),
     "cut-off MessagePack": (msgspec.msgpack.encode({"a": "b"})[:-1], "it is not MessagePack that can be read"),
     "more after MessagePack": (b"\x80\xc0", "it is not MessagePack that can be read"),
     "deep MessagePack": (deep_msgpack(), "it is not MessagePack that can be read"),
@@ -120,8 +120,8 @@ def test_one_value_that_cannot_be_kept_costs_itself_alone(caplog: pytest.LogCapt
     (said,) = caplog.records
     assert said.levelno == logging.WARNING
     assert said.getMessage() == (
-        "of an imported session this cannot be kept, and is left out: what is under a key that is not text;"
-        " what is under a key that is not text; cart[0].price (its pickle names shop.Price)"
+        "these values of an imported session cannot be kept, and are left out: a value under a key that is not text;"
+        " a value under a key that is not text; cart[0].price (its pickle names shop.Price)"
     )
 
 
@@ -302,7 +302,7 @@ def test_clients_engines_and_caches_are_taken_as_they_are(
     [
         ("gopher://old", {}, "this URL's scheme is not a known kind of origin"),
         (7, {}, "an object of type int is not a known kind of origin"),
-        (SimpleCache(), {}, "of cachelib's caches it reads FileSystemCache, not SimpleCache"),
+        (SimpleCache(), {}, "of cachelib's caches only FileSystemCache can be read, not SimpleCache"),
         ("redis://localhost", {"table": "x"}, "an option does not fit"),
         ("folder", {"table": "x"}, "an option does not fit"),
         ("redis:///0", {}, "lacks the Redis server"),
