@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import subprocess
 import sys
 import typing as t
@@ -21,10 +20,9 @@ def started(script: Path, *args: str, python: str | Path = sys.executable) -> t.
 
     :param python: of an environment that need not have this package.
     """
-    is_ours = python == sys.executable
-    path = os.pathsep.join([str(script.parent), environment({})["PYTHONPATH"]]) if is_ours else ""
+    settings = {} if python == sys.executable else {"PYTHONPATH": ""}
     process = subprocess.Popen(
-        [str(python), str(script), *args], stdout=subprocess.PIPE, text=True, env=environment({"PYTHONPATH": path})
+        [str(python), str(script), *args], stdout=subprocess.PIPE, text=True, env=environment(settings)
     )
     try:
         assert process.stdout is not None
