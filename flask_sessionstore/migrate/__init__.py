@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import typing as t
 
+from flask import Flask
+
 from ..derived import Credential
 from ..errors import ConfigurationError
 from ..stores.base import ServerSideStore, SessionStore
@@ -62,12 +64,15 @@ def from_flask_session(
     return FlaskSessions(origin_, prefix=prefix, signed=signed, id_length=id_length, cookie=cookie, remove=remove)
 
 
-def from_store(store: SessionStore, *, remove: bool = False) -> Importer:
+def from_store(store: SessionStore, *, former: Flask | None = None, remove: bool = False) -> Importer:
     """Imports the sessions of another store of this package, under the same cookie: for a change of SESSION_STORE.
 
+    With ``former`` it may be the same store: for a change of the cookie's name, path or protection.
+
+    :param former: an application that serves no requests, and has the settings under which the cookies were made.
     :param remove: remove each session from the other store once it is imported.
     :raises ConfigurationError: if the other store keeps nothing on the server's side.
     """
     if not isinstance(store, ServerSideStore):
         raise ConfigurationError(f"from_store takes a store on the server's side, not {type(store).__name__}")
-    return OtherStore(store, remove=remove)
+    return OtherStore(store, former=former, remove=remove)

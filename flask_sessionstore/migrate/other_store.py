@@ -1,4 +1,4 @@
-"""Imports sessions of this package from another store: for a change of SESSION_STORE."""
+"""Imports sessions of this package from another store, or under another cookie: for a change of settings."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def credential_of(key: SessionKey) -> Credential:
 class OtherStore:
     """See :func:`~flask_sessionstore.migrate.from_store`."""
 
-    cookie = None
-
-    def __init__(self, store: ServerSideStore, *, remove: bool) -> None:
-        self.store, self.removes = store, remove
+    def __init__(self, store: ServerSideStore, *, former: Flask | None, remove: bool) -> None:
+        self.store, self.removes, self._former = store, remove, former
+        self.cookie = None if former is None else former.session_interface.get_cookie_name(former)
 
     def recognise(self, app: Flask, text: str) -> Credential | None:
         """The session key in a cookie of ours. The session keeps its key: both stores use the same handle for it."""
+        app = self._former or app
         secrets = settings.secrets(app)
         interface = app.session_interface
         if not secrets:
