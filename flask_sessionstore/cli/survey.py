@@ -1,4 +1,4 @@
-"""What is in a store, for the commands: one session, or all sessions (of a million, only one is read at a time)."""
+"""Reads what is in a store, for the commands: one session, or all, one at a time, since there may be a million."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ CONNECT_TIMEOUT, TIMEOUT = 1.0, 2.0
 
 # Error replies of the right server, in good order.
 _ANSWERS = (exceptions.NoScriptError, exceptions.OutOfMemoryError)
-# redis-py 5 leaves the first word in the text, later versions remove it.
+# redis-py 5 leaves the first word in the text, later versions turn it into the exception's class.
 _REDIRECTION = re.compile(r"(?:(?:MOVED|ASK) )?\d+ (?P<host>\S*):(?P<port>\d+)")
 _REDIRECTIONS = 5
 

@@ -430,7 +430,7 @@ def _eviction_risk(policy: str) -> str | None:
 
 
 def _no_list(key: bytes) -> str:
-    return f"Redis holds another type of value in place of a list of sessions; remove {key.decode()} if nobody needs it"
+    return f"Redis holds another type of value in place of an owner's list; remove {key.decode()} if nobody needs it"
 
 
 def _escaped(name: bytes) -> bytes:
