@@ -47,6 +47,7 @@ from ..layout import expires_ms_of, is_tombstone, revision_of
 from ..record import to_ms
 from .abilities import has_left, list_name
 from .base import Entry, HasSchema, OwnerIndex, Scans, ServerSideStore
+from .engines import CONNECT_TIMEOUT, PATIENCE, TIMEOUT
 from .exposure import clear_text
 from .pool import MAX_CONNECTIONS, PerProcess
 
@@ -56,8 +57,8 @@ Item = dict[str, t.Any]
 #: The settings of a URL's client: how many seconds it waits for a connection and for a reply, and how many connections
 #: it keeps. boto3 does not try again: the store does so itself, and soon gives up.
 SETTINGS: dict[str, t.Any] = {
-    "connect_timeout": 1,
-    "read_timeout": 2,
+    "connect_timeout": CONNECT_TIMEOUT,
+    "read_timeout": TIMEOUT,
     "max_pool_connections": MAX_CONNECTIONS,
     "tcp_keepalive": True,
     "retries": {"total_max_attempts": 1, "mode": "standard"},
@@ -69,8 +70,8 @@ LARGEST = 400 * 1024
 _BESIDE = 256
 # Records that DynamoDB reads at once.
 _BATCH = 100
-# How many times an operation is tried, and the seconds after which it is not sent again: the visitor has waited enough.
-_TRIES, _PATIENCE = 3, 1.0
+# How many times an operation is tried.
+_TRIES = 3
 # Seconds that DynamoDB may take to make a table.
 _TABLE_TIME = 60
 # Seconds before the second try; the pause before the third is twice as long.
@@ -373,14 +374,14 @@ def _genuine(reply: dict[str, t.Any]) -> dict[str, t.Any]:
 def _tried(operation: t.Callable[[], _R]) -> _R:
     """The operation's result. It is tried again soon if the failure may pass. boto3's exceptions are translated here.
 
-    Sending twice is safe: every write carries a revision by which a store recognises its own write.
+    A write may be sent twice: see ``engines``.
     """
     began, pause = time.monotonic(), _PAUSE
     for left in reversed(range(_TRIES)):
         try:
             return operation()
         except _FAILURES as error:
-            if not (left and _may_pass(error)) or time.monotonic() - began > _PATIENCE:
+            if not (left and _may_pass(error)) or time.monotonic() - began > PATIENCE:
                 raise _translation(error) from error
         time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  - no secret
         pause *= 2

@@ -29,18 +29,15 @@ from pymemcache.serde import LegacyWrappingSerde
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
 from ..layout import HEADER_SIZE, may_replace, of_another
 from .base import ServerSideStore, has_expired
+from .engines import CONNECT_TIMEOUT, MAX_LOSSES, TIMEOUT, too_busy
 from .exposure import clear_text
 from .pool import MAX_CONNECTIONS, NoneFree, Pool
 
-#: The default seconds to wait for a connection, and for a reply.
-CONNECT_TIMEOUT, TIMEOUT = 1.0, 2.0
 PORT = 11211
 
 # Seconds. Memcached takes a number above the first for a point in time; it does not understand points after the second.
 _LONGEST_SPAN, _LAST_MOMENT = 30 * 24 * 3600, 2**31 - 1
 _NEVER = 0
-# Losing this often in a row against other writers means that something else is wrong.
-_MAX_LOSSES = 100
 
 #: Tells whether bytes are the record of another name than the one that was asked for.
 IsOfAnother = t.Callable[[bytes], bool]
@@ -103,7 +100,7 @@ class MemcachedStore(ServerSideStore):
         return self._gets(handle)[0]
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
-        for _ in range(_MAX_LOSSES):
+        for _ in range(MAX_LOSSES):
             if self._call("add", handle, data, _expiry(ttl)):
                 return True
             found, mark = self._gets(handle)
@@ -113,11 +110,11 @@ class MemcachedStore(ServerSideStore):
                 return False
             if self._call("cas", handle, data, mark, _expiry(ttl)):
                 return True
-        raise _too_busy()
+        raise too_busy()
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         found, mark = self._recall(handle) or self._gets(handle)
-        for _ in range(_MAX_LOSSES):
+        for _ in range(MAX_LOSSES):
             if found is None or has_expired(found, self.now()) or not may_replace(found, replaces):
                 return False
             if self._call("cas", handle, data, mark, _expiry(ttl)):
@@ -125,7 +122,7 @@ class MemcachedStore(ServerSideStore):
             found, mark = self._gets(handle)
             if found == data:
                 return True  # this is our own write: its reply was lost, and it was sent again
-        raise _too_busy()
+        raise too_busy()
 
     def drop(self, handle: str) -> None:
         self._call("delete", handle)
@@ -175,10 +172,6 @@ def _refusal(reason: str, args: tuple[t.Any, ...]) -> Exception:
     if "out of memory" in reason:
         return StoreFull("Memcached has no memory left")
     return StoreUnavailable("Memcached refused a command")
-
-
-def _too_busy() -> StoreUnavailable:
-    return StoreUnavailable("the session changes faster than it can be written; try again")
 
 
 def _expiry(ttl: timedelta) -> int:
@@ -259,8 +252,7 @@ class _Server:
         try:
             return self._pool.lend(_exchange, is_of_another, command, args)
         except (_Lost, _OfAnother, *_NO_REPLY):
-            # After a restart of the server all connections are closed. Sending twice is safe: every write carries a
-            # revision by which a store recognises its own write.
+            # After a restart of the server all connections are closed. A write may be sent twice: see engines.
             self._pool.clear()  # the other connections are probably bad too
         try:
             return self._pool.lend(_exchange, is_of_another, command, args)

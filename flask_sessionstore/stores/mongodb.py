@@ -35,6 +35,7 @@ from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavai
 from ..layout import expires_ms_of, is_tombstone, owner_in, revision_of
 from ..record import to_datetime, to_ms
 from .base import Entry, HasSchema, OwnerIndex, Scans, ServerSideStore, Sweeps
+from .engines import CONNECT_TIMEOUT, PATIENCE, TIMEOUT
 from .pool import MAX_CONNECTIONS, PerProcess
 
 Document = dict[str, t.Any]
@@ -43,10 +44,10 @@ Document = dict[str, t.Any]
 #: and for a place in the pool; how many connections it has to each server at once, and how many milliseconds an unused
 #: connection stays open. pymongo does not try again: the store does so itself, once, and not after a time-out.
 SETTINGS: Document = {
-    "serverSelectionTimeoutMS": 2000,
-    "connectTimeoutMS": 1000,
-    "socketTimeoutMS": 2000,
-    "waitQueueTimeoutMS": 2000,
+    "serverSelectionTimeoutMS": TIMEOUT * 1000,
+    "connectTimeoutMS": CONNECT_TIMEOUT * 1000,
+    "socketTimeoutMS": TIMEOUT * 1000,
+    "waitQueueTimeoutMS": TIMEOUT * 1000,
     "maxPoolSize": MAX_CONNECTIONS,
     "maxIdleTimeMS": 60_000,
     "retryReads": False,
@@ -61,8 +62,6 @@ _BATCH = 500
 # Sessions that a scan reads at once, with their data.
 _PAGE = 100
 _HANDLE_LENGTH = 64
-# Seconds after which an operation is not sent again: the visitor has waited long enough.
-_PATIENCE = 1.0
 _R = t.TypeVar("_R")
 
 _logger = logging.getLogger("flask_sessionstore")
@@ -300,17 +299,14 @@ def translated(operation: t.Callable[[], _R]) -> _R:
 
 
 def _again_if_lost(operation: t.Callable[[], _R]) -> _R:
-    """Do it once more if the connection was lost, or if the server is not the primary any more.
-
-    Sending twice is safe: every write carries a revision by which a store recognises its own write.
-    """
+    """Do it once more if the connection was lost, or if the server is not the primary any more (see ``engines``)."""
     began = time.monotonic()
     try:
         return operation()
     except (errors.NetworkTimeout, errors.ServerSelectionTimeoutError):
         raise
     except errors.AutoReconnect:
-        if time.monotonic() - began > _PATIENCE:
+        if time.monotonic() - began > PATIENCE:
             raise  # a server did not answer, and pymongo's monitor gave it up with all that waited for it
         return operation()
 

@@ -15,15 +15,13 @@ import redis
 from redis import exceptions
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
+from ..engines import TIMEOUT
 from ..pool import MAX_CONNECTIONS, Pool
 
 Address = tuple[str, int]
 Command = tuple[t.Any, ...]
 #: Tells whether a reply can belong to a command.
 Accept = t.Callable[[t.Any], bool]
-
-#: The default seconds to wait for a connection, and for a reply.
-CONNECT_TIMEOUT, TIMEOUT = 1.0, 2.0
 
 # Error replies of the right server, in good order.
 _ANSWERS = (exceptions.NoScriptError, exceptions.OutOfMemoryError)
@@ -86,7 +84,7 @@ class Server:
             raise  # a new connection failed, so trying again would not help
         except (exceptions.ConnectionError, exceptions.ReadOnlyError, _Unacceptable):
             # The server may have closed an idle connection, or have restarted; the former primary may be a replica now.
-            # Sending twice is safe: every write carries a revision by which a store recognises its own write.
+            # A write may be sent twice: see engines.
             self._pool.clear()  # the other connections are probably bad too
         try:
             return self._pool.lend(exchange, accept, what)

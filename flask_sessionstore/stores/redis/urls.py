@@ -14,8 +14,9 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from ...errors import ConfigurationError
+from ..engines import CONNECT_TIMEOUT, TIMEOUT
 from ..pool import MAX_CONNECTIONS
-from .clients import CONNECT_TIMEOUT, TIMEOUT, Address, Cluster, Server
+from .clients import Address, Cluster, Server
 
 #: Seconds to wait for a Sentinel, both for a connection and for its reply, before the next Sentinel is asked.
 SENTINEL_TIMEOUT = 0.5

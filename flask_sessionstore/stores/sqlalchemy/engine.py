@@ -17,10 +17,10 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.pool import NullPool, QueuePool, SingletonThreadPool
 
 from ...errors import ConfigurationError
+from ..engines import CONNECT_TIMEOUT, TIMEOUT
 
-#: Seconds to wait for a connection, for a reply, and for a place in the pool, with an engine made from a URL.
-#: (PostgreSQL's drivers wait at least two seconds for a connection.)
-CONNECT_TIMEOUT, TIMEOUT, POOL_TIMEOUT = 1, 2, 2
+#: Seconds to wait for a place in the pool.
+POOL_TIMEOUT = TIMEOUT
 # Seconds to wait for a row's lock: less than for a reply, so that no statement goes on waiting at the server.
 _LOCK_TIMEOUT = TIMEOUT - 1
 # Seconds to tell PostgreSQL that nobody waits for a reply any more, if the statement waits for something else.
@@ -41,7 +41,7 @@ _WAITS: dict[str, object] = {"connect_timeout": CONNECT_TIMEOUT, "read_timeout":
 #: Driver -> the arguments in its URL that set time-outs. psycopg has none for a reply: see _with_deadline.
 _TIMEOUTS: dict[str, dict[str, object]] = {
     "pysqlite": {"timeout": TIMEOUT},
-    "psycopg": {"connect_timeout": CONNECT_TIMEOUT},
+    "psycopg": {"connect_timeout": CONNECT_TIMEOUT},  # PostgreSQL's drivers make it two seconds at least
     "psycopg2": {"connect_timeout": CONNECT_TIMEOUT},
     "pymysql": _WAITS,
     "mysqldb": _WAITS,

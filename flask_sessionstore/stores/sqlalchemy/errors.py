@@ -87,7 +87,7 @@ class Trials:
         """Whether to send the statement once more, over a new connection.
 
         The server may have closed an idle connection, or have restarted; the former primary may be a replica by now.
-        Sending twice is safe: every write carries a revision by which a store recognises its own write.
+        A write may be sent twice: see ``engines``.
         """
         lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
         if lost and time.monotonic() - self._started >= _AT_ONCE:

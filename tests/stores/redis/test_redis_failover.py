@@ -22,8 +22,9 @@ from redis_clusters import RedisCluster, SentinelTrio, until
 from flask_sessionstore import Record, SessionGone, SessionKey, StoreUnavailable
 from flask_sessionstore.record import TOMBSTONE_TIME
 from flask_sessionstore.stores import ServerSideStore, list_name
+from flask_sessionstore.stores.engines import CONNECT_TIMEOUT, TIMEOUT
 from flask_sessionstore.stores.redis import RedisStore
-from flask_sessionstore.stores.redis.clients import CONNECT_TIMEOUT, TIMEOUT, Cluster
+from flask_sessionstore.stores.redis.clients import Cluster
 from flask_sessionstore.stores.redis.urls import SENTINEL_TIMEOUT
 from flask_sessionstore.testing import StoreContract
 
