@@ -21,4 +21,4 @@ MAX_LOSSES = 100
 
 def too_busy() -> StoreUnavailable:
     """The error for a write that lost :data:`MAX_LOSSES` times in a row."""
-    return StoreUnavailable("the session store changes faster than it can be written; try again")
+    return StoreUnavailable("the session changes faster than it can be written; try again")
