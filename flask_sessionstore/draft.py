@@ -289,7 +289,9 @@ class Draft:
     # -- who is signed in ------------------------------------------------------------------------------------------
 
     def _mind_login(self, key: str, data: bytes | None, written: t.Container[str] = ()) -> None:
-        """Note that a key which says who is signed in gets a value. A sign-in drops SESSION_LOGIN_DROPS.
+        """Note that a key which says who is signed in gets a value, or is removed.
+
+        If that signs somebody in, or the owner out, the keys in SESSION_LOGIN_DROPS are dropped.
 
         :param data: the new value; None if the key is removed.
         :param written: keys that are not dropped.

@@ -145,7 +145,7 @@ def _opened(entry: Entry) -> Record | Tombstone | None:
 
 
 def _stamp(item: tuple[str, Record]) -> tuple[int, str]:
-    """The age by which sessions are ordered. Every process comes to the same order."""
+    """The age by which sessions are ordered, the same in every process."""
     handle, record = item
     return record.extended_ms, handle
 

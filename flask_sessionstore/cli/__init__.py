@@ -1,6 +1,6 @@
 """The command ``flask sessions``."""
 
-from . import moves  # which adds its commands
+from . import moves  # adds its commands when it is imported
 from .commands import sessions
 
 __all__ = ["moves", "sessions"]

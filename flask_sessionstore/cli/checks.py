@@ -1,4 +1,4 @@
-"""The settings in force, and what is risky about them: for ``flask sessions check``."""
+"""The settings in force, and their risks: for ``flask sessions check``."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from ..policy import Policy
 from ..record import Record, Tombstone, new_revision, to_ms
 from ..stores.base import Scans, ServerSideStore, SessionStore
 
-#: Shorter ones can be found by trying.
+#: Bytes. Shorter secrets can be found by trying.
 MIN_SECRET = 32
 _BETTER = "set it to what this prints: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-# In what tutorials and templates have, letters and digits alone, in lower case. (No random secret has these in it.)
+# Parts of the secrets in tutorials and templates, in lower case, only letters and digits. (A random secret does not
+# contain them.)
 _WELL_KNOWN = (
     "change",
     "develop",
@@ -37,9 +38,9 @@ _WELL_KNOWN = (
     "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",  # of Flask's documentation
 )
 _FEW_CHARACTERS = 8
-# So many sessions are looked at for what the application does.
+# How many sessions are read to see what the application does.
 _SAMPLE = 1000
-# Under which name stands a note of the application that asked last, and for how long.
+# The name of a note about the application that ran the check last, and how long the note stands.
 _NOTE, _NOTE_TIME = hashlib.sha256(b"flask_sessionstore: who keeps sessions here").hexdigest(), timedelta(days=30)
 
 
@@ -56,7 +57,7 @@ class _Cookie(t.NamedTuple):
 
 
 def settings_of(app: Flask, interface: StoreSessionInterface) -> dict[str, t.Any]:
-    """The settings in force, by name. Nothing secret is among them."""
+    """The settings in force, by name, without secrets."""
     store, policy = interface.store, interface.policy_of(app)
     return {
         "SESSION_STORE": _name_of(store),
@@ -71,8 +72,9 @@ def settings_of(app: Flask, interface: StoreSessionInterface) -> dict[str, t.Any
 
 
 def findings_of(app: Flask, interface: StoreSessionInterface) -> list[str]:
-    """What is risky, and what to do about it, a sentence each. Asks the store, and leaves a note of who asked there, if
-    it has sessions.
+    """What is risky and what to do about it, one sentence each.
+
+    Asks the store. If the store has sessions, leaves a note there about this application.
     """
     policy = interface.policy_of(app)
     return [
@@ -112,19 +114,19 @@ def _secrets(app: Flask) -> t.Iterator[str]:
         yield f"{error}."
         return
     if not secrets:
-        yield f"SECRET_KEY is not set, so there are no sessions at all: {_BETTER}"
+        yield f"SECRET_KEY is not set, so sessions do not work: {_BETTER}"
     for number, secret in enumerate(secrets):
         why = _weakness(secret.encode() if isinstance(secret, str) else secret)
         if why and number:
-            yield f"SECRET_KEY_FALLBACKS has a secret that {why}, and who knows it can forge cookies: remove it."
+            yield f"SECRET_KEY_FALLBACKS has a secret that {why}; whoever knows it can forge cookies: remove it."
         elif why:
-            yield f"SECRET_KEY {why}, and who knows it can forge cookies: {_BETTER}"
+            yield f"SECRET_KEY {why}; whoever knows it can forge cookies: {_BETTER}"
 
 
 def _weakness(secret: bytes) -> str | None:
     plain = "".join(filter(str.isalnum, secret.decode(errors="replace").lower()))
     if plain == "dev" or any(word in plain for word in _WELL_KNOWN) or len(set(secret)) < _FEW_CHARACTERS:
-        return "is one that others try first"
+        return "is easy to guess"
     return f"has {len(secret)} bytes, fewer than {MIN_SECRET}" if len(secret) < MIN_SECRET else None
 
 
@@ -132,32 +134,32 @@ def _cookies(cookie: _Cookie) -> t.Iterator[str]:
     try:
         attributes_of(*cookie)
     except (ConfigurationError, ValueError) as error:
-        yield f"No session works: {error}."
+        yield f"Sessions do not work: {error}."
     if not cookie.secure:
-        yield "SESSION_COOKIE_SECURE is off, so browsers send the cookie without encryption, too: set it to True."
+        yield "SESSION_COOKIE_SECURE is off, so browsers also send the cookie without encryption: set it to True."
     if not cookie.httponly:
         yield "SESSION_COOKIE_HTTPONLY is off, so every script on a page can read the cookie: set it to True."
     samesite = (cookie.samesite or "").lower()
     if not samesite:
         yield (
-            "SESSION_COOKIE_SAMESITE is not set, so some browsers send the cookie with what other sites make them"
-            ' post: set it to "Lax".'
+            "SESSION_COOKIE_SAMESITE is not set, so some browsers send the cookie with forms that other sites post: set"
+            ' it to "Lax".'
         )
     elif samesite == "none" and not cookie.partitioned:
         yield (
-            "SESSION_COOKIE_SAMESITE is None, so browsers send the cookie with what other sites make them post: set it"
-            ' to "Lax", or, for pages that are embedded in others, set SESSION_COOKIE_PARTITIONED to True.'
+            "SESSION_COOKIE_SAMESITE is None, so browsers send the cookie with forms that other sites post: set it to"
+            ' "Lax"; for pages that are embedded in other sites, set SESSION_COOKIE_PARTITIONED to True instead.'
         )
     if not cookie.name.lower().startswith(("__host-", "__secure-")):
         prefix = "__Secure-" if cookie.domain or cookie.path != "/" else "__Host-"
         yield (
-            "SESSION_COOKIE_NAME has no prefix, so other hosts of your domain, and whoever answers for them without"
-            f' encryption, can plant a cookie: set it to "{prefix}{cookie.name}".'
+            "SESSION_COOKIE_NAME has no prefix, so other hosts of your domain can plant a cookie, and so can an"
+            f' attacker who answers for them without encryption: set it to "{prefix}{cookie.name}".'
         )
 
 
 def _logins(store: SessionStore, policy: Policy) -> t.Iterator[str]:
-    """What some of the sessions in the store tell about the application's log-in."""
+    """What a sample of the sessions in the store shows about the application's log-in."""
     used: dict[str, str] = {}
     for record in _sample(store):
         for hint, key in _hints_of(policy, record.state):
@@ -173,7 +175,7 @@ def _hints_of(policy: Policy, state: t.Mapping[str, bytes]) -> t.Iterator[tuple[
     for key in keys if signins.owner_in(policy, state) is None else ():
         if signins.is_nameless(state[key]):
             yield hints.NAMELESS, key
-    if not signins.is_somebody(policy, state):  # else a log-in has changed the session's key
+    if not signins.is_somebody(policy, state):  # otherwise a log-in has changed the session key
         for key in hints.looks_alike(policy, state.keys()):
             yield hints.LOOKALIKE, key
 
@@ -189,30 +191,30 @@ def _sample(store: SessionStore) -> t.Iterator[Record]:
                 if isinstance(found, Record):
                     yield found
     except SessionError:
-        return  # said above
+        return  # _store reports it
 
 
 def _neighbours(app: Flask, store: SessionStore) -> t.Iterator[str]:
-    """Whether an application with another secret asked last about sessions of the same prefix."""
+    """Whether an application with another secret ran the last check on sessions with the same prefix."""
     try:
         if not isinstance(store, ServerSideStore) or next(_sample(store), None) is None:
-            return  # where nobody keeps sessions, nothing is to be made, perhaps as another user
+            return  # do not create a folder or table for a note alone: the check may run as another user
         data = store.read(_NOTE)
         found = None if data is None else unpack(data, _NOTE)
         marks = [_mark_of(secret) for secret in settings.secrets(app)]
         _leave_note(store, marks[0], before=data)
     except (SessionError, IndexError):
-        return  # said above
+        return  # _store or _secrets reports it
     if isinstance(found, Tombstone) and found.before not in marks:
         yield (
-            f'An application with another SECRET_KEY keeps sessions under the prefix "{store.prefix}", too (or this one'
-            " had another): what finds or ends the sessions of an owner reaches those of the other's who has the same"
-            " name. Give each a SESSION_KEY_PREFIX of its own."
+            f'An application with another SECRET_KEY also keeps sessions under the prefix "{store.prefix}" (or this'
+            " application's SECRET_KEY has changed). To find or end the sessions of an owner then also reaches the"
+            " other application's owner of the same name: give each application a SESSION_KEY_PREFIX of its own."
         )
 
 
 def _leave_note(store: ServerSideStore, mark: bytes, before: bytes | None) -> None:
-    """A tombstone of a name that no session has: no command shows it, and it goes by itself."""
+    """Leave a tombstone under a name that no session has: commands do not show it, and it expires by itself."""
     now_ms = int(store.now() * 1000)
     ends_ms = now_ms + to_ms(_NOTE_TIME)
     note = Tombstone(kind="ended", revision=new_revision(), left_ms=now_ms, expires_ms=ends_ms, before=mark)
@@ -222,17 +224,17 @@ def _leave_note(store: ServerSideStore, mark: bytes, before: bytes | None) -> No
 
 
 def _mark_of(secret: str | bytes) -> bytes:
-    """Four bytes by which a secret is known again, and cannot be found out."""
+    """Four bytes by which a secret can be recognised, but not found out."""
     return hmac.digest(secret.encode() if isinstance(secret, str) else secret, _NOTE.encode(), "sha256")[:4]
 
 
 def _imports(interface: StoreSessionInterface) -> t.Iterator[str]:
-    """Whether a log-out may be forgotten that has to hold against an old cookie."""
+    """Whether the store may forget a log-out, so that an old cookie would sign the user in again."""
     if interface.importers and getattr(interface.store, "forgets", False):
         yield (
-            "Sessions of another kind are imported into a store that may forget what it imported (it is full, or starts"
-            " anew): then who signed out is signed in again by the old cookie. Take a lasting store, or take"
-            " import_session out."
+            "Sessions of another kind are imported into a store that may forget what it imported (when it is full, or"
+            " restarts): then an old cookie signs in a user who has signed out. Use a lasting store, or remove"
+            " import_session."
         )
 
 

@@ -1,7 +1,7 @@
-"""``flask sessions``: what an operator asks of the sessions, in a terminal or from a script.
+"""``flask sessions``: commands for operators, in a terminal or from a script.
 
-What is collected elsewhere is shown here: as tables for people, with ``--json`` for programs. Handles name sessions;
-a session key is never known.
+They show what other modules collect: as tables for people, or with ``--json`` for programs. Sessions are named by their
+handles; the commands never know a session key.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ F = t.TypeVar("F", bound=t.Callable[..., t.Any])
 
 
 class _Manager(t.Protocol):
-    """What is asked of the application's SessionManager."""
+    """The methods of the application's SessionManager that the commands use."""
 
     def find(self, owner: str) -> list[SessionInfo]: ...
     def revoke(self, handle: str) -> bool: ...
     def revoke_all(self, owner: str) -> int: ...
 
 
-# What may be a session key, or most of one, where a handle was asked for.
+# Matches what may be a session key, or most of its characters, given instead of a handle.
 _SECRET = re.compile(r"[\w-]{20,}", re.ASCII)
 
 
 class _Sessions(AppGroup):
-    """Commands whose errors are one line, and quote no session key."""
+    """Commands whose errors are one line and never quote a session key."""
 
     def make_context(self, *args: t.Any, **extra: t.Any) -> click.Context:
         with _quoting_no_secret():
@@ -58,7 +58,7 @@ class _Sessions(AppGroup):
 
 @contextlib.contextmanager
 def _quoting_no_secret() -> t.Iterator[None]:
-    """Click repeats what it cannot use."""
+    """Remove what may be a session key from click's error messages, which quote wrong arguments."""
     try:
         yield
     except click.UsageError as error:
@@ -68,7 +68,7 @@ def _quoting_no_secret() -> t.Iterator[None]:
 
 @contextlib.contextmanager
 def _warnings_in_one_line() -> t.Iterator[None]:
-    """Where the application has set up no logging, Python's last resort would print tracebacks."""
+    """Print warnings in one line if the application has not set up logging: Python would print tracebacks with them."""
     if logger.hasHandlers():
         yield
         return
@@ -94,12 +94,12 @@ def _manager() -> _Manager:
 
 def _check_handle(handle: str) -> None:
     if not is_handle(handle):
-        # Not quoted: it may be a session key, shortened even, and this may end up in a log.
+        # Does not quote the argument: it may be a session key, even a shortened one, and this may get into a log.
         raise click.UsageError("a HANDLE is 64 hexadecimal digits in lower case")
 
 
 def json_option(command: F) -> F:
-    """Lets a command print JSON."""
+    """Give a command the option ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
@@ -108,11 +108,11 @@ def json_option(command: F) -> F:
 
 @click.group("sessions", cls=_Sessions)
 def sessions() -> None:
-    """Look at the sessions, end them, and clean up after them."""
+    """Look at sessions, end them, and clean up."""
 
 
 @sessions.command("list")
-@click.option("--owner", help="Only the sessions of this owner, the last extended first.")
+@click.option("--owner", help="List only this owner's sessions, most recently extended first.")
 @click.option("--limit", type=click.IntRange(min=1), help="List at most this many sessions.")
 @json_option
 def list_(owner: str | None, limit: int | None, as_json: bool) -> None:
@@ -143,14 +143,14 @@ def show(handle: str, values: bool, as_json: bool) -> None:
 
 @sessions.command()
 @click.argument("handle", required=False)
-@click.option("--owner", help="All sessions of this owner.")
-@click.option("--all", "everybody", is_flag=True, help="All sessions of everybody.")
+@click.option("--owner", help="End all sessions of this owner.")
+@click.option("--all", "everybody", is_flag=True, help="End all sessions of all owners.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation of --all.")
 @json_option
 def revoke(handle: str | None, owner: str | None, everybody: bool, yes: bool, as_json: bool) -> None:
-    """End the session HANDLE, those of an owner, or all."""
+    """End the session HANDLE, all sessions of an owner, or all sessions."""
     if (handle is not None) + (owner is not None) + everybody != 1:
-        raise click.UsageError("Say which: a HANDLE, --owner or --all, and only one of these.")
+        raise click.UsageError("Give a HANDLE, --owner or --all, and only one of these.")
     manager = _manager()
     if handle is not None:
         _check_handle(handle)
@@ -169,13 +169,17 @@ def revoke(handle: str | None, owner: str | None, everybody: bool, yes: bool, as
 
 @sessions.command()
 @click.option(
-    "--batch", type=click.IntRange(min=1), default=10_000, show_default=True, help="How many to remove at a time."
+    "--batch",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="How many sessions to remove at a time.",
 )
 @json_option
 def cleanup(batch: int, as_json: bool) -> None:
-    """Remove expired sessions, and say how many.
+    """Remove expired sessions, and print how many.
 
-    May run at any time, beside the application, on many machines at once.
+    May run at any time, while the application runs, on many machines at once.
     """
     removed = 0
     steps = survey.removals(store_in_use(), batch)
@@ -197,9 +201,9 @@ def stats(as_json: bool) -> None:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> None:
-    """Show the settings, and say what is risky about them.
+    """Show the settings and their risks.
 
-    The exit code is 0 if nothing is, and 1 if something is.
+    The exit code is 0 if there are no findings, and 1 if there are.
     """
     interface = interface_in_use()
     with current_app.test_request_context():  # an application's cookie settings may depend on the request
@@ -216,13 +220,13 @@ def check(ctx: click.Context, as_json: bool) -> None:
 
 @sessions.command("create-schema")
 def create_schema() -> None:
-    """Create the table or the indexes that the store needs, where they are missing."""
+    """Create the table or the indexes that the store needs, if they are missing."""
     store = store_in_use()
     engine = store.ability(HasSchema)
     if engine is None:
-        raise UnsupportedByStore(f"{type(store).__name__} needs no schema")
+        raise UnsupportedByStore(f"{type(store).__name__} does not need a schema")
     engine.create_schema()
-    click.echo("The schema is there.")
+    click.echo("The schema exists.")
 
 
 def _print_count(done: str, count: int, as_json: bool) -> None:
@@ -232,7 +236,7 @@ def _print_count(done: str, count: int, as_json: bool) -> None:
         click.echo(f"{count} {done}")
 
 
-#: What people see of a list, and how wide it is.
+#: The columns of a list for people, and their widths.
 _COLUMNS = {"handle": 64, "extended_at": 20, "expires_at": 20, "owner": 20, "client": 0}
 
 

@@ -1,4 +1,4 @@
-"""``flask sessions import`` and ``copy``: all sessions at once, beside the running application."""
+"""``flask sessions import`` and ``copy``: move all sessions at once, while the application runs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def _dry_run_option(command: F) -> F:
 @_dry_run_option
 @json_option
 def import_(dry_run: bool, as_json: bool) -> None:
-    """Import all sessions that the importers of this application know.
+    """Import all sessions that the importers of this application can list.
 
-    May run beside the application, be cut off, and be started again: each session comes once. What cannot be listed,
-    such as Flask's own cookies, comes with its browser.
+    May run while the application runs, be interrupted, and be started again: each session is imported once. Sessions
+    that cannot be listed, such as Flask's own cookies, are imported when their browser comes.
     """
     from ..migrate.bulk import copy_all, import_all
     from ..migrate.other_store import OtherStore
@@ -55,8 +55,8 @@ def import_(dry_run: bool, as_json: bool) -> None:
 def copy(source: str, target: str | None, dry_run: bool, as_json: bool) -> None:
     """Copy all sessions from one store to another.
 
-    FROM and TO are URLs as for SESSION_STORE, or names of settings that hold one, so that a password need not be
-    written. Without TO it is the application's own store. Let the application use TO first, with
+    FROM and TO are URLs as for SESSION_STORE, or names of settings that hold such a URL, so that you need not type a
+    password. Without TO, the target is the application's own store. Let the application use TO first, with
     import_session=migrate.from_store(FROM): then nobody is logged out meanwhile, and nothing is lost.
     """
     from ..migrate.bulk import copy_all
@@ -66,7 +66,7 @@ def copy(source: str, target: str | None, dry_run: bool, as_json: bool) -> None:
 
 
 def _store(text: str) -> ServerSideStore:
-    """The store that an argument means, with the prefix of this application."""
+    """The store for an argument, with the prefix of this application."""
     setting = current_app.config.get(text, text)
     prefix = current_app.config.get("SESSION_KEY_PREFIX", "session:")
     store = make_store(app_in_use(), setting, {"prefix": prefix})

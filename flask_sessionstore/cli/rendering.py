@@ -1,4 +1,4 @@
-"""What the commands have found, as text for people and as JSON for programs."""
+"""Prints what the commands have found, as text for people or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import click
 
-# Python spells out integers of 4300 digits and no more.
+# Python refuses to write integers of more than 4300 digits as text.
 _LARGEST_INT = 10**4000
 
 Facts = dict[str, t.Any]
@@ -29,7 +29,7 @@ class _Damaged:
         return "(damaged)"
 
 
-#: In the place of what cannot be read.
+#: Shown in place of a value that cannot be read.
 DAMAGED = _Damaged()
 
 
@@ -37,10 +37,10 @@ DAMAGED = _Damaged()
 
 
 def print_table(rows: t.Iterator[Facts], columns: t.Mapping[str, int], nothing: str) -> None:
-    """Rows below one another, the first of them before the last is known.
+    """Print a table, each row as soon as it is known.
 
-    :param columns: what to show of each row, and how wide.
-    :param nothing: what to say where there are none.
+    :param columns: which fields of a row to show, and how wide.
+    :param nothing: printed if there are no rows.
     """
     first = next(rows, None)
     if first is None:
@@ -52,7 +52,7 @@ def print_table(rows: t.Iterator[Facts], columns: t.Mapping[str, int], nothing: 
 
 
 def print_pairs(facts: Facts) -> None:
-    """Names and values, one below the other."""
+    """Print names and values, one pair on each line."""
     names = [_printable(name) for name in facts]
     width = max(map(len, names))
     for name, value in zip(names, facts.values(), strict=True):
@@ -60,7 +60,7 @@ def print_pairs(facts: Facts) -> None:
 
 
 def print_list(sentences: t.Sequence[str], nothing: str) -> None:
-    """Sentences one below the other, or what to say where there are none."""
+    """Print sentences, one on each line; or ``nothing``, if there are none."""
     for sentence in sentences:
         click.echo(f"- {_printable(sentence)}")
     if not sentences:
@@ -70,7 +70,7 @@ def print_list(sentences: t.Sequence[str], nothing: str) -> None:
 def progress(
     steps: t.Iterator[T], state: t.Callable[[], str], label: str = "Removing"
 ) -> t.ContextManager[t.Iterable[T]]:
-    """These steps, with a bar that moves where there is a terminal to show it on."""
+    """These steps, with a progress bar if there is a terminal to show it on."""
     if not sys.stderr.isatty():
         return contextlib.nullcontext(steps)
     return click.progressbar(steps, label=label, show_eta=False, item_show_func=lambda _: state(), file=sys.stderr)
@@ -96,18 +96,18 @@ def _cell(value: t.Any) -> str:
 
 
 def _literal(value: t.Any) -> str:
-    """A value as Python writes it: nothing is left in that which a terminal would obey."""
+    """A value as Python writes it, which never contains control characters for a terminal."""
     try:
-        if isinstance(value, (set, frozenset)) and value:  # in an order that does not change by the process
+        if isinstance(value, (set, frozenset)) and value:  # sorted: a set's order differs from process to process
             members = f"{{{', '.join(sorted(map(repr, value)))}}}"
             return members if isinstance(value, set) else f"frozenset({members})"
         return repr(value)
-    except ValueError:  # Python refuses to spell out very large integers
+    except ValueError:  # Python refuses to write very large integers as text
         return f"<a value of type {type(value).__name__}, too large to show>"
 
 
 def _printable(text: str) -> str:
-    """Text from outside without what a terminal would obey."""
+    """Text from outside, with control characters for a terminal escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -115,12 +115,12 @@ def _printable(text: str) -> str:
 
 
 def print_json(facts: Facts) -> None:
-    """One JSON object."""
+    """Print one JSON object."""
     click.echo(_dumps(facts, indent=2))
 
 
 def print_array(rows: t.Iterator[Facts]) -> None:
-    """One JSON array, a line for each row, the first of them before the last is known."""
+    """Print one JSON array, with a line for each row, as soon as it is known."""
     start = "["
     for row in rows:
         click.echo(f"{start}\n  {_dumps(row)}", nl=False)
@@ -133,7 +133,7 @@ def _dumps(value: t.Any, indent: int | None = None) -> str:
 
 
 def _jsonable(value: t.Any) -> t.Any:
-    """What JSON has that is nearest to ``value``."""
+    """The nearest value that JSON has."""
     if isinstance(value, dict):
         return {key if isinstance(key, str) else str(_jsonable(key)): _jsonable(item) for key, item in value.items()}
     if isinstance(value, (set, frozenset)):

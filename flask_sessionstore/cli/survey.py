@@ -1,4 +1,4 @@
-"""What is in a store, for the commands: one session, or all of them, of which a million go through one at a time."""
+"""Reads what is in a store, for the commands: one session, or all, one at a time, since there may be a million."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _LISTED = ("handle", "owner", "created_at", "extended_at", "expires_at", "client
 
 
 class Found(t.NamedTuple):
-    """A session, found in going through all of them."""
+    """A session, found while going through all sessions."""
 
     handle: str
     size: int
-    #: None if it cannot be read.
+    #: None if the record cannot be read.
     record: Record | None
 
 
 def scanning(store: SessionStore) -> Scans:
-    """What goes through all sessions of ``store``.
+    """The store's ability to go through all sessions.
 
-    :raises UnsupportedByStore: if it cannot.
+    :raises UnsupportedByStore: if the store lacks it.
     """
     scans = store.ability(Scans)
     if scans is None:
@@ -35,7 +35,7 @@ def scanning(store: SessionStore) -> Scans:
 
 
 def _scan(store: SessionStore) -> t.Iterator[Found]:
-    """All sessions, the expired too, but no tombstones."""
+    """All sessions, also expired ones, but not tombstones."""
     for handle, data, _ in scanning(store).scan():
         if data is None:
             continue
@@ -49,7 +49,7 @@ def _scan(store: SessionStore) -> t.Iterator[Found]:
 
 
 def sessions_of_everybody(store: SessionStore) -> t.Iterator[Facts]:
-    """What may be shown of each living session, and the handle of each that is damaged."""
+    """What may be shown of each living session, and the handle of each damaged session."""
     now_ms = _now_ms(store)
     for handle, _, record in _scan(store):
         if record is None:
@@ -59,14 +59,14 @@ def sessions_of_everybody(store: SessionStore) -> t.Iterator[Facts]:
 
 
 def listed(info: SessionInfo) -> Facts:
-    """What a list has of a session."""
+    """What a list shows of a session."""
     return {**{name: getattr(info, name) for name in _LISTED}, "damaged": False}
 
 
 def find(store: ServerSideStore, handle: str) -> tuple[Facts, Record]:
-    """All that may be shown of one session but its values, and its record.
+    """All that may be shown of one session, except its values; and its record.
 
-    :raises SessionGone: if there is none; the message says what became of it.
+    :raises SessionGone: if there is no such session; the message says what is known of it.
     """
     data = store.read(handle)
     found = None if data is None else unpack(data, handle)
@@ -92,12 +92,12 @@ def _facts_of(handle: str, data: bytes, record: Record) -> Facts:
 
 
 def values_of(record: Record) -> Facts:
-    """The values by their keys; :data:`DAMAGED` is in the place of one that cannot be decoded.
+    """The values by their keys; :data:`DAMAGED` in place of a value that cannot be decoded.
 
-    :raises UnsupportedByStore: if they are sealed.
+    :raises UnsupportedByStore: if the record is sealed.
     """
     if record.sealed:
-        raise UnsupportedByStore("this session is sealed: only requests of its own browser can open it")
+        raise UnsupportedByStore("this session is sealed: only requests from its own browser can read it")
     return {key: _value_of(data) for key, data in sorted(record.state.items())}
 
 
@@ -109,9 +109,9 @@ def _value_of(data: bytes) -> t.Any:
 
 
 def end_all(store: SessionStore, end: t.Callable[[str], bool]) -> int:
-    """End all sessions that there are, whatever they are renewed to meanwhile, and return how many there were.
+    """End all sessions, also those that are renewed meanwhile, and return how many ended.
 
-    :param end: ends the one under a handle; False if there is none.
+    :param end: ends the session under a handle; returns False if there is none.
     """
     began_ms, ended = _now_ms(store), 0
     for found in _scan(store):
@@ -122,14 +122,17 @@ def end_all(store: SessionStore, end: t.Callable[[str], bool]) -> int:
 
 
 def _is_older(found: Found, than_ms: int) -> bool:
-    """A session that was renewed keeps its age: under its new name, the scan may have missed it."""
+    """Whether a session was made before a time and lives. A renewed session keeps the time when it was made, and the
+    first scan may have missed it under its new handle.
+    """
     return found.record is not None and found.record.created_ms < than_ms < found.record.expires_ms
 
 
 def removals(store: SessionStore, batch: int) -> t.Iterator[int]:
-    """Remove what is to be removed, batch by batch: how many sessions each time; of lists, where there are no others.
+    """Remove what can be removed, batch by batch, and yield how many sessions each batch removed; if the engine removes
+    sessions itself, how many entries of lists.
 
-    :raises UnsupportedByStore: if there is never anything to remove.
+    :raises UnsupportedByStore: if this store never has anything to remove.
     """
     sweeps, index = store.ability(Sweeps), store.ability(OwnerIndex)
     if sweeps is None and index is None:
@@ -149,7 +152,7 @@ def _until_fewer(remove: t.Callable[[int], int], batch: int) -> t.Iterator[int]:
 
 
 def totals(store: SessionStore) -> Facts:
-    """How many sessions there are, and from when to when."""
+    """How many sessions there are, their size, the age of the oldest, and when the next one expires."""
     now_ms = _now_ms(store)
     sessions = size = expired = damaged = 0
     oldest = expiring = None

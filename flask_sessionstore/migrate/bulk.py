@@ -1,7 +1,7 @@
-"""All sessions at once, beside the running application: those of an importer, or those of another store of ours.
+"""Moves all sessions at once, while the application runs: those of an importer, or those of another store of ours.
 
-Each goes by the rules of a request that brings it: what was imported before, or went since, stays as it is. So it may
-be cut off at any time, and started again.
+Each session is imported by the same rules as in a request. A session that was imported before, or has gone since, stays
+as it is. So the move may be interrupted at any time, and started again.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from ..visitor import Old
 from .importing import Listing
 from .other_store import credential_of
 
-#: What became of each session: beside these, an imported one is called after how it was kept.
+#: What became of each session. Besides these, an imported session is counted under the format it was kept in.
 KNOWN, UNREADABLE, LEFT_OUT = "here already", "unreadable", "not let in"
 COPIED, TOMBSTONES, MARKS, EXPIRED = "copied", "tombstones", "marks", "expired"
 
-# So many are under way at once: engines answer them together.
+# So many sessions are moved at once, since engines answer many requests together; and so many wait for their turn.
 _WORKERS = 8
 _WINDOW = 64
 
@@ -38,7 +38,7 @@ T = t.TypeVar("T")
 
 
 def in_parallel(work: t.Callable[[T], str], items: t.Iterable[T]) -> t.Iterator[str]:
-    """What ``work`` makes of each, in their order; never many are held at a time."""
+    """The results of ``work`` for each item, in order. Only few items are held at a time."""
     pending: deque[Future[str]] = deque()
     with ThreadPoolExecutor(_WORKERS) as threads:
         for item in items:
@@ -53,7 +53,7 @@ def in_parallel(work: t.Callable[[T], str], items: t.Iterable[T]) -> t.Iterator[
 
 
 class _Listed:
-    """An old session that was found in going through all of them."""
+    """An old session that was found while going through all of them."""
 
     def __init__(self, importer: Listing, credential: Credential, find: t.Callable[[], Old | None]) -> None:
         self._importer, self._credential, self._find = importer, credential, find
@@ -73,10 +73,10 @@ class _Listed:
 def import_all(
     app: Flask, importer: Listing, store: ServerSideStore, policy: Policy, *, dry_run: bool = False
 ) -> t.Iterator[str]:
-    """Import every session that the importer lists, and say what became of each.
+    """Import every session that the importer lists, and yield what became of each.
 
-    :param dry_run: only say what would.
-    :raises UnsupportedByStore: if the old engine cannot list what it has.
+    :param dry_run: import nothing, only yield what would become of each.
+    :raises UnsupportedByStore: if the old engine cannot list its sessions.
     :raises StoreUnavailable:
     """
 
@@ -104,18 +104,18 @@ def _import(old: _Listed, store: ServerSideStore, policy: Policy, *, dry_run: bo
 
 
 def _say_nothing(signal: NamedSignal, handle: str | None, **arguments: t.Any) -> None:
-    """No request has made these."""
+    """Send no signal, since no request has made these sessions."""
 
 
 # -- another store's -----------------------------------------------------------------------------------------------
 
 
 def copy_all(source: ServerSideStore, target: ServerSideStore, *, dry_run: bool = False) -> t.Iterator[str]:
-    """Copy every session with its handle, its times and its owner, and tombstones and marks, as they are.
+    """Copy every session with its handle, its times and its owner, and tombstones and marks, unchanged.
 
-    A mark is left for each, so that ``from_store`` imports it no more.
+    A mark is left for each session, so that ``from_store`` does not import it again.
 
-    :raises UnsupportedByStore: if ``source`` cannot list what it has.
+    :raises UnsupportedByStore: if ``source`` cannot list its sessions.
     :raises StoreUnavailable:
     """
     scans = source.ability(Scans)
@@ -140,16 +140,16 @@ class _Copy:
             return self._tombstone(entry.handle, entry.data, found)
         return self._record(entry.handle, entry.data, found)
 
-    def _left(self, found: Record | Tombstone) -> timedelta:
+    def _remaining(self, found: Record | Tombstone) -> timedelta:
         return timedelta(milliseconds=max(found.expires_ms - int(self._now() * 1000), 1))
 
     def _tombstone(self, handle: str, data: bytes, found: Tombstone) -> str:
         is_mark = found.kind == IMPORTED
         if not self._dry_run:
             if is_mark:
-                self._target.mark(handle, found.successor or handle, self._left(found))
+                self._target.mark(handle, found.successor or handle, self._remaining(found))
             else:
-                self._target.add(handle, data, self._left(found))
+                self._target.add(handle, data, self._remaining(found))
         return MARKS if is_mark else TOMBSTONES
 
     def _record(self, handle: str, data: bytes, record: Record) -> str:
@@ -161,9 +161,9 @@ class _Copy:
         index = target.ability(OwnerIndex)
         if record.owner is not None and index is not None:
             index.file(record.owner, handle)
-        added = target.add(handle, data, self._left(record))
+        added = target.add(handle, data, self._remaining(record))
         if record.owner is not None and target.marked(owner_mark(record.owner)) is not None:
             target.end_found(handle)
             return LEFT_OUT
-        target.mark(mark, handle, self._left(record))
+        target.mark(mark, handle, self._remaining(record))
         return COPIED if added else KNOWN

@@ -1,4 +1,4 @@
-"""What Flask-Session's records say, whichever of its versions wrote them. Their first bytes tell the formats apart."""
+"""Reads the records of all versions of Flask-Session. Their first bytes tell the formats apart."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from ..codec import MAX_DEPTH, MAX_NUMBERS
 from ..errors import SessionCorrupt
 from . import pickles
 
-#: The most that is read of one record, in bytes: four times what a session may have here, where nothing else is said.
+#: The most bytes that are read of one record: four times the default of SESSION_MAX_SIZE.
 MAX_SIZE = 4 * 1024 * 1024
 
 
 class Content(t.NamedTuple):
-    """What one record says."""
+    """The content of one record."""
 
     data: dict[t.Any, t.Any]
-    #: The names of types that could not be read, where they stood in a pickle.
+    #: The names of types in a pickle that could not be read.
     foreign: list[str]
     #: "pickle", "msgpack" or "json".
     kept_as: str
 
 
 def read(data: bytes) -> Content:
-    """What the bytes say.
+    """The content of a record's bytes.
 
-    :raises SessionCorrupt: if they are too many, or say nothing that is a session; the message says why, and has
-        nothing of their content but the names of types.
+    :raises SessionCorrupt: if there are too many bytes, or they do not hold a session; the message says why, and of
+        their content it shows only the names of types.
     """
     if len(data) > MAX_SIZE:
         raise SessionCorrupt(f"it has more than {MAX_SIZE} bytes", newer=False)
@@ -48,14 +48,14 @@ def _format_of(data: bytes) -> str:
         return "pickle"
     if first and first[0] in _MAPS:
         return "msgpack"
-    raise SessionCorrupt("its first bytes are of no known format", newer=False)
+    raise SessionCorrupt("its first bytes do not belong to a known format", newer=False)
 
 
 # -- JSON and MessagePack ------------------------------------------------------------------------------------------
 
 _MAPS, _ARRAYS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF}), frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})
 _FAILURES = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
-# A map of so few bytes cannot take long to build.
+# Bytes. A map of so few bytes cannot take long to build.
 _HARMLESS = 256
 
 _split_map = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
@@ -79,9 +79,9 @@ def _read_msgpack(data: bytes) -> tuple[t.Any, list[str]]:
 
 
 def _check_maps(data: bytes, depth: int) -> None:
-    """Refuse what may have been chosen to make hashing slow: large maps whose keys are not text.
+    """Refuse large maps whose keys are not text: the keys may have been chosen to make hashing slow.
 
-    :raises ValueError, MsgspecError: if there is one, or containers lie too deep.
+    :raises ValueError, MsgspecError: if there is such a map, or containers lie too deep.
     """
     if len(data) <= _HARMLESS:
         return
@@ -99,7 +99,7 @@ def _check_maps(data: bytes, depth: int) -> None:
 def _values_of(data: bytes) -> t.Iterable[msgspec.Raw]:
     try:
         return _split_map(data).values()
-    except msgspec.ValidationError:  # a key that is no text
+    except msgspec.ValidationError:  # a key is not text
         size = data[0] & 15 if data[0] < 0x90 else int.from_bytes(data[1 : 3 if data[0] == 0xDE else 5], "big")
         if size > MAX_NUMBERS:
             raise

@@ -1,4 +1,4 @@
-"""Flask's own sessions, which lie in the cookie."""
+"""Imports Flask's own sessions, whose data is in the cookie."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FlaskCookies:
         return Credential.of(text)
 
     def find(self, app: Flask, credential: Credential, now: float) -> Old | None:
-        """What the cookie says, for as long as Flask would believe it."""
+        """The session in the cookie, as long as Flask would accept the cookie."""
         serializer = self._serializer(app)
         if serializer is None:
             return None
@@ -52,15 +52,15 @@ class FlaskCookies:
         return Old(record=to_record(data), ends_at=ends_at, kept_as="cookie")
 
     def remove(self, credential: Credential) -> None:
-        """Nothing: it is the browser's."""
+        """Do nothing: the session is only in the browser."""
 
     def _serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
         return self._interface.get_signing_serializer(app)
 
 
 def _has_one_spelling(text: str) -> bool:
-    """Whether its signature is spelled as it was made. Base64's decoder takes others for the same, and each would be
-    another credential, which no log-out has ended.
+    """Whether the signature is in its canonical spelling. Base64's decoder accepts other spellings of the same bytes.
+    Each would be a different credential, which a log-out has not ended.
     """
     signature = text.rpartition(".")[2]
     try:

@@ -1,9 +1,9 @@
-"""Flask-Session's ``Session``, for who changes one import::
+"""A replacement for Flask-Session's ``Session``, so that an application has to change only one import::
 
     from flask_sessionstore.migrate.flask_session import Session   # was: from flask_session import Session
 
-It reads the settings of Flask-Session 0.4 to 0.8, keeps sessions in the same engine as this package does, beside those
-that are there, and imports these. At start it logs, at level INFO, what to write in its place.
+It reads the settings of Flask-Session 0.4 to 0.8. It keeps new sessions in the same engine, beside the old sessions,
+and imports the old sessions. At start it logs, at level INFO, what to write instead.
 """
 
 from __future__ import annotations
@@ -26,22 +26,24 @@ from .importing import Listing
 
 logger = logging.getLogger("flask_sessionstore")
 
-#: What is put after the names that Flask-Session has in an engine, so that nobody's sessions are in anybody's way.
+#: Put after the names that Flask-Session uses in an engine, so that old and new sessions do not mix.
 _SUFFIX = "store"
 
 
 class _Session(sessions.Session):
     @property
     def sid(self) -> t.NoReturn:
-        """Flask-Session's: what is in the cookie is known to the browser alone."""
-        raise AttributeError("there is no session.sid: session.handle names a session, and is not a secret")
+        """Flask-Session's attribute. It does not exist here, since only the browser may know what is in the cookie."""
+        raise AttributeError(
+            "session.sid does not exist here: use session.handle, which names the session and is not secret"
+        )
 
 
 class _Interface(StoreSessionInterface):
     session_class = _Session
 
     def regenerate(self, session: MutableMapping[str, t.Any]) -> None:
-        """Flask-Session's: ``session.renew()``."""
+        """A method of Flask-Session: calls ``session.renew()``."""
         t.cast("sessions.Session", session).renew()
 
 
@@ -51,7 +53,7 @@ class _Manager(SessionManager):
 
 
 class _Move(t.NamedTuple):
-    """Where the sessions go, where they come from, and both as lines to be written."""
+    """The new store, the importer of the old sessions, and for both the code to write instead."""
 
     store: SessionStore
     importer: Listing
@@ -60,7 +62,7 @@ class _Move(t.NamedTuple):
 
 
 class Session:
-    """What ``flask_session.Session`` is: ``Session(app)``, or ``Session().init_app(app)``.
+    """A replacement for ``flask_session.Session``: ``Session(app)``, or ``Session().init_app(app)``.
 
     :param app: an application to set up at once.
     """
@@ -71,13 +73,15 @@ class Session:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Set up ``app`` by Flask-Session's settings. In a database it makes its table, as Flask-Session does.
+        """Set up ``app`` with Flask-Session's settings. In a database it creates the table, as Flask-Session does.
 
-        :raises ConfigurationError: if they cannot work here.
+        :raises ConfigurationError: if the settings cannot work here.
         """
         app.config.setdefault("SESSION_PERMANENT", True)
         if not app.secret_key:
-            logger.warning("SECRET_KEY is not set: Flask-Session needed none, but here cookies are signed. Set it")
+            logger.warning(
+                "SECRET_KEY is not set. Flask-Session did not need it, but here cookies are signed: set SECRET_KEY"
+            )
         move = _moves(app)
         _Manager(store=move.store, import_session=move.importer).init_app(app)
         logger.info("%s", _note(app, move))
@@ -87,13 +91,14 @@ def _moves(app: Flask) -> _Move:
     kind = str(app.config.get("SESSION_TYPE") or "null").lower()
     if kind not in _KINDS:
         raise ConfigurationError(
-            f"SESSION_TYPE: Flask-Session's replacement knows {', '.join(map(repr, _KINDS))}", key="SESSION_TYPE"
+            f"SESSION_TYPE: this replacement for Flask-Session supports {', '.join(map(repr, _KINDS))}",
+            key="SESSION_TYPE",
         )
     return _KINDS[kind](_Settings(app))
 
 
 class _Settings:
-    """Flask-Session's settings, with its defaults."""
+    """Reads Flask-Session's settings, with Flask-Session's defaults."""
 
     def __init__(self, app: Flask) -> None:
         self.app = app
@@ -108,9 +113,9 @@ class _Settings:
         return f"{self.prefix}{_SUFFIX}:"
 
     def move(self, store: SessionStore, store_line: str, source: t.Any, shown: str, **options: t.Any) -> _Move:
-        """From ``source`` to ``store``.
+        """The move from ``source`` to ``store``.
 
-        :param shown: ``source``, as it is to be written.
+        :param shown: the code to write for ``source``.
         """
         common = {"prefix": self.prefix, "signed": bool(self("USE_SIGNER")), "id_length": self("ID_LENGTH", 32)}
         changed = {name: value for name, value in common.items() if value != _DEFAULTS[name]}
@@ -134,7 +139,7 @@ def _memcached(settings: _Settings) -> _Move:
 
 
 def _by_client(settings: _Settings, name: str, client: t.Any, url: str) -> _Move:
-    """In what a client of the application's reaches; without one, where Flask-Session looks then."""
+    """The move in the engine that the application's client reaches; without a client, in Flask-Session's default."""
     prefix, scheme = settings.our_prefix, url.partition(":")[0]
     if client is None:
         return settings.move(stores.from_url(url, prefix=prefix), f'"{url}"', url, f'"{url}"')
@@ -161,7 +166,7 @@ def _cachelib(settings: _Settings) -> _Move:
 
 
 def _in_folder(settings: _Settings, folder: Path, source: t.Any) -> _Move:
-    """Beside the folder that is there, for cachelib looks through all that is in it."""
+    """The move to a new folder beside the old one, since cachelib looks through all files in its folder."""
     ours = folder.absolute().with_name(f"{folder.name}_{_SUFFIX}")
     url = f"file://{ours.as_posix()}"
     shown = repr(str(folder.absolute()))
@@ -195,13 +200,36 @@ def _sqlalchemy(settings: _Settings) -> _Move:
 
 
 def _made_database(app: Flask) -> t.Any:
-    """As Flask-Session makes one, of Flask-SQLAlchemy's settings."""
+    """The Flask-SQLAlchemy extension; made from its settings if there is none, as Flask-Session does."""
     known = app.extensions.get("sqlalchemy")
     if known is not None:
         return known
     from flask_sqlalchemy import SQLAlchemy
 
     return SQLAlchemy(app)
+
+
+def _dynamodb(settings: _Settings) -> _Move:
+    table, source = settings("DYNAMODB_TABLE", "Sessions"), settings("DYNAMODB")
+    ours, prefix = f"{table}_{_SUFFIX}", settings.prefix
+    if source is None:
+        region, local = "dynamodb://us-west-2", {"endpoint_url": "http://localhost:8000"}
+        store: t.Any = stores.from_url(f"{region}/{ours}", prefix=prefix, **local)
+        move = settings.move(
+            store,
+            f'"{region}/{ours}", with SESSION_STORE_OPTIONS = {local!r}',
+            f"{region}/{table}",
+            f'"{region}/{table}"',
+            **local,
+        )
+    else:
+        from .origins.dynamodb import client_of
+
+        store = _store_class("dynamodb")(client_of(source), table=ours, prefix=prefix)
+        line = f"DynamoDBStore(client, table={ours!r}, prefix={prefix!r})"
+        move = settings.move(store, line, source, "client", table=table)
+    store.create_schema()
+    return move
 
 
 _KINDS: dict[str, t.Callable[[_Settings], _Move]] = {
@@ -211,6 +239,7 @@ _KINDS: dict[str, t.Callable[[_Settings], _Move]] = {
     "cachelib": _cachelib,
     "mongodb": _mongodb,
     "sqlalchemy": _sqlalchemy,
+    "dynamodb": _dynamodb,
 }
 
 
@@ -225,9 +254,9 @@ def _note(app: Flask, move: _Move) -> str:
     lines.append(f"SESSION_PERMANENT = {app.config['SESSION_PERMANENT']}")
     return os.linesep.join(
         [
-            "Flask-Session's settings were read. In their place, write:",
+            "Flask-Session's settings were read. Instead of them, write:",
             *(f"    {line}" for line in lines),
-            "and in the place of Session(app):",
+            "and instead of Session(app):",
             f"    SessionManager(app, import_session={move.importer_line})",
         ]
     )

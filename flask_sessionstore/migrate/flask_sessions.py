@@ -1,4 +1,4 @@
-"""Flask-Session's sessions, in whatever it kept them."""
+"""Imports Flask-Session's sessions, from any of its engines."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class FlaskSessions:
         self._signed, self._id_length = signed, id_length
 
     def recognise(self, app: Flask, text: str) -> Credential | None:
-        """The id in a cookie, which lies there bare, or signed."""
+        """The session id in a cookie, which is either unsigned or signed."""
         bare = session_ids.unsigned(text, settings.secrets(app)) if self._signed else text
         sid = None if bare is None else session_ids.checked(bare, self._id_length)
         return None if sid is None else Credential.of(sid)
 
     def find(self, app: Flask, credential: Credential, now: float) -> Old | None:
-        """What its engine has under the id."""
+        """The session that the engine has under the id."""
         return self._old(app, self._origin.read(self._prefix + credential.text, now), now)
 
     def remove(self, credential: Credential) -> None:
-        """Remove it from its engine."""
+        """Remove the session from the engine."""
         self._origin.remove(self._prefix + credential.text)
 
     def listed(self, app: Flask, now: float) -> t.Iterator[tuple[Credential, t.Callable[[], Old | None]]]:
-        """Every session that its engine has under this prefix."""
+        """Every session that the engine has under this prefix."""
         for name, found in self._origin.scan(self._prefix, now):
             sid = session_ids.checked(name.removeprefix(self._prefix), self._id_length)
             if sid is not None:
@@ -50,6 +50,6 @@ class FlaskSessions:
             return None
         content = contents.read(found.data)
         ends_at = found.ends_at
-        if not found.tells_end:  # not later than if an old version had just written it
+        if not found.tells_end:  # take the latest possible end: an old version has written it just now
             ends_at = now + app.permanent_session_lifetime.total_seconds()
         return Old(record=to_record(content.data, content.foreign), ends_at=ends_at, kept_as=content.kept_as)

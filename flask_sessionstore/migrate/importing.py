@@ -1,4 +1,4 @@
-"""What an importer is: something that knows the sessions of another kind by what browsers present."""
+"""Importer: finds sessions of another kind, by the credentials that browsers present."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..visitor import Old
 
 logger = logging.getLogger("flask_sessionstore")
 
-#: Where Flask's session and others keep what :attr:`Session.permanent` says.
+#: The key under which Flask's session and others keep ``permanent``.
 _PERMANENT = "_permanent"
 
 
 class Importer(t.Protocol):
-    """Knows sessions of one kind. Importers keep nothing of a request, and are shared by threads."""
+    """Finds sessions of one kind. An importer keeps nothing of a request, since threads share it."""
 
     @property
     def cookie(self) -> str | None:
@@ -32,23 +32,23 @@ class Importer(t.Protocol):
         """Whether an old session is removed once it is imported."""
 
     def recognise(self, app: Flask, text: str) -> Credential | None:
-        """The credential in a cookie's value, if it is of this kind, well formed and signed as it should be.
+        """The credential in a cookie's value, if it is of this kind, well formed and properly signed.
 
-        Asks nobody: it says nothing of whether there is such a session.
+        It asks no engine, so it does not tell whether the session exists.
         """
 
     def find(self, app: Flask, credential: Credential, now: float) -> Old | None:
-        """The session behind a credential; None if none is alive.
+        """The session behind a credential; None if there is no living session.
 
         :param now: in seconds since 1970.
-        :raises StoreUnavailable: if it cannot be asked for just now.
-        :raises SessionCorrupt: if what is there cannot be read; the message says why, and has nothing of its content.
+        :raises StoreUnavailable: if the engine cannot be asked just now.
+        :raises SessionCorrupt: if the session cannot be read; the message says why, without the session's content.
         """
 
     def remove(self, credential: Credential) -> None:
-        """Remove the old session, if there is anything that can be removed.
+        """Remove the old session, if it can be removed.
 
-        :raises StoreUnavailable: if it may still be there.
+        :raises StoreUnavailable: if the session may still exist.
         """
 
 
@@ -56,9 +56,9 @@ class Listing(Importer, t.Protocol):
     """An importer that can also go through all sessions of its kind."""
 
     def listed(self, app: Flask, now: float) -> t.Iterator[tuple[Credential, t.Callable[[], Old | None]]]:
-        """Every credential, and what finds its session: which may raise as :meth:`Importer.find` does.
+        """Every credential, with a function that finds its session and may raise like :meth:`Importer.find`.
 
-        :raises UnsupportedByStore: if the engine cannot list what it has.
+        :raises UnsupportedByStore: if the engine cannot list its sessions.
         :raises StoreUnavailable:
         """
 
@@ -66,9 +66,9 @@ class Listing(Importer, t.Protocol):
 def candidates(
     importers: t.Iterable[Importer], app: Flask, cookies: t.Callable[[str | None], t.Iterable[str]]
 ) -> t.Iterator[Presented]:
-    """What was presented that an importer knows, the first importer's first.
+    """The presented credentials that an importer recognises, in the order of the importers.
 
-    :param cookies: the values of the request's cookies of a name.
+    :param cookies: gives the values of the request's cookies with a name.
     """
     for importer in importers:
         for text in cookies(importer.cookie):
@@ -86,17 +86,17 @@ class Presented(t.NamedTuple):
 
     @property
     def key(self) -> SessionKey:
-        """Under which it goes on here."""
+        """The key under which the session goes on here."""
         return self.credential.key
 
     @property
     def is_derived(self) -> bool:
-        """Whether that is derived, and not the credential itself."""
+        """Whether the key is derived from the credential. (Otherwise the credential has the key itself.)"""
         return self.credential.is_derived
 
     @property
     def mark(self) -> str:
-        """The name of its mark."""
+        """The name of the mark that says that it was imported."""
         return self.credential.mark
 
     def find(self, now: float) -> Old | None:
@@ -104,20 +104,20 @@ class Presented(t.NamedTuple):
         return self.importer.find(self.app, self.credential, now)
 
     def remove(self) -> None:
-        """See :meth:`Importer.remove`; nothing unless that is wanted."""
+        """See :meth:`Importer.remove`; does nothing if the importer does not remove old sessions."""
         if self.importer.removes:
             self.importer.remove(self.credential)
 
 
 def to_record(data: t.Mapping[object, object], foreign: t.Sequence[str] = ()) -> Record:
-    """What data of another kind of session come to here. What cannot be kept is left out, with one warning.
+    """The record for the data of another kind of session. Values that cannot be kept are left out, with one warning.
 
     :param foreign: the names of types that could not be read.
     """
     state, left_out = {}, []
     for key, value in data.items():
         if not (isinstance(key, str) and signins.is_unicode(key)):
-            left_out.append("what is under a key that is not text")
+            left_out.append("a value under a key that is not text")
         elif key != _PERMANENT:
             try:
                 state[key] = codec.encode(value, key)
@@ -125,5 +125,7 @@ def to_record(data: t.Mapping[object, object], foreign: t.Sequence[str] = ()) ->
                 left_out.append(str(error.path))
     if left_out:
         types = f" (its pickle names {', '.join(foreign)})" if foreign else ""
-        logger.warning("of an imported session this cannot be kept, and is left out: %s%s", "; ".join(left_out), types)
+        logger.warning(
+            "these values of an imported session cannot be kept, and are left out: %s%s", "; ".join(left_out), types
+        )
     return Record(state=state, permanent=bool(data.get(_PERMANENT)))

@@ -1,4 +1,4 @@
-"""Sessions of this package in another store: for a change of SESSION_STORE."""
+"""Imports sessions of this package from another store, or under another cookie: for a change of settings."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ..visitor import Old
 
 
 def credential_of(key: SessionKey) -> Credential:
-    """By the handle, for who copies all sessions knows no more of them."""
+    """The credential for a session key: its handle, since a copy of all sessions knows only handles."""
     return Credential(key.handle, key, is_derived=False)
 
 
 class OtherStore:
     """See :func:`~flask_sessionstore.migrate.from_store`."""
 
-    cookie = None
-
-    def __init__(self, store: ServerSideStore, *, remove: bool) -> None:
-        self.store, self.removes = store, remove
+    def __init__(self, store: ServerSideStore, *, former: Flask | None, remove: bool) -> None:
+        self.store, self.removes, self._former = store, remove, former
+        self.cookie = None if former is None else former.session_interface.get_cookie_name(former)
 
     def recognise(self, app: Flask, text: str) -> Credential | None:
-        """The session key in a cookie of ours. The session keeps it: both stores have it under the same handle."""
+        """The session key in a cookie of ours. The session keeps its key: both stores use the same handle for it."""
+        app = self._former or app
         secrets = settings.secrets(app)
         interface = app.session_interface
         if not secrets:
@@ -48,5 +48,5 @@ class OtherStore:
         return Old(record=record, ends_at=record.expires_ms / 1000, kept_as="record")
 
     def remove(self, credential: Credential) -> None:
-        """As if it had never been: not with a tombstone, for the session goes on."""
+        """Remove the session without leaving a tombstone, since the session goes on."""
         self.store.drop(credential.key.handle)

@@ -1,14 +1,13 @@
-"""Pickles, read without running anything.
+"""Reads pickles without running anything in them.
 
-A pickle is a program: it names functions and has them called. This reads it as data. It is taken apart by
-:mod:`pickletools`, which calls nothing, into values and *calls that were asked for*; then what was asked for is looked
-up in :data:`_MAKERS`, by name, and made by a function of ours, with arguments that it checks. Nothing is imported, and
-nothing that a pickle names is ever looked at. What is not in that table stays as a :class:`Foreign`, which only says
-what it would have been.
+A pickle is a program: it names functions and has them called. This module reads it as data. :mod:`pickletools`, which
+calls nothing, takes it apart into values and *requested calls*. Then each request is looked up in :data:`_MAKERS`, by
+name, and a function of ours, which checks its arguments, makes the value. No module is imported, and the objects that a
+pickle names are never touched. A name that is not in the table becomes a :class:`Foreign`, which only holds the name.
 
-Sizes are bounded before anything is built: a few bytes can name one list ten times in another, and so on, so what is
-shared counts each time that it is met; and members of sets and keys of dicts are looked at by the codec's measure,
-since they can be chosen to make hashing slow.
+Sizes are limited before anything is built. A few bytes can put one list ten times into another, that list ten times
+into a third, and so on; so a shared value counts each time that it occurs. Members of sets and keys of dicts have the
+codec's limits, since they can be chosen to make hashing slow.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from markupsafe import Markup
 from ..codec import MAX_DEPTH, distinct
 from ..errors import SessionCorrupt
 
-# What one value counts, beside the bytes of a text; and what a pickle may unfold to: something, and its own size so
-# many times.
+# Bytes. Every value counts as _EACH, plus the length of a text. All values together may count as _FREE, plus the
+# pickle's own size _TIMES times.
 _EACH, _FREE, _TIMES = 16, 1024 * 1024, 32
 _SCALARS = frozenset({type(None), bool, int, float})
-# What the machine may be told wrongly by a damaged pickle, and what makers raise for arguments that are none of theirs.
+# Errors that a damaged pickle may cause in the machine, or wrong arguments in a maker.
 _DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error, RecursionError)
 
 
 class Foreign:
-    """Something that a pickle names, and that was not made.
+    """Something that a pickle names, and that is not made.
 
     :param name: the module and the name in it: ``os.system``.
     """
@@ -49,24 +48,24 @@ class Foreign:
 
 
 def loads(data: bytes) -> tuple[t.Any, list[str]]:
-    """What was pickled, by any protocol, and the names of all that was not made.
+    """The value in a pickle of any protocol, and the names of everything in it that was not made.
 
-    :raises SessionCorrupt: if the bytes are no pickle, or unfold to far more than they are.
+    :raises SessionCorrupt: if the bytes are not a pickle, or would become far larger than they are.
     """
     try:
         builder = _Builder(_FREE + _TIMES * len(data))
         value = builder.build(_Machine().run(data))
     except _DAMAGE as error:
-        raise SessionCorrupt(f"no pickle that can be read: {_reason(error)}", newer=False) from None
+        raise SessionCorrupt(f"its pickle cannot be read: {_reason(error)}", newer=False) from None
     return value, list(builder.foreign)
 
 
 def _reason(error: Exception) -> str:
-    return error.args[0] if isinstance(error, _Refused) else "it is damaged"  # others may quote what lies in it
+    return error.args[0] if isinstance(error, _Refused) else "it is damaged"  # other errors may quote its content
 
 
 class _Refused(ValueError):
-    """It is understood, and not wanted."""
+    """The pickle is understood, and refused."""
 
 
 class _Pairs:
@@ -88,7 +87,7 @@ class _Members:
 
 
 class _Call:
-    """What a pickle wants to have called; and what is to be done to the result."""
+    """A call that a pickle requests, and the state to be set on its result."""
 
     __slots__ = ("arguments", "state", "what")
 
@@ -98,11 +97,11 @@ class _Call:
 
 
 class _Machine:
-    """Runs the instructions that build values. It makes lists, tuples and notes of what else is to be made."""
+    """Runs the instructions that build values. It makes lists and tuples, and notes for all other values."""
 
     def __init__(self) -> None:
         self._stack: list[t.Any] = []
-        self._below: list[list[t.Any]] = []  # what lies under each mark
+        self._below: list[list[t.Any]] = []  # the stacks below each mark
         self._memo: dict[int, t.Any] = {}
 
     def run(self, data: bytes) -> t.Any:
@@ -124,7 +123,7 @@ class _Machine:
     def _pop(self, kind: type | None = None) -> t.Any:
         value = self._stack.pop()
         if kind is not None and type(value) is not kind:
-            raise TypeError("another thing was expected on the stack")
+            raise TypeError("another type was expected on the stack")
         return value
 
     def _mark(self) -> None:
@@ -154,7 +153,7 @@ class _Machine:
         target = self._stack[-1]
         if type(target) is list:
             target.extend(items)
-        elif type(target) is not _Call:  # what a foreign class would hold goes the way of the class
+        elif type(target) is not _Call:  # the items of a foreign class are dropped with it
             raise TypeError("no list to append to")
 
     def _add(self, items: list[t.Any]) -> None:
@@ -192,7 +191,7 @@ class _Machine:
         self._push(_Call(self._pop(), arguments))
 
     def _call_with_names(self) -> None:
-        self._pop()  # no known type takes such arguments
+        self._pop()  # keyword arguments, which no known type takes
         self._call()
 
     def _instance(self, argument: str) -> None:
@@ -264,21 +263,21 @@ _INSTRUCTIONS: dict[str, t.Callable[[_Machine, t.Any], object]] = {
 
 
 class _Builder:
-    """Makes what the notes say, as a tree: what is shared is made each time, and counts each time.
+    """Makes values from the notes, as a tree: a shared value is made each time, and counts each time.
 
-    :param budget: how much may be made.
+    :param budget: how much all values together may count.
     """
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
-        #: The names of what was not made.
+        #: The names that were not made.
         self.foreign: dict[str, None] = {}
 
     def build(self, note: t.Any, depth: int = 0) -> t.Any:
         kind = type(note)
         self._budget -= _EACH + (len(note) if kind in (str, bytes, bytearray) else 0)
         if self._budget < 0:
-            raise _Refused("it unfolds to far more than it is")
+            raise _Refused("it would become far larger than its bytes")
         if depth > MAX_DEPTH + 1:
             raise _Refused("it is nested too deeply, or within itself")
         if kind in _SCALARS:
@@ -305,7 +304,7 @@ class _Builder:
         return note
 
     def _made(self, note: _Call, depth: int) -> t.Any:
-        if type(note.what) is _Call:  # a method, as zones have it
+        if type(note.what) is _Call:  # the result of a call is called, as in pickles of time zones
             return self._of_foreign(note.what, depth)
         what, arguments = _unwrapped(note)
         maker = _MAKERS.get(what.name)
@@ -319,23 +318,23 @@ class _Builder:
     def _of_foreign(self, note: _Call, depth: int) -> Foreign:
         made = self.build(note, depth)
         if not isinstance(made, Foreign):
-            raise TypeError("what is to be called is a value")
+            raise TypeError("a value is called")
         return made
 
 
 def _unwrapped(note: _Call) -> tuple[Foreign, tuple[t.Any, ...]]:
-    """What is to be made, and of what, without the detours that protocols 0 to 2 take."""
+    """The name and the arguments of a call, without the detours that protocols 0 to 2 take."""
     what, arguments = note.what, note.arguments
     if type(arguments) is not tuple:
-        raise TypeError("arguments are a tuple")
+        raise TypeError("the arguments are not a tuple")
     if type(what) is Foreign and what.name in _NEW_OBJECT:
         what, *rest = arguments
         arguments = tuple(rest)
     elif type(what) is Foreign and what.name in _RECONSTRUCTORS:
-        what, _base, value = arguments  # the value as the base would have it: None of object
+        what, _base, value = arguments  # the value in the base type's form; None if the base is object
         arguments = () if value is None else (value,)
     if type(what) is not Foreign:
-        raise TypeError("what is to be called has no name")
+        raise TypeError("the called object has no name")
     return what, arguments
 
 
@@ -367,7 +366,7 @@ def _typed(value: t.Any, *kinds: type) -> t.Any:
 
 def _make_datetime(state: t.Any, zone: t.Any = None) -> datetime | Foreign:
     if isinstance(zone, Foreign):
-        return zone  # without it, it would be another moment
+        return zone  # without its zone, the datetime would mean another moment
     high, low, month, day, hour, minute, second, *rest = struct.unpack("10B", _typed(state, bytes))
     microsecond = int.from_bytes(bytes(rest), "big")
     parts = (hour, minute, second, microsecond)
@@ -410,7 +409,7 @@ _BUILT_IN: dict[str, _Maker] = {
     "bytes": lambda: b"",
     "bytearray": _make_bytearray,
 }
-#: By module and name: what makes it of the arguments, and of the state where there is one.
+#: Module and name -> the function that makes the value from the arguments, and from the state, if there is one.
 _MAKERS: dict[str, _Maker] = {
     **{f"{module}.{name}": maker for module in ("builtins", "__builtin__") for name, maker in _BUILT_IN.items()},
     "_codecs.encode": _make_encoded,

@@ -1,4 +1,4 @@
-"""Flask-Session's ids, checked before they become a name in somebody's engine."""
+"""Checks Flask-Session's ids before they become a name in an engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itsdangerous import BadSignature, Signer
 from ..key import is_handle
 from ..tokens import Secrets
 
-# As uuid4 spells them, in every version up to 0.5; later ones keep the ids that browsers have.
+# Ids of versions up to 0.5, in the spelling of uuid4. Later versions keep the ids that browsers have.
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
@@ -18,8 +18,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 def checked(text: str, id_length: int) -> str | None:
     """The id in ``text``; None if the text is not an id.
 
-    A handle of ours is never taken for one, though an id of 48 bytes is as long: whoever knows a handle, which is no
-    secret, would have a record of ours read or removed.
+    A handle of ours is never accepted as an id, though an id of 48 bytes has the same length: otherwise anybody who
+    knows a handle, which is not secret, could have a record of ours read or removed.
 
     :param id_length: SESSION_ID_LENGTH, in bytes.
     """
@@ -29,7 +29,7 @@ def checked(text: str, id_length: int) -> str | None:
 
 
 def unsigned(text: str, secrets: Secrets) -> str | None:
-    """What was signed as SESSION_USE_SIGNER does it; None if it was not."""
+    """The id in a text that was signed as with SESSION_USE_SIGNER; None if the signature is wrong."""
     if not secrets:
         return None
     signer = Signer(t.cast("list[str]", list(reversed(secrets))), salt="flask-session", key_derivation="hmac")

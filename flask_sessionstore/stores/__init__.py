@@ -1,4 +1,4 @@
-"""From a URL to its store. Drivers are imported when a store that needs one is made, never before."""
+"""Makes a store from a URL. Drivers are imported when a store that needs them is made, never before."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ _BUILT_IN = {
         for name in ("redis", "rediss", "valkey", "valkeys")
         for kind in ("", "+sentinel", "+cluster")
     },
-    # These with any driver of SQLAlchemy's: postgresql+psycopg:// ...
+    # These also with any driver that SQLAlchemy knows: postgresql+psycopg:// ...
     "sqlite": _SQL,
     "postgresql": _SQL,
-    "postgres": _SQL,  # which is told the right spelling
+    "postgres": _SQL,  # the store's error message tells the right spelling
     "mysql": _SQL,
     "mariadb": _SQL,
     "oracle": _SQL,
     "mssql": _SQL,
 }
-#: Extra -> the package in it that stores import.
+#: Extra -> the package that it installs and that the store imports.
 _PACKAGES = {
     "dynamodb": "boto3",
     "memcached": "pymemcache",
@@ -83,7 +83,7 @@ _PACKAGES = {
     "redis": "redis",
     "sqlalchemy": "sqlalchemy",
 }
-# Flask-Session's types, and our spelling.
+# Flask-Session's values of SESSION_TYPE, and what to write instead.
 _FLASK_SESSION_TYPES = {
     "redis": '"redis://localhost:6379/0"',
     "memcached": '"memcached://localhost:11211"',
@@ -94,7 +94,7 @@ _FLASK_SESSION_TYPES = {
     "dynamodb": '"dynamodb://region/table"',
     "null": "nothing: without SESSION_STORE, sessions are in files in the instance folder",
 }
-# What is written for a scheme, and is not like it.
+# Other names for a scheme that do not look like it.
 _MEANT = {"pg": "postgresql", "psql": "postgresql"}
 
 
@@ -102,17 +102,19 @@ def from_url(url: str, **options: t.Any) -> SessionStore:
     """The store that ``url`` names.
 
     :param options: the store's own keyword arguments.
-    :raises ConfigurationError: for an unknown scheme, a missing driver, an option the store does not have.
+    :raises ConfigurationError: if the scheme is unknown, the driver is missing, or the store lacks an option.
     """
     scheme, colon, rest = url.partition(":")
     scheme = scheme.lower()
     if not colon and scheme in _FLASK_SESSION_TYPES:
         raise ConfigurationError(
-            f"SESSION_STORE: {scheme!r} is what Flask-Session calls it; here, write {_FLASK_SESSION_TYPES[scheme]}",
+            f"SESSION_STORE: {scheme!r} is a name of Flask-Session's; here, write {_FLASK_SESSION_TYPES[scheme]}",
             key="SESSION_STORE",
         )
     if not colon or not _SCHEME.fullmatch(scheme):
-        raise ConfigurationError("SESSION_STORE is not a URL: write redis://localhost:6379/0", key="SESSION_STORE")
+        raise ConfigurationError(
+            "SESSION_STORE is not a URL: write one like redis://localhost:6379/0", key="SESSION_STORE"
+        )
     cls = store_class(scheme)
     try:
         return cls.from_url(f"{scheme}:{rest}", **options)
@@ -129,7 +131,7 @@ def _built_in(path: str, extra: str) -> type[SessionStore]:
     except ModuleNotFoundError as error:
         if error.name == "fcntl":
             raise ConfigurationError(
-                f"{name} needs a POSIX system: take memory: or redis://...", key="SESSION_STORE"
+                f"{name} needs a POSIX system: use memory: or redis://...", key="SESSION_STORE"
             ) from error
         if not extra or error.name is None or error.name.startswith("flask_sessionstore"):
             raise
@@ -141,9 +143,9 @@ def _built_in(path: str, extra: str) -> type[SessionStore]:
 
 
 def store_class(scheme: str) -> type[SessionStore]:
-    """The class of the stores that a URL's scheme names.
+    """The class of store for a URL's scheme.
 
-    :raises ConfigurationError: if it names none, or the driver is not installed.
+    :raises ConfigurationError: if the scheme is unknown, or the driver is not installed.
     """
     if scheme in _BUILT_IN:
         return _built_in(*_BUILT_IN[scheme])
@@ -153,9 +155,9 @@ def store_class(scheme: str) -> type[SessionStore]:
     if plus and _BUILT_IN.get(dialect) is _SQL:
         return _built_in(*_SQL)
     alike = difflib.get_close_matches(_MEANT.get(scheme, scheme), _BUILT_IN, n=1)
-    instead = f"did you mean {alike[0]!r}? There" if alike else "there"
+    instead = f"did you mean {alike[0]!r}? Known" if alike else "known"
     raise ConfigurationError(
-        f"SESSION_STORE: no store is known for the URL scheme {scheme!r}; {instead} are"
-        f" {', '.join(sorted(_BUILT_IN))}, and what installed packages add",
+        f"SESSION_STORE: unknown URL scheme {scheme!r}; {instead} are {', '.join(sorted(_BUILT_IN))}, and schemes that"
+        " installed packages add",
         key="SESSION_STORE",
     )

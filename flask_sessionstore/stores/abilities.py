@@ -1,6 +1,6 @@
-"""What only some stores can do: small base classes. :meth:`SessionStore.ability` says which a store has.
+"""What only some stores can do: small base classes. :meth:`SessionStore.ability` tells whether a store has an ability.
 
-A store that passes everything on to another store has that store's abilities.
+A store that passes all calls on to another store has that store's abilities.
 """
 
 from __future__ import annotations
@@ -15,30 +15,31 @@ from ..record import TOMBSTONE_TIME, Tombstone, to_ms
 
 
 class Entry(t.NamedTuple):
-    """A session as a list of them has it."""
+    """A session in a list of sessions."""
 
     handle: str
-    #: The bytes under that handle; None if there are none. In an owner's list, the first 1,215 at least: a record's
-    #: head, without its state.
+    #: The bytes under that handle; None if there are none. In an owner's list it may be only the first 1,215 bytes: a
+    #: record's head, without its state.
     data: bytes | None
-    #: When it was filed, in milliseconds since 1970 by the clock of this process; 0 where filing is no step of its own.
+    #: When it was filed, in milliseconds since 1970 by the clock of this process; 0 if the store does not file sessions
+    #: separately from their records.
     filed_ms: int = 0
 
 
 class Sweeps(ABC):
-    """The ability to find and remove expired records. Engines that do so by themselves lack it."""
+    """The ability to find and remove expired records. Stores whose engine removes them by itself lack it."""
 
     @abstractmethod
     def delete_expired(self, limit: int | None = None) -> int:
-        """Remove expired records, ``limit`` at most, and return how many. Safe beside running applications."""
+        """Remove expired records, at most ``limit``, and return how many. Safe while applications run."""
 
 
 class HasSchema(ABC):
-    """The ability to make the table or the indexes that it needs in its engine."""
+    """The ability to make the table or the indexes that the store needs in its engine."""
 
     @abstractmethod
     def create_schema(self) -> None:
-        """Make what is missing. May be called at any time, by many at once.
+        """Make what is missing. May be called at any time, by many processes at once.
 
         :raises StoreUnavailable: if the engine cannot be reached, or refuses.
         """
@@ -49,57 +50,59 @@ class Scans(ABC):
 
     @abstractmethod
     def scan(self) -> t.Iterator[Entry]:
-        """Every record with this store's prefix, tombstones too, in no order.
+        """Every record with this store's prefix, also tombstones, in any order.
 
-        Holds no lock in between: what comes or goes meanwhile may be missing, and what stays may come twice.
+        Does not hold a lock meanwhile: records that are made or removed during the scan may be missing, and others may
+        appear twice.
         """
 
 
 class OwnerIndex(ABC):
-    """The ability to say which sessions an owner has.
+    """The ability to list the sessions of an owner.
 
-    A session is filed before its record is made, and its entry leaves only when the record was seen to be gone or
-    another owner's, never by a clock of its own: sessions slide, entries do not. It is filed anew when the session is
-    extended, so that an entry that was lost comes back. An engine that finds its records by their owner (an indexed
-    column) has nothing to file: it writes :meth:`entries` alone.
+    A session is filed before its record is made. Its entry is removed only after its record was seen to be gone, or to
+    belong to another owner. Entries have no expiry of their own, since a session's expiry moves and an entry's would
+    not. A session is filed again when it is extended, so that a lost entry comes back. An engine that finds records by
+    their owner (by an indexed column) does not file anything: it only implements :meth:`entries`.
 
-    Lists have names that no record, and no list of another prefix, can have: see :func:`list_name`. What somebody else
-    put into one, or in its place, is left alone.
+    A list's name differs from all handles, and from the lists of other prefixes: see :func:`list_name`. Foreign entries
+    in a list, and foreign data in its place, are left alone.
     """
 
-    def file(self, owner: str, handle: str) -> None:  # noqa: B027  - for most, there is nothing to do
-        """Enter ``handle`` among the sessions of ``owner``; filing it again renews the time of its entry."""
+    def file(self, owner: str, handle: str) -> None:  # noqa: B027  - may do nothing
+        """Add ``handle`` to the sessions of ``owner``. Filing it again renews the time of its entry."""
 
     def unfile(self, owner: str, *handles: str) -> None:  # noqa: B027
-        """Take ``handles`` from among the sessions of ``owner``; a handle that is not there is not an error."""
+        """Remove ``handles`` from the sessions of ``owner``. A handle that is not among them is not an error."""
 
     @abstractmethod
     def entries(self, owner: str) -> list[Entry]:
-        """All that is filed under ``owner``, each with what is under its handle now, expired or not.
+        """All entries of ``owner``, each with the bytes that are under its handle now, expired or not.
 
-        :raises StoreUnavailable: also if something else stands in the place of the list.
+        :raises StoreUnavailable: also if there is foreign data in place of the list.
         """
 
     def prune(self, limit: int | None = None) -> int:
-        """Remove entries of all owners, ``limit`` at most, that :func:`has_left`, and return how many."""
+        """Remove entries for which :func:`has_left` is true, of all owners, at most ``limit``; return how many."""
         return 0
 
 
 def list_name(owner: str) -> str:
-    """The name of an owner's list, behind the prefix and ``owners:``: 32 hexadecimal digits.
+    """The name of an owner's list, after the prefix and ``owners:``: 32 hexadecimal digits.
 
-    It shows the owner to nobody who does not guess it, and takes any text for one.
+    It is a hash, so the owner may be any text, and can be learnt from the name only by guessing.
     """
     return hashlib.sha256(owner.encode()).hexdigest()[:32]
 
 
 def has_left(entry: Entry, name: str, now: float, *, expires: bool = True) -> bool:
-    """Whether what is filed is seen to be gone at ``now``, or another owner's.
+    """Whether the session of an entry is gone at ``now``, or belongs to another owner.
 
-    A record that is not there yet may be on its way: an entry is believed for as long as a tombstone stands.
+    A missing record may still be on its way, since it is filed first: so an entry without a record counts as a session
+    for as long as a tombstone stands.
 
-    :param name: of the list, as :func:`list_name` has it.
-    :param expires: False: the engine removes what has expired, by a clock of its own. What it still has is there.
+    :param name: the list's name, as :func:`list_name` gives it.
+    :param expires: False: the engine removes expired records by its own clock, so a record that it still has is there.
     """
     now_ms = int(now * 1000)
     if entry.data is None:
@@ -110,5 +113,5 @@ def has_left(entry: Entry, name: str, now: float, *, expires: bool = True) -> bo
         return False
     if isinstance(found, Tombstone) or found.owner is None or list_name(found.owner) != name:
         return True
-    # Who extends it may have a clock that is behind, or have asked before its end.
+    # A process that extends the session may have a clock that is behind, or may have asked before the session expired.
     return expires and found.expires_ms + to_ms(TOMBSTONE_TIME) <= now_ms

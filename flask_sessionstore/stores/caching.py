@@ -1,12 +1,12 @@
-"""CachingStore: a fast store in front of a lasting one.
+"""CachingStore: a fast store in front of a lasting store.
 
-The store is the truth: every write goes there first, and only what it says counts. The cache spares it reads. A load
-that the cache answers is one that happened up to ``max_age`` ago, by a browser that had seen nothing newer.
+The store decides: every write goes there first, and its reply counts. The cache only saves reads. A load that the cache
+answers gives the same as a load up to ``max_age`` ago, for a browser that has not seen anything newer.
 
-In the cache a record wears other times: made when its reading began (*before* the store was asked), expiring
-``max_age`` later; so every engine takes it for what it is, and sweeps it in time. Its own times stand behind it. A
-tombstone is the same in both tiers. It is final, so it is served until it expires, and nothing takes its place: whoever
-was slow to read what stood there before cannot bring it back.
+A record in the cache has other times in its bytes: it was extended when its reading began (*before* the store was
+asked), and expires ``max_age`` later. So every engine can treat it like any record, and removes it in time. The real
+times of the record are appended at the end. A tombstone has the same bytes in both tiers. It is final: it is served
+until it expires, and nothing replaces it, so a slow reader cannot put back a record from before the end.
 """
 
 from __future__ import annotations
@@ -26,28 +26,29 @@ logger = logging.getLogger("flask_sessionstore")
 R = t.TypeVar("R")
 _Ability = t.TypeVar("_Ability")
 
-# A cache that failed is left alone for as long. No entry is good for longer, so none outlives a write it missed.
-_REST = timedelta(seconds=10)
+# A cache that failed is not asked again for this time. ``max_age`` is at most this, so when the cache is asked again,
+# all entries from before the failure have expired, and with them those that missed a write.
+_RETRY_AFTER = timedelta(seconds=10)
 _TIMES_SIZE = TIMES.stop - TIMES.start
 _REVISIONS = range(REVISION.start, TIMES.start, REVISION.stop - REVISION.start)
-# Losing this often in a row against other writers of one entry: then there is to be none.
+# After losing this often in a row against other writers of an entry, the entry is dropped.
 _MAX_LOSSES = 3
 
 
 class CachingStore(ServerSideStore):
-    """Sessions in a store, and what was read or written lately also in a cache.
+    """Sessions in a store, and copies of recently read or written sessions in a cache.
 
-    A cached record is served only to a browser that has not seen a newer one, so that everybody reads their own
-    writes; what others wrote under the same session may be missing for ``max_age``, and a session that ended elsewhere
-    may be served for as long. Absence is never cached. A cache that fails, is slow or full never fails a request.
+    A cached record is served only to a browser that has not seen a newer record, so everybody reads their own writes.
+    Writes of other browsers to the same session may be missing for ``max_age``, and a session that ended elsewhere may
+    be served for as long. Absence is never cached. If the cache fails, is slow or full, requests do not fail.
 
-    What the store can do (sweep, list the sessions of an owner), this one can too.
+    This store has the abilities of ``store`` (sweeping, listing the sessions of an owner).
 
-    :param cache: what is asked first: it may lose anything at any time. Its clock becomes that of ``store``.
-    :param store: where sessions are kept.
-    :param max_age: for how long a cached record is served, as a timedelta or in seconds, counted from before it was
-        read. At most ten seconds.
-    :raises ConfigurationError: if these cannot be paired.
+    :param cache: the store that is asked first; it may lose anything at any time. Its clock becomes that of ``store``.
+    :param store: the store that keeps the sessions.
+    :param max_age: how long a cached record is served, as a timedelta or in seconds, counted from before it was read.
+        At most ten seconds.
+    :raises ConfigurationError: if the two cannot be paired, or ``max_age`` is out of range.
     """
 
     def __init__(
@@ -56,12 +57,12 @@ class CachingStore(ServerSideStore):
         pair: tuple[object, ...] = (cache, store)
         if cache is store or not all(isinstance(one, ServerSideStore) for one in pair):
             raise ConfigurationError(
-                "SESSION_STORE: a pair is a cache and a store, both on the server's side, and not the same",
+                "SESSION_STORE: a pair must be a cache and a store: two different objects, both on the server's side",
                 key="SESSION_STORE",
             )
         if isinstance(max_age, (int, float)):
             max_age = timedelta(seconds=max_age)
-        if not timedelta(0) < max_age <= _REST:
+        if not timedelta(0) < max_age <= _RETRY_AFTER:
             raise ConfigurationError("CachingStore: max_age must be above 0 and at most 10 seconds", key="max_age")
         super().__init__(prefix=store.prefix)
         self.forgets = store.forgets
@@ -80,7 +81,7 @@ class CachingStore(ServerSideStore):
     def clock(self, clock: t.Callable[[], float] | None) -> None:
         self.store.clock = clock
 
-    # -- the four primitives: those of the store ------------------------------------------------------------------
+    # -- the four primitives: the store's, with the cache kept up to date ------------------------------------------
 
     def read(self, handle: str) -> bytes | None:
         began_ms = self._now_ms()
@@ -107,7 +108,7 @@ class CachingStore(ServerSideStore):
         finally:
             if swapped:
                 self._ask_cache(self._keep, handle, data, began_ms)
-            else:  # another has written, or nobody knows: whatever was cached is not to be believed
+            else:  # another request has written, or the result is unknown: the cached record may be old
                 self._ask_cache(self._forget, handle)
         return swapped
 
@@ -125,7 +126,7 @@ class CachingStore(ServerSideStore):
                 self._ask_cache(self._forget, handle)
 
     def ability(self, kind: t.Callable[..., _Ability]) -> _Ability | None:
-        """What the store can; a sweep goes through the cache, too."""
+        """The store's abilities. Sweeping also sweeps the cache."""
         found = self.store.ability(kind)
         return t.cast("_Ability", _BothSweep(self, found)) if isinstance(found, Sweeps) and kind is Sweeps else found
 
@@ -156,12 +157,12 @@ class CachingStore(ServerSideStore):
         return found
 
     def _ask_cache(self, call: t.Callable[..., R], *args: t.Any) -> R | None:
-        """Do something with the cache, if it works. After a failure it is left alone for a while."""
-        if 0 <= self.now() - self._failed_at < _REST.total_seconds():
+        """Call something on the cache, if it works. After a failure the cache is not asked for a while."""
+        if 0 <= self.now() - self._failed_at < _RETRY_AFTER.total_seconds():
             return None
         try:
             return call(*args)
-        except Exception as error:  # whatever a cache fails with, the store is the truth
+        except Exception as error:  # any error of a cache may be ignored, since the store decides
             self._failed_at = self.now()
             expected = isinstance(error, SessionError)
             what, cause = (error, error.__cause__) if expected else (type(error).__name__, error)
@@ -169,14 +170,14 @@ class CachingStore(ServerSideStore):
             return None
 
     def _cached(self, key: SessionKey, seen: bytes) -> Record | Tombstone | None:
-        """What the cache may tell a browser that has seen the revision which begins with ``seen``."""
+        """The cached record or tombstone, unless the browser, whose revision begins with ``seen``, has seen newer."""
         found = self._read_entry(self.cache.read(key.handle), key.handle, key)
         if isinstance(found, Record) and not any(revision.startswith(seen) for revision in found.revisions):
             return None
         return found
 
     def _keep(self, handle: str, data: bytes, began_ms: int) -> None:
-        """Put into the cache what stood in the store at some time after ``began_ms``, unless it has later news."""
+        """Put into the cache what was in the store at some time after ``began_ms``, unless the cache has newer data."""
         entry, ttl = data, TOMBSTONE_TIME
         if not is_tombstone(data):
             entry, ttl = move_times(data, began_ms, began_ms + to_ms(self.max_age)) + data[TIMES], self.max_age
@@ -188,18 +189,18 @@ class CachingStore(ServerSideStore):
         except SessionTooLarge:
             logger.debug("a session of %s bytes is too large for the cache", len(data))
         except StoreFull:
-            self.cache.drop(handle)  # which needs no room
+            self.cache.drop(handle)  # this also works in a full cache
             raise
         self.cache.drop(handle)
 
     def _put(self, handle: str, current: bytes | None, entry: bytes, ttl: timedelta) -> bool:
-        """Put ``entry`` in the place of ``current``; False if something else stands there by now."""
+        """Replace ``current`` by ``entry``; False if something else is there by now."""
         if current is None or has_expired(current, self.now()):
             return self.cache.add(handle, entry, ttl)
         return self.cache.swap(handle, entry, ttl, replaces=revision_of(current) or None)
 
     def _stays(self, handle: str, current: bytes | None, entry: bytes) -> bool:
-        """Whether ``current`` is later news than ``entry``."""
+        """Whether ``current`` is at least as new as ``entry``, and so stays."""
         found = self._read_entry(current, handle)
         if current is None or found is None or isinstance(found, Tombstone):
             return found is not None
@@ -217,7 +218,9 @@ class CachingStore(ServerSideStore):
             self.cache.drop(handle)
 
     def _read_entry(self, entry: bytes | None, handle: str, key: SessionKey | None = None) -> Record | Tombstone | None:
-        """What the cache's bytes say; None if they are too old, from the future (a clock was set), or damaged."""
+        """The record or tombstone in the cache's bytes; None if they are too old, from the future (a clock was set), or
+        damaged.
+        """
         if entry is None:
             return None
         try:
@@ -234,7 +237,7 @@ class CachingStore(ServerSideStore):
 
 
 class _BothSweep(Sweeps):
-    """Sweeps the cache and the store; counted is what goes from the store."""
+    """Sweeps the cache and the store; returns how many records were removed from the store."""
 
     def __init__(self, tiers: CachingStore, store: Sweeps) -> None:
         self._tiers, self._store = tiers, store
@@ -250,5 +253,5 @@ def _revisions(data: bytes) -> list[bytes]:
 
 
 def _times(entry: bytes) -> bytes:
-    """When a cached record was last written or extended, and then when it was read; in bytes that compare as times."""
+    """The times of a cached record, in bytes that compare like times: its own (extended, expires), then the cache's."""
     return entry[-_TIMES_SIZE:] + entry[TIMES]

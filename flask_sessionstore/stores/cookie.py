@@ -1,4 +1,4 @@
-"""CookieStore: the browser keeps everything."""
+"""CookieStore: the cookie holds the whole session."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..layout import pack, unpack
 from ..record import Kind, Record, Tombstone, largest_keys
 from .base import SessionStore
 
-# Far above what fits a cookie, and a bound on what a signed but hostile one could unpack to.
+# Bytes. Far more than a cookie can hold; it limits what a signed but hostile cookie can unpack to.
 _MAX_UNPACKED = 1024 * 1024
 
 
 class _StateKey(SessionKey):
-    """A key whose text is the session itself. It names nothing on the server: it has no handle."""
+    """A key whose text is the session itself. It has no handle, since the server stores nothing under it."""
 
     __slots__ = ()
 
@@ -44,11 +44,11 @@ class _StateKey(SessionKey):
 
 
 class CookieStore(SessionStore):
-    """The whole session in the cookie, 4093 bytes at most with all attributes. Signed, it is readable by the user.
+    """The whole session in the cookie: at most 4093 bytes with all attributes. The user can read a signed cookie.
 
-    The server keeps nothing. So nothing can be revoked or listed, concurrent requests do not merge, and a log-out
-    only asks the browser to forget: an old cookie that was copied lives until its end. For that, take a server-side
-    store.
+    The server keeps nothing. So sessions cannot be revoked or listed, concurrent requests do not merge, and a log-out
+    only asks the browser to delete the cookie: a copy of an old cookie stays valid until it expires. If you need any of
+    this, use a server-side store.
     """
 
     key_class = _StateKey
@@ -58,7 +58,7 @@ class CookieStore(SessionStore):
         """``cookie:``"""
         if url.rstrip("/") != "cookie:":
             raise ConfigurationError('SESSION_STORE: the cookie store\'s URL is just "cookie:"', key="SESSION_STORE")
-        options.pop("prefix", None)  # it shares no engine with anybody
+        options.pop("prefix", None)  # this store has no engine that it could share
         return cls(**options)
 
     def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
@@ -81,7 +81,7 @@ class CookieStore(SessionStore):
     def delete(
         self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False, owner: str | None = None
     ) -> None:
-        pass  # the browser is told; there is nothing else
+        pass  # the response deletes the cookie; nothing else is stored
 
     def renew(
         self,
@@ -102,8 +102,8 @@ def _pack(record: Record) -> str:
     if len(data) > _MAX_UNPACKED:
         largest = largest_keys(record.state)
         raise SessionTooLarge(
-            f"the session is {len(data)} bytes, and {_MAX_UNPACKED} are unpacked from a cookie; its largest keys are"
-            f" {', '.join(map(repr, largest))}",
+            f"the session is {len(data)} bytes, over the {_MAX_UNPACKED} that a cookie may unpack to; its largest keys"
+            f" are {', '.join(map(repr, largest))}",
             size=len(data),
             limit=_MAX_UNPACKED,
             largest=largest,
@@ -116,7 +116,7 @@ def _unpack(text: str) -> Record:
         unpacker = zlib.decompressobj()
         record = unpack(unpacker.decompress(base64_decode(text), _MAX_UNPACKED), None)
     except (BadData, zlib.error) as error:
-        raise SessionCorrupt("the cookie holds no session record", newer=False) from error
+        raise SessionCorrupt("the cookie does not hold a session record", newer=False) from error
     if isinstance(record, Tombstone):
-        raise SessionCorrupt("the cookie holds no session record", newer=False)
+        raise SessionCorrupt("the cookie does not hold a session record", newer=False)
     return record

@@ -5,10 +5,11 @@ A record is one item of a table, and so is each entry of an owner's list::
     {"pk": "<prefix><handle>", "sk": "record", "data": B, "revision": B, "expires_ms": N, "expires": N}
     {"pk": "<prefix>owners:<list>", "sk": "<handle>", "filed_ms": N}
 
-``data`` is the whole record; what stands beside it is for the conditions of writes (``revision``, ``expires_ms``), and
-for DynamoDB's time to live (``expires``, in seconds), which is the broom. All that counts is read consistently. That is
-why owners have lists in the table, and no global secondary index: DynamoDB writes such an index later, and reads it at
-no better than that, so to end all sessions of an owner could miss the one that a thief has just signed in to.
+``data`` is the whole record. The other attributes are for the conditions of writes (``revision``, ``expires_ms``), and
+for DynamoDB's time to live (``expires``, in seconds), by which it removes expired items. Everything that matters is
+read consistently. So the sessions of an owner are listed in the table, and are not found by a global secondary index:
+DynamoDB updates such an index later than the table, and cannot read it consistently. Then a call that ends all sessions
+of an owner could miss the session to which a thief has just signed in.
 """
 
 from __future__ import annotations
@@ -46,35 +47,36 @@ from ..layout import expires_ms_of, is_tombstone, revision_of
 from ..record import to_ms
 from .abilities import has_left, list_name
 from .base import Entry, HasSchema, OwnerIndex, Scans, ServerSideStore
+from .engines import CONNECT_TIMEOUT, PATIENCE, TIMEOUT
 from .exposure import clear_text
 from .pool import MAX_CONNECTIONS, PerProcess
 
 Client = t.Any
 Item = dict[str, t.Any]
 
-#: What a URL's client is like: how many seconds it waits for a connection and for an answer, how many connections it
-#: keeps; that it tries nothing again. The store does so itself, and soon gives up.
+#: The settings of a URL's client: how many seconds it waits for a connection and for a reply, and how many connections
+#: it keeps. boto3 does not try again: the store does so itself, and soon gives up.
 SETTINGS: dict[str, t.Any] = {
-    "connect_timeout": 1,
-    "read_timeout": 2,
+    "connect_timeout": CONNECT_TIMEOUT,
+    "read_timeout": TIMEOUT,
     "max_pool_connections": MAX_CONNECTIONS,
     "tcp_keepalive": True,
     "retries": {"total_max_attempts": 1, "mode": "standard"},
 }
-#: The most bytes that an item of DynamoDB's may have.
+#: The most bytes that DynamoDB allows for an item.
 LARGEST = 400 * 1024
 
-# What an item has beside its data: the names of its attributes, its numbers, "record", a handle, and some air.
+# Bytes of an item besides its data: the names of its attributes, its numbers, "record", a handle, and some reserve.
 _BESIDE = 256
-# Records that DynamoDB gives at once.
+# Records that DynamoDB reads at once.
 _BATCH = 100
-# How often something is tried, and the seconds after which nothing is sent again: the visitor has waited long enough.
-_TRIES, _PATIENCE = 3, 1.0
-# Seconds that a table may take to be made.
+# How many times an operation is tried.
+_TRIES = 3
+# Seconds that DynamoDB may take to make a table.
 _TABLE_TIME = 60
-# Seconds before the second try where DynamoDB asks for less; the third waits for twice as long.
+# Seconds before the second try; the pause before the third is twice as long.
 _PAUSE = 0.05
-# How DynamoDB says that it is asked for too much, and that something is wrong with itself.
+# Error codes of DynamoDB: for too many requests, and for a problem of its own.
 _THROTTLED = {
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
@@ -85,21 +87,22 @@ _TROUBLED = {"InternalServerError", "InternalFailure", "ServiceUnavailable", "Se
 _FAILURES = (BotoCoreError, ClientError, ResponseParserError, binascii.Error, OSError, RecursionError)
 _TIMEOUTS = (ConnectTimeoutError, ReadTimeoutError)
 _UNKNOWN_USER = (NoCredentialsError, PartialCredentialsError, ProfileNotFound)
-_TOO_LARGE = "the session is larger than an item of DynamoDB's may be"
+_TOO_LARGE = "the session is larger than DynamoDB allows for an item"
 _RECORD = "record"
 _TABLE, _REGION = re.compile(r"[A-Za-z0-9_.-]{3,255}"), re.compile(r"[a-z0-9-]+")
 _R = t.TypeVar("_R")
 
 
 class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
-    """Sessions in a table of DynamoDB's, which :meth:`create_schema` makes.
+    """Sessions in a table of DynamoDB, which :meth:`create_schema` makes.
 
-    :param client: of boto3's (``boto3.client("dynamodb")``), or a function that makes one: then it is called at first
-        use, and again in a child process. A client keeps its own time-outs and retries, and is never closed here.
+    :param client: boto3's (``boto3.client("dynamodb")``), or a function that makes a client. The function is called at
+        first use, and again in a child process. A client keeps its own time-outs and retries, and the store never
+        closes it.
     :param table: the table's name.
-    :param prefix: put before every handle: applications with different ones can share a table.
-    :raises ConfigurationError: if ``client`` is something else; at a use in another process than the one that was
-        given a client.
+    :param prefix: put before every handle, so applications with different prefixes can share a table.
+    :raises ConfigurationError: if ``client`` is something else; at a use in another process than the process in which
+        the store was given a client.
     """
 
     def __init__(self, client: Client | t.Callable[[], Client], *, table: str, prefix: str = "session:") -> None:
@@ -110,9 +113,9 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
 
     @classmethod
     def from_url(cls, url: str, *, endpoint_url: str | None = None, **options: t.Any) -> t.Self:
-        """``dynamodb://region/table``. Credentials are found as boto3 finds them, and have no place in a URL.
+        """``dynamodb://region/table``. Credentials do not belong in the URL: boto3 finds them in its usual places.
 
-        :param endpoint_url: where DynamoDB is, if not where the region has it: ``http://localhost:8000``.
+        :param endpoint_url: the address of DynamoDB, if it is not the region's: ``http://localhost:8000``.
         :raises ConfigurationError: if one of the two URLs cannot be used.
         """
         region, table = _place(url)
@@ -124,7 +127,7 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
     # -- the table -------------------------------------------------------------------------------------------------
 
     def create_schema(self) -> None:
-        """Make the table, with billing by request, and turn on its time to live; both may be there.
+        """Make the table, with billing by request, and turn on its time to live. Both may have been done already.
 
         Returns when the table can be used, which takes some seconds.
 
@@ -148,10 +151,10 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
             if self._do("describe_table")["Table"]["TableStatus"] in ("ACTIVE", "UPDATING"):
                 return
             time.sleep(1)
-        raise StoreUnavailable("DynamoDB has not made the table in time: look at it in a moment, and try again")
+        raise StoreUnavailable("DynamoDB has not made the table in time: try again in a moment")
 
     def _expires(self) -> bool:
-        """Whether DynamoDB removes what has expired."""
+        """Whether DynamoDB removes expired items."""
         found = self._do("describe_time_to_live")["TimeToLiveDescription"]
         is_on = found.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")
         return is_on and found.get("AttributeName") == "expires"
@@ -189,7 +192,7 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
         ):
             for item in page:
                 handle = item["pk"]["S"].removeprefix(self.prefix)
-                if is_handle(handle):  # else it belongs to a longer prefix that begins like ours
+                if is_handle(handle):  # otherwise it belongs to a longer prefix that begins like ours
                     yield Entry(handle, _data_of(item))
 
     def file(self, owner: str, handle: str) -> None:
@@ -211,11 +214,11 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
         return [entry for page in pages for entry, _ in self._filed(page)]
 
     def prune(self, limit: int | None = None) -> int:
-        """As every store's; it reads the whole table, as all that looks for something without its key."""
+        """As in every store. It reads the whole table, since DynamoDB cannot find items without their key otherwise."""
         return sum(self._remove(item) for item in islice(self._left(), limit))
 
     def _left(self) -> t.Iterator[Item]:
-        """The entries of all lists that have left."""
+        """The entries, of all lists, whose session is gone."""
         for page in self._pages(
             "scan",
             FilterExpression="begins_with(#pk, :lists)",
@@ -224,12 +227,12 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
         ):
             for entry, item in self._filed(page):
                 name = item["pk"]["S"].removeprefix(self._lists)
-                # Not by this machine's clock, which may be ahead: DynamoDB removes what has expired, by its own.
+                # This machine's clock, which may be ahead, does not count: DynamoDB removes expired items by its own.
                 if has_left(entry, name, self.now(), expires=self.clock is not None):
                     yield item
 
     def _filed(self, items: list[Item]) -> list[tuple[Entry, Item]]:
-        """These items of lists as entries, without what somebody else put there."""
+        """These items of lists as entries, without foreign items."""
         filed = [item for item in items if is_handle(item["sk"].get("S")) and "N" in item.get("filed_ms", {})]
         records = self._read_each([item["sk"]["S"] for item in filed])
         return [
@@ -249,11 +252,11 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
                 found.update((item["pk"]["S"].removeprefix(self.prefix), _data_of(item)) for item in items)
                 keys = reply.get("UnprocessedKeys", {}).get(self.table, {}).get("Keys", [])
                 if keys and not items:
-                    raise StoreUnavailable("DynamoDB gives too little at once: the table's reads are throttled")
+                    raise StoreUnavailable("DynamoDB returned no records: the table's reads are throttled")
         return found
 
     def _remove(self, item: Item) -> bool:
-        """Remove an entry, unless it was filed anew."""
+        """Remove an entry, unless it was filed again meanwhile."""
         try:
             self._do(
                 "delete_item",
@@ -273,20 +276,20 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
         if not self._expires():
             found.append(
                 f"DynamoDB does not remove expired sessions from the table {self.table}: run 'flask sessions"
-                " create-schema', or turn on its time to live, by the attribute 'expires'."
+                " create-schema', or turn on its time to live with the attribute 'expires'."
             )
         return found
 
     def exposures(self) -> list[str]:
         place = urlsplit(self._clients.get().meta.endpoint_url)
         hosts = [place.hostname or ""] if place.scheme == "http" else []
-        return clear_text(hosts, "take an endpoint_url that begins with https")
+        return clear_text(hosts, "use an endpoint_url that begins with https")
 
     # -- how ------------------------------------------------------------------------------------------------------
 
     @property
     def _lists(self) -> str:
-        """What the names of all lists begin with."""
+        """The beginning of the names of all lists."""
         return f"{self.prefix}owners:"
 
     def _list_of(self, owner: str) -> str:
@@ -298,7 +301,7 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
     def _put(
         self, handle: str, data: bytes, ttl: timedelta, condition: str, names: set[str], values: dict[str, t.Any]
     ) -> bool:
-        """Write a record if ``condition`` holds for what is there; False if it does not."""
+        """Write a record if ``condition`` holds for the item that is there; False if it does not."""
         try:
             self._do(
                 "put_item",
@@ -323,7 +326,7 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
             "data": {"B": data},
             "revision": {"B": revision_of(data)},
             "expires_ms": _number(expires_ms),
-            "expires": _number(-(-expires_ms // 1000)),  # not before its end
+            "expires": _number(-(-expires_ms // 1000)),  # rounded up
         }
 
     def _pages(self, operation: str, **arguments: t.Any) -> t.Iterator[list[Item]]:
@@ -346,7 +349,7 @@ class _Unmet(StoreUnavailable):
 
 
 class _InUse(StoreUnavailable):
-    """The table is there already."""
+    """The table exists already."""
 
 
 def _number(value: int) -> dict[str, str]:
@@ -355,11 +358,11 @@ def _number(value: int) -> dict[str, str]:
 
 def _data_of(item: Item) -> bytes:
     data = item.get("data", {}).get("B")
-    return data if isinstance(data, bytes) else b""  # none of ours: as corrupt as no bytes
+    return data if isinstance(data, bytes) else b""  # not written by us: counts as damaged
 
 
 def _genuine(reply: dict[str, t.Any]) -> dict[str, t.Any]:
-    """A reply that DynamoDB gave. To botocore, a page of some proxy's is an answer that says nothing."""
+    """The reply, if it is DynamoDB's. botocore takes a page from a proxy for an empty reply."""
     if "RequestId" not in reply["ResponseMetadata"]:
         raise ResponseParserError("the reply does not come from DynamoDB")
     return reply
@@ -369,16 +372,16 @@ def _genuine(reply: dict[str, t.Any]) -> dict[str, t.Any]:
 
 
 def _tried(operation: t.Callable[[], _R]) -> _R:
-    """Do it, and again soon if it may have been bad luck. The one place where boto3's exceptions are translated.
+    """The operation's result. It is tried again soon if the failure may pass. boto3's exceptions are translated here.
 
-    Sending twice is safe: every write carries a revision by which a store recognises its own.
+    A write may be sent twice: see ``engines``.
     """
     began, pause = time.monotonic(), _PAUSE
     for left in reversed(range(_TRIES)):
         try:
             return operation()
         except _FAILURES as error:
-            if not (left and _may_pass(error)) or time.monotonic() - began > _PATIENCE:
+            if not (left and _may_pass(error)) or time.monotonic() - began > PATIENCE:
                 raise _translation(error) from error
         time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  - no secret
         pause *= 2
@@ -397,14 +400,14 @@ def _translation(error: Exception) -> SessionError:
     if isinstance(error, _UNKNOWN_USER):
         return ConfigurationError(
             "DynamoDBStore: boto3 finds no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
-            " AWS_PROFILE, or give this machine a role; an emulator takes any",
+            " AWS_PROFILE, or give this machine a role; an emulator accepts any values",
             key="SESSION_STORE",
         )
-    if isinstance(error, RecursionError):  # in Python's ssl, of which boto3 has one half, and gevent replaced the other
+    if isinstance(error, RecursionError):  # raised in Python's ssl if gevent replaced only a part of what boto3 uses
         return ConfigurationError(
-            "DynamoDBStore: boto3 was imported before gevent or eventlet replaced what it needs. Let them do so first,"
-            " at the top of the application's module (gevent.monkey.patch_all()), or do not load it before the workers"
-            " start (gunicorn without --preload)",
+            "DynamoDBStore: boto3 was imported before gevent or eventlet replaced modules that it needs. Call"
+            " gevent.monkey.patch_all() (or eventlet's) first, at the top of the application's module, or do not load"
+            " the application before the workers start (gunicorn without --preload)",
             key="SESSION_STORE",
         )
     if isinstance(error, _TIMEOUTS):
@@ -420,20 +423,20 @@ def _refusal(error: ClientError) -> SessionError:
         return _InUse("DynamoDB is busy with the table")
     if code == "ResourceNotFoundException":
         return TableMissing(
-            "DynamoDB has no such table in this region, or it is not ready yet: run 'flask sessions create-schema'"
-            " once, or look at region and table in SESSION_STORE",
+            "DynamoDB does not have this table in this region, or it is not ready yet: run 'flask sessions"
+            " create-schema' once, or correct region and table in SESSION_STORE",
             key="SESSION_STORE",
         )
     if "Item size" in str(error):
         return SessionTooLarge(_TOO_LARGE)
     if code == "ValidationException":
         return ConfigurationError(
-            "DynamoDB finds a request invalid: is the table one that 'flask sessions create-schema' made? Its keys are"
-            " pk and sk, both strings",
+            "DynamoDB finds a request invalid: the table must have the keys pk and sk, both strings; 'flask sessions"
+            " create-schema' makes such a table",
             key="SESSION_STORE",
         )
     if code in _THROTTLED:
-        return StoreUnavailable("DynamoDB is asked for more than the table may have: it throttles")
+        return StoreUnavailable("DynamoDB throttles requests: they exceed what the table is allowed")
     return StoreUnavailable("DynamoDB refused a command")
 
 
@@ -457,9 +460,9 @@ def _place(url: str) -> tuple[str, str]:
     region, table = parts.netloc, parts.path.removeprefix("/")
     if not (_REGION.fullmatch(region) and _TABLE.fullmatch(table)) or parts.query or parts.fragment:
         raise ConfigurationError(
-            "SESSION_STORE: write dynamodb://eu-central-1/sessions, which is region and table. Credentials are boto3's"
-            " to find (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, a role); endpoint_url= is in"
-            " SESSION_STORE_OPTIONS",
+            "SESSION_STORE: write dynamodb://eu-central-1/sessions, with the region and the table. boto3 finds"
+            " credentials by itself (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, a role); endpoint_url="
+            " belongs in SESSION_STORE_OPTIONS",
             key="SESSION_STORE",
         )
     return region, table
@@ -468,32 +471,32 @@ def _place(url: str) -> tuple[str, str]:
 def _check_endpoint(url: str | None) -> None:
     if url is not None and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?", url):
         raise ConfigurationError(
-            "SESSION_STORE_OPTIONS: endpoint_url is http:// or https://, a host and perhaps a port, and nothing else",
+            "SESSION_STORE_OPTIONS: endpoint_url takes http:// or https://, a host and perhaps a port, nothing else",
             key="SESSION_STORE_OPTIONS",
         )
 
 
 def _connect(region: str, endpoint_url: str | None) -> Client:
-    session = boto3.session.Session(region_name=region)  # boto3's own is not for threads
-    if session.get_credentials() is None:  # a client would never look for them again
+    session = boto3.session.Session(region_name=region)  # boto3's default session is not safe for threads
+    if session.get_credentials() is None:  # a client made without them would never look for them again
         raise NoCredentialsError
     return session.client("dynamodb", endpoint_url=endpoint_url, config=Config(**SETTINGS))
 
 
 def _given(client: Client | t.Callable[[], Client]) -> t.Callable[[], Client]:
-    """What makes a client, or gives the one that the application has made."""
+    """A function that makes a client, or returns the client that the application has made."""
     if not isinstance(client, BaseClient):
         if callable(client):
             return t.cast("t.Callable[[], Client]", client)
         raise ConfigurationError(
-            "DynamoDBStore takes a client, boto3.client('dynamodb'), or a function that makes one. (A Table and other"
-            " resources of boto3's are not for threads.)",
+            f"DynamoDBStore takes a client, boto3.client('dynamodb'), or a function that makes one, not"
+            f" {type(client).__name__}. (A Table and other resources of boto3 are not safe for threads.)",
             key="SESSION_STORE",
         )
     home = os.getpid()
 
     def get() -> Client:
-        # Its connections would be the parent's, and what one asks the other might be told.
+        # The child would share its parent's connections, and each might get the other's replies.
         if os.getpid() != home:
             raise ConfigurationError(
                 "DynamoDBStore: this client was made before this process was forked, so it cannot be used here. Give"
@@ -506,7 +509,7 @@ def _given(client: Client | t.Callable[[], Client]) -> t.Callable[[], Client]:
 
 
 def _close(clients: PerProcess[Client]) -> None:
-    """Close the client of this process. A parent's is left alone."""
+    """Close the client of this process. A parent's client is left alone."""
     found = clients.peek()
     if found is not None:
         found.close()

@@ -1,4 +1,4 @@
-"""Where a store's engine is, seen from here: what is risky there."""
+"""Whether a store's engine is on another machine, and the risks of that."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 #: The file systems that are mounted, as Linux lists them.
 MOUNTS = Path("/proc/self/mounts")
 
-# On some of these, locks do not hold between machines; on others they do if everything is set up for it.
+# On some of these, locks do not work between machines; on others they do only if everything is set up for it.
 _NETWORK = re.compile(
     r"(nfs|cifs|smb|9p|afs|ceph|gpfs|lustre|beegfs|fuse\.(sshfs|glusterfs|ceph|s3fs|gcsfuse|rclone)).*"
 )
 
 
 def is_elsewhere(host: str) -> bool:
-    """Whether what is sent to ``host`` leaves this machine."""
+    """Whether data sent to ``host`` leaves this machine."""
     try:
         return not ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -25,7 +25,11 @@ def is_elsewhere(host: str) -> bool:
 
 
 def clear_text(hosts: list[str], instead: str) -> list[str]:
-    """A finding for each host that is elsewhere, given those that are spoken to without encryption."""
+    """A finding for each of these hosts that is on another machine.
+
+    :param hosts: hosts with which the connection is not encrypted.
+    :param instead: what to write to encrypt it.
+    """
     elsewhere = sorted({host for host in hosts if is_elsewhere(host)})
     return [
         f"Records travel to {host} without encryption, so others can read and change them: {instead}."
@@ -34,16 +38,16 @@ def clear_text(hosts: list[str], instead: str) -> list[str]:
 
 
 def network_file_system(path: str) -> str | None:
-    """The type of the file system that ``path`` is on, or will be, if it is one of a network.
+    """The type of the file system of ``path`` (which need not exist yet), if it is a network file system.
 
-    None if it is not, and where nobody can tell.
+    None if it is not, or if that cannot be found out.
     """
     try:
         mounts = [line.split()[1:3] for line in MOUNTS.read_text(errors="surrogateescape").split("\n") if line]
     except OSError:
         return None
     real = os.path.realpath(path)
-    # The innermost; of several in one place, the last.
+    # The innermost mount point counts; of several mounts at one point, the last.
     found = (
         (len(point), number, kind)
         for number, (escaped, kind) in enumerate(mounts)

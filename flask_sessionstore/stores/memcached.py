@@ -1,8 +1,8 @@
 """MemcachedStore: sessions in Memcached, over pymemcache.
 
 A record is one item under ``<prefix><handle>``. A read is one ``gets``, a new session one ``add``, a compare-and-set
-one ``cas`` with the mark that the last ``gets`` brought. What was asked for is always answered: pymemcache's
-``noreply`` and ``ignore_exc``, by which failures go unseen, are never in use here.
+one ``cas`` with the mark that the last ``gets`` brought. Every command waits for its reply: pymemcache's ``noreply``
+and ``ignore_exc``, which would hide failures, are always off here.
 """
 
 from __future__ import annotations
@@ -29,26 +29,23 @@ from pymemcache.serde import LegacyWrappingSerde
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
 from ..layout import HEADER_SIZE, may_replace, of_another
 from .base import ServerSideStore, has_expired
+from .engines import CONNECT_TIMEOUT, MAX_LOSSES, TIMEOUT, too_busy
 from .exposure import clear_text
 from .pool import MAX_CONNECTIONS, NoneFree, Pool
 
-#: Seconds to wait for a connection, and for an answer, where nothing else is said.
-CONNECT_TIMEOUT, TIMEOUT = 1.0, 2.0
 PORT = 11211
 
-# A longer time than this is a point in time to Memcached, and none after the last is understood.
-_LONGEST, _LAST = 30 * 24 * 3600, 2**31 - 1
+# Seconds. Memcached takes a number above the first for a point in time; it does not understand points after the second.
+_LONGEST_SPAN, _LAST_MOMENT = 30 * 24 * 3600, 2**31 - 1
 _NEVER = 0
-# Losing this often in a row against other writers means something else is wrong.
-_MAX_LOSSES = 100
 
-#: Whether bytes are the record of another name than was asked for.
+#: Tells whether bytes are the record of another name than the one that was asked for.
 IsOfAnother = t.Callable[[bytes], bool]
 
-# What this thread, greenlet or task read last: a sign of the store, the name, the first bytes and the mark. A request
-# that writes has nearly always just read, so this saves it a ``gets``. It may be old, or inherited by a task or a child
-# process. That does no harm: a ``cas`` with a mark that is not the newest does nothing, and while it is the newest the
-# item is still what these first bytes say. (A restarted server counts anew, but has lost the item.)
+# What this thread, greenlet or task read last: an object that identifies the store, the name, the first bytes and the
+# mark. A request that writes has nearly always just read, so this saves a ``gets``. The value may be old, or inherited
+# by a task or a child process. That does no harm: a ``cas`` with an outdated mark does nothing, and as long as the mark
+# is current the item still has these first bytes. (A restarted server counts from the start, but has lost the item.)
 _last_read: contextvars.ContextVar[tuple[object, str, bytes, bytes | None] | None]
 _last_read = contextvars.ContextVar("flask_sessionstore_memcached", default=None)
 
@@ -56,14 +53,14 @@ _last_read = contextvars.ContextVar("flask_sessionstore_memcached", default=None
 class MemcachedStore(ServerSideStore):
     """Sessions in Memcached.
 
-    :param client: pymemcache's ``Client``, ``PooledClient`` or ``HashClient``. It lends its servers and settings; the
-        store has connections of its own, made with these. A ``HashClient`` says which server keeps which session, and
-        no other is asked when that one is away.
+    :param client: pymemcache's ``Client``, ``PooledClient`` or ``HashClient``. The store takes its servers and
+        settings, and makes connections of its own with them. A ``HashClient`` decides which server keeps which session;
+        if that server cannot be reached, the store does not ask another.
     :param prefix: put before every handle.
-    :param max_connections: how many there may be to each server at once, in one process. Who finds none free waits for
-        one as long as for an answer.
-    :raises ConfigurationError: if the client is none of these, Memcached allows no such prefix, or there may be no
-        connection at all.
+    :param max_connections: how many connections there may be to each server at once, in one process. If all are in use,
+        a request waits for a free connection as long as for a reply.
+    :raises ConfigurationError: if the client is of another type, Memcached does not allow the prefix, or
+        ``max_connections`` is below 1.
     """
 
     forgets = True
@@ -77,14 +74,14 @@ class MemcachedStore(ServerSideStore):
     ) -> None:
         super().__init__(prefix=prefix)
         if max_connections < 1:
-            raise ConfigurationError("max_connections has to be 1 at least", key="SESSION_STORE_OPTIONS")
+            raise ConfigurationError("max_connections must be at least 1", key="SESSION_STORE_OPTIONS")
         self._servers = _Servers(client, max_connections)
-        self._sign = object()  # not the store itself, which what was read last would keep alive
+        self._sign = object()  # identifies the store; the store itself in _last_read would be kept alive by it
         try:
             check_key_helper(prefix + "0" * 64, False, self._servers.key_prefix)
         except MemcacheIllegalInputError as error:
             raise ConfigurationError(
-                "SESSION_KEY_PREFIX: Memcached takes ASCII without spaces, 186 characters at most",
+                "SESSION_KEY_PREFIX: Memcached takes ASCII without spaces, at most 186 characters",
                 key="SESSION_KEY_PREFIX",
             ) from error
 
@@ -92,7 +89,7 @@ class MemcachedStore(ServerSideStore):
     def from_url(cls, url: str, **options: t.Any) -> t.Self:
         """``memcached://host[:port][,host[:port]...]``; ``?connect_timeout=`` and ``?timeout=`` in seconds may follow.
 
-        :raises ConfigurationError: if the URL names no server, or has something in it that cannot be used.
+        :raises ConfigurationError: if the URL does not name a server, or has a part that cannot be used.
         """
         servers, settings = _parse(url)
         return cls(Client(servers[0], **settings) if len(servers) == 1 else HashClient(servers, **settings), **options)
@@ -103,35 +100,35 @@ class MemcachedStore(ServerSideStore):
         return self._gets(handle)[0]
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
-        for _ in range(_MAX_LOSSES):
+        for _ in range(MAX_LOSSES):
             if self._call("add", handle, data, _expiry(ttl)):
                 return True
             found, mark = self._gets(handle)
             if found is None:
-                continue  # it went in between
+                continue  # it was removed in between
             if not has_expired(found, self.now()):
                 return False
             if self._call("cas", handle, data, mark, _expiry(ttl)):
                 return True
-        raise _too_busy()
+        raise too_busy()
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         found, mark = self._recall(handle) or self._gets(handle)
-        for _ in range(_MAX_LOSSES):
+        for _ in range(MAX_LOSSES):
             if found is None or has_expired(found, self.now()) or not may_replace(found, replaces):
                 return False
             if self._call("cas", handle, data, mark, _expiry(ttl)):
                 return True
             found, mark = self._gets(handle)
             if found == data:
-                return True  # our own write, whose reply was lost and which was sent again
-        raise _too_busy()
+                return True  # this is our own write: its reply was lost, and it was sent again
+        raise too_busy()
 
     def drop(self, handle: str) -> None:
         self._call("delete", handle)
 
     def exposures(self) -> list[str]:
-        return clear_text(self._servers.in_clear_text(), "take Redis with TLS, or put both into one private network")
+        return clear_text(self._servers.in_clear_text(), "use Redis with TLS, or put both into one private network")
 
     # -- how ------------------------------------------------------------------------------------------------------
 
@@ -142,7 +139,7 @@ class MemcachedStore(ServerSideStore):
         return found, mark
 
     def _recall(self, handle: str) -> tuple[bytes, bytes | None] | None:
-        """The first bytes and the mark of ``handle``, if it was read last; once."""
+        """The first bytes and the mark of ``handle``, if it was read last. Forgets them."""
         last = _last_read.get()
         if last is None or last[0] is not self._sign or last[1] != handle:
             return None
@@ -150,7 +147,7 @@ class MemcachedStore(ServerSideStore):
         return last[2:]
 
     def _call(self, command: str, handle: str, *args: t.Any, is_of_another: IsOfAnother | None = None) -> t.Any:
-        """The one place where pymemcache's exceptions are translated."""
+        """Send a command. pymemcache's exceptions are translated only here."""
         name = self.prefix + handle
         try:
             return self._servers.of(name).ask(is_of_another, command, name, *args)
@@ -171,27 +168,25 @@ class MemcachedStore(ServerSideStore):
 def _refusal(reason: str, args: tuple[t.Any, ...]) -> Exception:
     if "too large" in reason and args:
         size = len(args[0])
-        return SessionTooLarge(f"a session of {size} bytes is larger than an item of Memcached's may be", size=size)
+        return SessionTooLarge(f"a session of {size} bytes is larger than Memcached allows for an item", size=size)
     if "out of memory" in reason:
         return StoreFull("Memcached has no memory left")
     return StoreUnavailable("Memcached refused a command")
 
 
-def _too_busy() -> StoreUnavailable:
-    return StoreUnavailable("the session changes faster than it can be written; try again")
-
-
 def _expiry(ttl: timedelta) -> int:
-    """When Memcached may remove it, as Memcached wants it said. Its clock ticks once a second, so one second more."""
+    """When Memcached may remove an item, as its protocol needs it: a span, or a point in time. Memcached's clock ticks
+    once a second, so one second is added.
+    """
     seconds = (ttl - timedelta(microseconds=1)) // timedelta(seconds=1) + 2  # rounded up
-    if seconds <= _LONGEST:
+    if seconds <= _LONGEST_SPAN:
         return seconds
     end = int(time.time()) + seconds
-    return end if end <= _LAST else _NEVER
+    return end if end <= _LAST_MOMENT else _NEVER
 
 
 class _Servers:
-    """Which server keeps which name, and how each is connected to."""
+    """Which server keeps which name, and the connections to each server."""
 
     def __init__(self, client: Client | PooledClient | HashClient, most: int) -> None:
         ring = isinstance(client, HashClient)
@@ -203,7 +198,7 @@ class _Servers:
 
     @property
     def key_prefix(self) -> bytes:
-        """What the client puts before all names."""
+        """The prefix that the client itself puts before all names."""
         return t.cast("bytes", next(iter(self._servers.values())).template.key_prefix)
 
     def in_clear_text(self) -> list[str]:
@@ -213,33 +208,34 @@ class _Servers:
         return [address[0] for address in plain if not isinstance(address, str)]
 
     def of(self, name: str) -> _Server:
-        """The one that keeps ``name``."""
+        """The server that keeps ``name``."""
         return self._servers[self._hasher.get_node(name) if self._hasher is not None else None]
 
 
 def _template(client: object) -> Client:
-    """A client with the settings of this one, that has no connection."""
+    """A client with the same settings, without a connection."""
     if isinstance(client, PooledClient):
         with client.client_pool.get_and_release() as one:
             return _template(one)
     if not isinstance(client, Client):
         raise ConfigurationError(
-            "MemcachedStore needs pymemcache's Client, PooledClient or HashClient", key="SESSION_STORE"
+            f"MemcachedStore needs pymemcache's Client, PooledClient or HashClient, not {type(client).__name__}",
+            key="SESSION_STORE",
         )
     template = copy.copy(client)
     template.sock = None
     template.ignore_exc = template.default_noreply = False
-    template.serde = LegacyWrappingSerde(None, None)  # records are bytes, and nobody else's bytes are to be unpickled
-    template.connect_timeout = template.connect_timeout or CONNECT_TIMEOUT  # pymemcache's own would wait for ever
+    template.serde = LegacyWrappingSerde(None, None)  # records are bytes; foreign bytes must not be unpickled
+    template.connect_timeout = template.connect_timeout or CONNECT_TIMEOUT  # pymemcache's default waits for ever
     template.timeout = template.timeout or TIMEOUT
     return template
 
 
 class _Server:
-    """One server, over connections that belong to one exchange at a time.
+    """One server, with connections that each serve one exchange at a time.
 
-    :param template: a client that is never connected: each connection is a copy, which connects at its first command.
-    :param most: how many there may be at once in one process.
+    :param template: a client that is never connected; each connection is a copy, which connects at its first command.
+    :param most: how many connections there may be at once in one process.
     """
 
     def __init__(self, template: Client, most: int) -> None:
@@ -250,33 +246,32 @@ class _Server:
     def ask(self, is_of_another: IsOfAnother | None, command: str, *args: t.Any) -> t.Any:
         """Send one command, return its reply.
 
-        :param is_of_another: for a ``gets``. A record that belongs to another name is asked for once more, on a new
-            connection; what that brings is returned, whosever it is.
+        :param is_of_another: for a ``gets``. If the reply is the record of another name, the command is sent once more
+            on a new connection, and then its reply is returned in any case.
         """
         try:
             return self._pool.lend(_exchange, is_of_another, command, args)
         except (_Lost, _OfAnother, *_NO_REPLY):
-            # A restarted server knows no connections. Sending twice is safe: every write carries a revision by which a
-            # store recognises its own.
-            self._pool.clear()  # the others are likely to be as bad
+            # After a restart of the server all connections are closed. A write may be sent twice: see engines.
+            self._pool.clear()  # the other connections are probably bad too
         try:
             return self._pool.lend(_exchange, is_of_another, command, args)
         except _OfAnother as answer:
             return answer.reply
 
 
-# What pymemcache raises for what is no reply to the command, but one to another, or none of Memcached's.
+# pymemcache raises these for a reply that does not belong to the command, or is not one of Memcached's replies.
 _NO_REPLY = (ValueError, MemcacheUnknownError)
-# What stands for an item of another name, which pymemcache keeps to itself: no record, with a mark that no item has.
+# Stands for the item of another name, which pymemcache does not return: an empty record, with a mark no item has.
 _NO_RECORD = (b"", b"0")
 
 
 class _Lost(ConnectionError):
-    """A connection that had served before was closed."""
+    """A connection that had been used before was closed."""
 
 
 class _OfAnother(Exception):
-    """A reply that belongs to another command. Its connection is closed: all further ones would, too."""
+    """A reply to another command. Its connection is closed, since all further replies would be wrong too."""
 
     def __init__(self, reply: tuple[bytes, bytes]) -> None:
         super().__init__("a reply to another command")
@@ -290,7 +285,7 @@ def _exchange(client: Client, is_of_another: IsOfAnother | None, command: str, a
     except (ConnectionError, MemcacheUnexpectedCloseError) as error:
         if was_open:
             raise _Lost from error
-        raise  # in vain once is enough
+        raise  # a new connection failed, so trying again would not help
     except KeyError as error:
         raise _OfAnother(_NO_RECORD) from error
     if is_of_another is not None and reply[0] is not None and is_of_another(reply[0]):
@@ -315,7 +310,7 @@ def _parse(url: str) -> tuple[list[tuple[str, int]], dict[str, t.Any]]:
                 raise ValueError(name)
             settings[name] = float(value)
     except ValueError:
-        # What was wrong may be part of a password that somebody hoped would be used: it is not quoted.
+        # Does not quote the wrong part: it may be a password, which somebody wrote although it cannot be used.
         raise ConfigurationError(
             "SESSION_STORE: write memcached://host:11211, or memcached://one:11211,two:11211, without user or path;"
             " ?connect_timeout= and ?timeout= may follow, in seconds",

@@ -1,4 +1,4 @@
-"""MemoryStore: sessions in this process. For tests, for development, and as the front of a cache."""
+"""MemoryStore: sessions in the memory of this process. For tests, for development, and as a cache before a store."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..layout import may_replace, owner_in
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired
 from .pool import PerProcess
 
-# What an entry costs beside its bytes: the handle, the dictionary's slot, the objects' heads.
+# Bytes of memory that an entry takes besides its data: the handle, the dictionary's slot, the objects' headers.
 _OVERHEAD = 300
 
 
 class MemoryStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
-    """Sessions in memory, the least recently used leaving first when there are too many.
+    """Sessions in memory. When they take too much, the least recently used are dropped first.
 
-    One process: others do not see them, and they go with it.
+    Only for one process: other processes do not see the sessions, and they are lost when the process ends.
 
     :param max_bytes: how much memory they may take, in bytes.
     """
@@ -34,7 +34,7 @@ class MemoryStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         self._entries: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
         self._owned: dict[str, dict[str, None]] = {}  # the handles of each owner, in order
-        self._locks = PerProcess(threading.Lock)  # in a child, another thread of the parent may hold the parent's
+        self._locks = PerProcess(threading.Lock)  # after a fork, the parent's lock may be held by a thread left behind
 
     @classmethod
     def from_url(cls, url: str, **options: t.Any) -> t.Self:
@@ -88,8 +88,8 @@ class MemoryStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
     def risks(self) -> list[str]:
         risk = (
-            "MemoryStore keeps sessions in one process, so other workers do not know them, and a restart ends them:"
-            " take files, Redis or an SQL database."
+            "MemoryStore keeps sessions in one process, so other workers do not see them, and a restart loses them: use"
+            " files, Redis or an SQL database."
         )
         return [risk]
 

@@ -4,10 +4,10 @@ A record is one document::
 
     {"_id": "<prefix><handle>", "data": Binary, "revision": "<hex>", "expires_ms": Long, "expires": Date, "owner": str}
 
-``data`` is the whole record; what stands beside it is for the filters of updates (``revision``, ``expires_ms``), for
-the TTL index (``expires``), which is the broom, and for the index of owners (``owner``, where there is one). Writes
-wait for a majority, reads ask the primary for what a majority has: so what one request was promised the next one reads,
-failovers included.
+``data`` is the whole record. The other fields are for the filters of updates (``revision``, ``expires_ms``), for the
+TTL index (``expires``), by which MongoDB removes expired documents, and for the index of owners (``owner``, if there is
+an owner). Writes wait for a majority, and reads ask the primary for what a majority has. So every request reads what
+was confirmed to an earlier request, even after a failover.
 """
 
 from __future__ import annotations
@@ -35,51 +35,50 @@ from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavai
 from ..layout import expires_ms_of, is_tombstone, owner_in, revision_of
 from ..record import to_datetime, to_ms
 from .base import Entry, HasSchema, OwnerIndex, Scans, ServerSideStore, Sweeps
+from .engines import CONNECT_TIMEOUT, PATIENCE, TIMEOUT
 from .pool import MAX_CONNECTIONS, PerProcess
 
 Document = dict[str, t.Any]
 
-#: What a URL's client is like where the URL says nothing else: how many milliseconds it waits for a server, for a
-#: connection and for an answer; how many connections it has to each server at once, and for how many milliseconds
-#: without use; that it tries nothing again. The store does so itself, once, and not after a wait.
+#: The default settings of a URL's client: how many milliseconds it waits for a server, for a connection, for a reply,
+#: and for a place in the pool; how many connections it has to each server at once, and how many milliseconds an unused
+#: connection stays open. pymongo does not try again: the store does so itself, once, and not after a time-out.
 SETTINGS: Document = {
-    "serverSelectionTimeoutMS": 2000,
-    "connectTimeoutMS": 1000,
-    "socketTimeoutMS": 2000,
-    "waitQueueTimeoutMS": 2000,
+    "serverSelectionTimeoutMS": TIMEOUT * 1000,
+    "connectTimeoutMS": CONNECT_TIMEOUT * 1000,
+    "socketTimeoutMS": TIMEOUT * 1000,
+    "waitQueueTimeoutMS": TIMEOUT * 1000,
     "maxPoolSize": MAX_CONNECTIONS,
     "maxIdleTimeMS": 60_000,
     "retryReads": False,
     "retryWrites": False,
 }
-#: Milliseconds that MongoDB is to wait for a majority: less than we wait for the answer, which then says so.
+#: Milliseconds for which MongoDB waits for a majority: less than we wait for the reply, so that the reply can say so.
 CONFIRM_TIMEOUT = 1500
 
-# MongoDB's numbers for: a document or what an update would make of it is too large; the disk is full.
+# MongoDB's error numbers: a document, or the result of an update, is too large; the disk is full.
 _TOO_LARGE, _FULL = {10334, 17419}, {14031}
 _BATCH = 500
-# Sessions read at once, whole, by who goes through all of them.
+# Sessions that a scan reads at once, with their data.
 _PAGE = 100
 _HANDLE_LENGTH = 64
-# Seconds after which nothing is sent again: the visitor has waited long enough.
-_PATIENCE = 1.0
 _R = t.TypeVar("_R")
 
 _logger = logging.getLogger("flask_sessionstore")
 
 
-# What MongoDB removes by itself, and whom sessions belong to: a document without an owner has no place in that one.
+# The TTL index, and the index of owners, which leaves out documents without an owner.
 _INDEXES = [IndexModel([("expires", ASCENDING)], expireAfterSeconds=0), IndexModel([("owner", ASCENDING)], sparse=True)]
 
 
 class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
     """Sessions in MongoDB.
 
-    :param collection: pymongo's ``Collection``, or a function that makes one: then it is called at first use, and again
-        in a child process, where a client of the parent is not to be used. Its client keeps its own time-outs, and is
-        never closed here. Write concern, read concern and read preference are this store's.
-    :raises ConfigurationError: at a use after a fork, if a ``Collection`` was given whose client was used before it,
-        and pymongo does not know of the fork.
+    :param collection: pymongo's ``Collection``, or a function that makes a collection. The function is called at first
+        use, and again in a child process, which must not use a client of its parent. The client keeps its own
+        time-outs, and the store never closes it. The store sets write concern, read concern and read preference.
+    :raises ConfigurationError: at a use after a fork, if a ``Collection`` was given whose client was used before the
+        fork, and pymongo has not noticed the fork.
     :param prefix: put before every handle.
     """
 
@@ -98,19 +97,19 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         """``mongodb://[user:password@]host[:port][,host...]/database``, ``mongodb+srv://``; pymongo's own URL arguments
         may follow.
 
-        :param database: its name, where the URL has none.
-        :param collection: its name.
-        :raises ConfigurationError: if the URL names no server or no database, or something in it cannot be used.
+        :param database: the database's name, if the URL does not name it.
+        :param collection: the collection's name.
+        :raises ConfigurationError: if the URL lacks a server or a database, or has a part that cannot be used.
         """
         connect = functools.partial(_connect, url, database, collection)
-        # It has not connected to anything. Yet it has made locks, which gevent may be about to replace.
+        # This client only checks the URL. It has made locks, which gevent may replace later, so it is not kept.
         _checked(connect).database.client.close()
         store = cls(connect, **options)
         weakref.finalize(store, close_client, store._collections)
         return store
 
     def create_schema(self) -> None:
-        """Make the indexes by which MongoDB removes expired sessions and finds those of an owner; they may be there.
+        """Make the indexes by which MongoDB removes expired sessions and finds an owner's sessions; they may exist.
 
         The first new session of a process makes them too.
 
@@ -163,7 +162,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         return deleted
 
     def scan(self) -> t.Iterator[Entry]:
-        # No cursor is kept: it would end with its connection, and when nobody has asked for ten minutes.
+        # Every page is a new query. A cursor would end with its connection, and after ten minutes without a request.
         last = self.prefix
         while found := self._find_many({"_id": {**self._ours, "$gt": last}}, sort=[("_id", ASCENDING)], limit=_PAGE):
             last = found[-1]["_id"]
@@ -176,7 +175,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         return translated(lambda: list(self._collection.find(which, {"data": 1}, **options)))
 
     def _entries_of(self, found: list[Document]) -> list[Entry]:
-        """What was found as entries, without what belongs to a longer prefix that begins like ours."""
+        """These documents as entries, without those of a longer prefix that begins like ours."""
         start = len(self.prefix)
         return [
             Entry(document["_id"][start:], _data_of(document))
@@ -190,7 +189,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         return {"$gte": self.prefix, "$lt": self.prefix + "g"}
 
     def _engines_now_ms(self) -> int:
-        """MongoDB's clock, unless a test has its own: a machine whose clock is ahead removes nothing that lives."""
+        """MongoDB's time, unless a test has a clock: a machine whose clock is ahead must not remove live sessions."""
         if self.clock is not None:
             return self._now_ms()
         reply: Document = translated(lambda: self._collection.database.command("hello"))
@@ -212,7 +211,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         return self._collections.get()
 
     def _fields(self, data: bytes, ttl: timedelta) -> Document:
-        """What a document says besides its name."""
+        """The fields of a document, except its ``_id``."""
         expires_ms, owner = expires_ms_of(data), owner_in(data)
         if expires_ms is None:
             expires_ms = self._now_ms() + to_ms(ttl)
@@ -225,32 +224,32 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         return fields if owner is None else {**fields, "owner": owner}
 
     def _set(self, which: Document, fields: Document) -> bool:
-        """Write ``fields`` to the document that ``which`` describes; False if there is none."""
+        """Write ``fields`` to the document that ``which`` describes; False if there is no such document."""
         change: Document = {"$set": fields}
         if "owner" not in fields:
             change["$unset"] = {"owner": ""}
         return translated(lambda: self._collection.update_one(which, change)).matched_count == 1
 
     def _try_indexes(self) -> None:
-        """Once in a process. A store works without them, so a failure is not the request's."""
+        """Make the indexes, once in a process. The store works without them, so a failure does not fail the request."""
         self._has_indexes = True
         try:
             self.create_schema()
         except StoreUnavailable:
             _logger.warning(
-                "MongoDB did not make the indexes of the sessions: expired ones stay until create_schema() works, or"
-                " delete_expired() is called, and to find an owner's takes as long as to read all",
+                "MongoDB did not make the indexes of the sessions: expired sessions stay until create_schema() works or"
+                " delete_expired() is called, and finding an owner's sessions takes as long as reading all sessions",
                 exc_info=True,
             )
 
 
 def given(collection: Collection[Document]) -> t.Callable[[], Collection[Document]]:
-    """What makes a collection that the application has made."""
+    """A function that returns a collection which the application has made."""
     home = os.getpid()
 
     def get() -> Collection[Document]:
-        # After os.fork pymongo makes everything anew. After a fork in C it still takes its threads for running: a
-        # server once lost would never be found again. (Nothing public tells whether a client has such threads.)
+        # After os.fork, pymongo starts everything again. After a fork in C, it believes that its threads still run, so
+        # a server that was lost would never be found again. (No public attribute tells whether a client has threads.)
         if os.getpid() != home and getattr(collection.database.client, "_opened", True):
             raise ConfigurationError(
                 "MongoDBStore: this Collection's client was used before this process was forked, so it cannot be used"
@@ -263,7 +262,7 @@ def given(collection: Collection[Document]) -> t.Callable[[], Collection[Documen
 
 
 def _prepared(collection: Collection[Document]) -> Collection[Document]:
-    """The collection with what the store relies on."""
+    """The collection with the settings that the store relies on."""
     wait = collection.write_concern.document.get("wtimeout") or CONFIRM_TIMEOUT
     return collection.with_options(
         DEFAULT_CODEC_OPTIONS,
@@ -274,7 +273,7 @@ def _prepared(collection: Collection[Document]) -> Collection[Document]:
 
 
 def close_client(collections: PerProcess[Collection[Document]]) -> None:
-    """Close the client of this process. A parent's is left alone."""
+    """Close the client of this process. A parent's client is left alone."""
     found = collections.peek()
     if found is not None:
         found.database.client.close()
@@ -282,15 +281,15 @@ def close_client(collections: PerProcess[Collection[Document]]) -> None:
 
 def _data_of(document: Document) -> bytes:
     data = document.get("data")
-    return data if isinstance(data, bytes) else b""  # none of ours: as corrupt as no bytes
+    return data if isinstance(data, bytes) else b""  # not written by us: counts as damaged
 
 
 def translated(operation: t.Callable[[], _R]) -> _R:
-    """The one place where pymongo's exceptions are translated."""
+    """The operation's result. pymongo's exceptions are translated only here."""
     try:
-        return _twice(operation)
+        return _again_if_lost(operation)
     except errors.DocumentTooLarge as error:
-        raise SessionTooLarge("the session is larger than a document of MongoDB's may be") from error
+        raise SessionTooLarge("the session is larger than MongoDB allows for a document") from error
     except errors.OperationFailure as error:
         raise _refusal(error) from error
     except (errors.NetworkTimeout, errors.WaitQueueTimeoutError) as error:
@@ -299,25 +298,22 @@ def translated(operation: t.Callable[[], _R]) -> _R:
         raise StoreUnavailable("MongoDB cannot be reached") from error
 
 
-def _twice(operation: t.Callable[[], _R]) -> _R:
-    """Do it again if the connection was lost, or if the server is not the primary any more.
-
-    Sending twice is safe: every write carries a revision by which a store recognises its own.
-    """
+def _again_if_lost(operation: t.Callable[[], _R]) -> _R:
+    """Do it once more if the connection was lost, or if the server is not the primary any more (see ``engines``)."""
     began = time.monotonic()
     try:
         return operation()
     except (errors.NetworkTimeout, errors.ServerSelectionTimeoutError):
         raise
     except errors.AutoReconnect:
-        if time.monotonic() - began > _PATIENCE:
-            raise  # pymongo's monitor gave up a server that did not answer, and what waited for it
+        if time.monotonic() - began > PATIENCE:
+            raise  # a server did not answer, and pymongo's monitor gave it up with all that waited for it
         return operation()
 
 
 def _refusal(error: errors.OperationFailure) -> Exception:
     if error.code in _TOO_LARGE:
-        return SessionTooLarge("the session is larger than a document of MongoDB's may be")
+        return SessionTooLarge("the session is larger than MongoDB allows for a document")
     if error.code in _FULL:
         return StoreFull("MongoDB has no room left")
     if isinstance(error, errors.WTimeoutError):
@@ -332,22 +328,22 @@ def _connect(url: str, database: str | None, collection: str) -> Collection[Docu
 
 
 def client_of(url: str) -> MongoClient[Document]:
-    """The client that a URL means. Connects to nothing yet."""
+    """The client for a URL. Opens no connection yet."""
     given = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
     settings = {name: value for name, value in SETTINGS.items() if name.lower() not in given}
     return MongoClient(url, connect=False, **settings)
 
 
 def _checked(connect: t.Callable[[], Collection[Document]]) -> Collection[Document]:
-    """What pymongo made of a URL. It may quote the password in what it says of another: its words are kept back."""
+    """The collection that pymongo makes for a URL. pymongo's error may quote the password, so it is not shown."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # an unknown argument is no more than a warning to pymongo
+            warnings.simplefilter("error")  # pymongo only warns of an unknown argument
             return connect()
     except (errors.PyMongoError, ValueError, TypeError, OSError, Warning):
         raise ConfigurationError(
             "SESSION_STORE: pymongo refuses the URL. Write mongodb://user:password@host:27017/database, percent-encode"
-            " what is special in a password, and spell arguments as pymongo does; database= and collection= are in"
-            " SESSION_STORE_OPTIONS",
+            " special characters in a password, and spell arguments as pymongo does; database= and collection= belong"
+            " in SESSION_STORE_OPTIONS",
             key="SESSION_STORE",
         ) from None

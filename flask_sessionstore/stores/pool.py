@@ -1,9 +1,9 @@
-"""What belongs to one process, and connections that belong to one exchange.
+"""Objects that belong to one process, and connections that belong to one exchange.
 
-Some servers fork in C, after the application was loaded (uWSGI), and call none of the hooks that Python has for that:
-so whose something is, its process id tells, at every use. Others (gevent, eventlet) replace what a thread is, before
-or after the application was made: so nothing here belongs to a thread, and nothing is locked. What is taken from a
-deque, or set in a dict, is taken or set in one step.
+Some servers (uWSGI) fork in C after the application was loaded, and do not call Python's hooks for forks. So every use
+looks at the process id to see whose an object is. Other servers (gevent, eventlet) replace threads, before or after the
+application was made. So nothing here belongs to a thread, and nothing is locked: taking an item from a deque, and
+setting an item of a dict, are single steps.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ T = t.TypeVar("T")
 C = t.TypeVar("C")
 R = t.TypeVar("R")
 
-#: How many connections a store may have open at once in one process, where nothing else is said.
+#: The default for how many connections a store may have open at once in one process.
 MAX_CONNECTIONS = 64
-# Of connections that nobody uses, so many stay open. More than these are closed after so many seconds.
+# So many unused connections stay open. Further unused connections are closed after so many seconds.
 _SPARE, _SPARE_TIME = 8, 60.0
-# After so many seconds without use a connection is not believed any more: where something on the way (a firewall, a
-# balancer) forgets what is idle, it dies without a word.
+# After so many seconds without use a connection is replaced: a firewall or balancer on the way may have silently
+# forgotten an idle connection.
 _STALE_TIME = 300.0
-# Seconds between two looks for a free connection.
+# Seconds to wait before looking for a free connection again.
 _PAUSE = 0.005
 
 
 class PerProcess(t.Generic[T]):
-    """Something that a process has for itself, made at first use. A child never meets its parent's.
+    """An object that each process has for itself, made at its first use. A child never uses its parent's object.
 
-    A parent's is neither used nor closed, for to close some connections is to end them for the parent as well.
+    The child does not close the parent's object either: closing some connections would end them for the parent too.
 
-    :param make: makes one.
+    :param make: makes the object.
     """
 
     def __init__(self, make: t.Callable[[], T]) -> None:
@@ -44,31 +44,31 @@ class PerProcess(t.Generic[T]):
         self._made: dict[int, T] = {}
 
     def get(self) -> T:
-        """This process's own."""
+        """This process's object."""
         pid = os.getpid()
         try:
             return self._made[pid]
         except KeyError:
-            return self._made.setdefault(pid, self._make())  # of two threads that make one, one is heard
+            return self._made.setdefault(pid, self._make())  # if two threads make an object, both get the first
 
     def peek(self) -> T | None:
-        """This process's own, if it was made."""
+        """This process's object, if it was made already."""
         return self._made.get(os.getpid())
 
 
 class NoneFree(Exception):
-    """All connections that there may be were in use for as long as somebody waits for one."""
+    """All connections were in use for as long as an exchange waits for one."""
 
 
 class Pool(t.Generic[C]):
     """Connections, each lent to one exchange at a time.
 
     :param connect: opens a connection.
-    :param close: closes one; what it raises is ignored.
-    :param most: how many may be open at once in one process.
-    :param patience: for how many seconds to wait for one, where all are lent.
-    :param is_sound: whether a connection is still good after an exchange that raised this error. Others are closed:
-        a reply may be under way, which the next exchange would take for its own.
+    :param close: closes a connection; what it raises is ignored.
+    :param most: how many connections may be open at once in one process.
+    :param patience: how many seconds to wait for a connection if all are lent.
+    :param is_sound: whether a connection can be used again after an exchange that raised this error. If not, it is
+        closed: a reply may still be under way, and the next exchange would take it for its own.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Pool(t.Generic[C]):
         self._connect, self._close, self._is_sound = connect, close, is_sound
         self._patience = patience
         self._places = PerProcess(lambda: _Places[C](most))
-        # Not by __del__: connections are parts of cycles, and the garbage collector may come upon an open socket first.
+        # Not __del__: connections are parts of cycles, and the garbage collector may find an open socket first.
         weakref.finalize(self, _close_kept, self._places, close)
 
     def lend(self, exchange: t.Callable[..., R], *args: t.Any) -> R:
@@ -93,7 +93,7 @@ class Pool(t.Generic[C]):
         """
         places, now, connection = self._places.get(), time.monotonic(), None
         try:
-            connection, since = places.idle.pop()  # the last used first
+            connection, since = places.idle.pop()  # the most recently used connection
         except IndexError:
             since = now
         if connection is None or now - since > _STALE_TIME:
@@ -112,25 +112,25 @@ class Pool(t.Generic[C]):
         return result
 
     def clear(self) -> None:
-        """Close all that nobody uses now: they lead to where nobody should talk to any more."""
+        """Close all unused connections: their server is not the right one any more, or has dropped them."""
         places = self._places.get()
         with contextlib.suppress(IndexError):
             while True:
                 self._drop(places, places.idle.pop()[0])
 
     def _find(self, places: _Places[C], now: float, stale: C | None) -> C:
-        """A new connection or, where there are as many as there may be, the next that comes free."""
+        """A new connection; if there are as many as allowed, the next that becomes free."""
         if stale is not None:
             self._drop(places, stale)
         waited = 0.0
         while not _popped(places.free):
             if places.idle:
-                with contextlib.suppress(IndexError):  # somebody was faster
+                with contextlib.suppress(IndexError):  # another thread was faster
                     return places.idle.pop()[0]
-            # What was waited counts by itself, for a test may have stopped the clock.
+            # The waited time is also counted separately, since a test may have stopped the clock.
             if max(waited, time.monotonic() - now) >= self._patience:
                 raise NoneFree
-            pause = random.uniform(_PAUSE / 2, _PAUSE)  # noqa: S311  - no secret
+            pause = random.uniform(_PAUSE / 2, _PAUSE)  # noqa: S311  - not used for security
             time.sleep(pause)
             waited += pause
         try:
@@ -150,19 +150,19 @@ class Pool(t.Generic[C]):
 
 
 class _Places(t.Generic[C]):
-    """Where the connections of one process are, except those that are lent."""
+    """The connections of one process, except those that are lent."""
 
     __slots__ = ("free", "idle")
 
     def __init__(self, most: int) -> None:
-        #: Those that nobody uses, and when their last exchange began (monotonic, in seconds); the last used is last.
+        #: The unused connections, and when their last exchange began (monotonic, in seconds); most recently used last.
         self.idle: collections.deque[tuple[C, float]] = collections.deque()
-        #: One None for each that may still be opened.
+        #: One None for each connection that may still be opened.
         self.free = collections.deque([None] * most)
 
 
 def _popped(free: collections.deque[None]) -> bool:
-    """Whether there was a place to take."""
+    """Take a place; return whether there was one."""
     try:
         free.pop()
     except IndexError:
@@ -177,5 +177,5 @@ def _close_kept(places: PerProcess[_Places[C]], close: t.Callable[[C], object]) 
 
 
 def _close_one(connection: C, close: t.Callable[[C], object]) -> None:
-    with contextlib.suppress(Exception):  # nobody could do anything about it
+    with contextlib.suppress(Exception):  # a caller could not do anything about it
         close(connection)

@@ -1,6 +1,6 @@
-"""For tests: of applications, and of stores that others write.
+"""For tests of applications, and of stores that others write.
 
-What needs pytest is imported when it is asked for, so that the rest does without.
+The parts that need pytest are imported when they are first used, so the other parts work without pytest.
 """
 
 from __future__ import annotations
@@ -22,6 +22,6 @@ def __getattr__(name: str) -> t.Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import pytest
 
-    # Before it is imported, so that pytest shows what it compared where one of the contract's tests fails.
+    # Before the module is imported, so that pytest shows the compared values when a test of the contract fails.
     pytest.register_assert_rewrite(f"{__name__}.contract")
     return getattr(importlib.import_module(f"{__name__}.contract"), name)

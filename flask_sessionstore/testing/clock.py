@@ -11,13 +11,13 @@ if t.TYPE_CHECKING:
 
 
 class Clock:
-    """A clock that stands still until it is moved. The time of sessions is that of their store::
+    """A clock that stands still until it is moved. Sessions use the clock of their store::
 
         clock = Clock()
         clock.set(store)
         clock.advance(hours=2)
 
-    :param now: what it shows, in seconds since 1970; None: the time at which it is made.
+    :param now: the time that it shows, in seconds since 1970; None: the time when it is made.
     """
 
     def __init__(self, now: float | None = None) -> None:
@@ -29,10 +29,10 @@ class Clock:
     def advance(self, seconds: float = 0, **more: float) -> None:
         """Let time pass.
 
-        :param more: days, hours, minutes, as ``timedelta`` has them.
+        :param more: days, hours, minutes, as in ``timedelta``.
         """
         self.now += timedelta(seconds=seconds, **more).total_seconds()
 
     def set(self, store: SessionStore) -> None:
-        """From now on ``store`` goes by this clock."""
+        """Make ``store`` use this clock from now on."""
         store.clock = self

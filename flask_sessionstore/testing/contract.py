@@ -1,4 +1,4 @@
-"""For store authors: what every store has to do, as a pytest class. Needs pytest.
+"""For store authors: tests of what every store has to do, as a pytest class. Needs pytest.
 
 A store author writes::
 
@@ -9,7 +9,7 @@ A store author writes::
         def store(self):
             return MyStore(...)
 
-and runs pytest. Hooks that are left alone leave out the tests which need them.
+and runs pytest. Tests that need a hook are skipped if the class does not define the hook.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _Ability = t.TypeVar("_Ability")
 _generate = SessionKey.generate
 _DAY = timedelta(days=1)
 _UNKNOWN = "0" * 64
-# Enough for every engine's atomicity to be tried, few enough for a slow one.
+# Enough writes to test the engine's atomicity, and few enough for a slow engine.
 _WRITERS, _WRITES = 4, 25
-# How a session may go on under another key: what is left of it, whose it was, and whose it is.
+# How a session may go on under another key: the kind of its tombstone, the owner before, and the owner after.
 _MOVES = [
     ("renewed", None, None),
     ("renewed", "ann", "ann"),
@@ -46,7 +46,7 @@ _MOVES = [
 
 
 def later(record: Record, state: t.Mapping[str, bytes]) -> Record:
-    """What a request writes that had loaded ``record`` and leaves ``state``."""
+    """The record that a request writes if it has loaded ``record`` and changes the data to ``state``."""
     return Record(
         state=dict(state),
         revisions=(new_revision(), *record.revisions)[:4],
@@ -58,7 +58,7 @@ def later(record: Record, state: t.Mapping[str, bytes]) -> Record:
 
 
 class SessionStoreContract:
-    """What holds for every store, those without a server's side included."""
+    """Tests for every store, also for stores that keep nothing on the server's side."""
 
     @pytest.fixture
     def store(self) -> SessionStore:
@@ -66,7 +66,7 @@ class SessionStoreContract:
         raise NotImplementedError("a StoreContract needs a fixture named store")
 
     def pass_time(self, store: SessionStore, seconds: float) -> None:
-        """Let time pass for ``store``, without sleeping. Default: its clock is set."""
+        """Let time pass for ``store``, without sleeping. Default: set its clock."""
         now = store.now()
         store.clock = lambda: now + seconds
 
@@ -143,7 +143,7 @@ class SessionStoreContract:
 
 
 class StoreContract(SessionStoreContract):
-    """What holds for every server-side store. Subclass it, and give it a ``store`` fixture."""
+    """Tests for every server-side store. Subclass it, and define the fixture ``store``."""
 
     @pytest.fixture
     def store(self) -> ServerSideStore:
@@ -153,15 +153,15 @@ class StoreContract(SessionStoreContract):
     # -- hooks, to be overridden where the engine allows it --------------------------------------------------------
 
     def peek(self, store: ServerSideStore, handle: str) -> bytes | None:
-        """The bytes under ``handle``, read past the store. Default: by its own ``read``."""
+        """The bytes under ``handle``, read from the engine directly. Default: with the store's own ``read``."""
         return store.read(handle)
 
     def poke(self, store: ServerSideStore, handle: str, data: bytes) -> None:
-        """Put any bytes under ``handle``, past the store."""
+        """Write any bytes under ``handle``, into the engine directly."""
         pytest.skip("this store's contract has no poke()")
 
     def reopen(self, store: ServerSideStore) -> t.Callable[[], ServerSideStore]:
-        """A function, to be pickled, that opens the same data as a second client: here, or in another process."""
+        """A function that opens the same data as a second client, in this or another process. It must be picklable."""
         pytest.skip("this store's contract has no reopen()")
 
     # -- the four primitives ---------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ class StoreContract(SessionStoreContract):
         assert store.add(_UNKNOWN, _packed(store, b"1", timedelta(seconds=5)), timedelta(seconds=5))
         self.pass_time(store, 6)
         if store.read(_UNKNOWN) is not None:
-            # An engine with an expiry of its own counts in real time: it may refuse until then, but not overwrite.
+            # An engine with its own expiry counts in real time: it may refuse until then, but must not overwrite.
             pytest.skip("this engine's own expiry cannot be moved by the clock")
         data = _packed(store, b"2")
         assert store.add(_UNKNOWN, data, _DAY)
@@ -309,7 +309,7 @@ class StoreContract(SessionStoreContract):
         key, record = SessionKey.generate(), Record(state={"a": b"1"}, revisions=(new_revision(),))
         assert store.save(record, _DAY, key=key) == key
         assert _alive(store, key).state == {"a": b"1"}
-        assert store.save(record, _DAY, key=key) == key  # its reply was lost, and the command sent again
+        assert store.save(record, _DAY, key=key) == key  # as if the reply was lost and the command sent again
 
     def test_save_takes_no_key_that_is_taken(self, store: ServerSideStore) -> None:
         key = store.save(Record(state={"a": b"1"}), _DAY)
@@ -354,7 +354,7 @@ class StoreContract(SessionStoreContract):
     def test_what_ended_stays_ended(self, store: ServerSideStore, end: str) -> None:
         key = store.save(Record(state={"a": b"1"}), _DAY)
         record = _alive(store, key)
-        _END[end](store, key, record)
+        _ENDS[end](store, key, record)
         kind = _fate(store, key)
         before = self.peek(store, key.handle)
         for write in _writes(store, key, record):
@@ -425,7 +425,7 @@ class StoreContract(SessionStoreContract):
     def test_delete_follows_a_renewal_and_end_a_sign_in_too(
         self, store: ServerSideStore, kind: Kind, deleted: bool, ended: bool
     ) -> None:
-        """Who knows a planted key cannot end what somebody signed in to; who knows a handle may."""
+        """A planted key must not end the session that a user has signed in to; a handle may."""
         for end, ends in ((store.delete, deleted), (lambda key: store.end(key.handle), ended)):
             key = store.save(Record(state={"a": b"1"}), _DAY)
             record = _alive(store, key)
@@ -439,7 +439,7 @@ class StoreContract(SessionStoreContract):
         to = store.save(saved, _DAY)
         with pytest.raises(SessionConflict):
             store.renew(key, saved, _DAY, replaces=new_revision(), to=to)
-        assert _alive(store, to).state == {"a": b"2"}  # the caller goes on with it
+        assert _alive(store, to).state == {"a": b"2"}  # the saved session stays: the caller may try again with it
         assert store.renew(key, saved, _DAY, replaces=record.revision, to=to) == to
         assert _alive(store, to).state == {"a": b"2"}
         assert _gone(store, key).successor == to.handle
@@ -570,7 +570,7 @@ class StoreContract(SessionStoreContract):
         assert index.entries("nobody") == []
 
     def test_a_list_tells_of_sessions_by_their_heads(self, store: ServerSideStore) -> None:
-        """However large they are."""
+        """An entry has the record's head, even if the record is large."""
         index = _index_of(store)
         record = Record(state={"a": b"\xc6\x00\x01\x00\x00" + bytes(0x10000)}, owner="ö" * 255, client="c" * 100)
         key = store.save(record, _DAY)
@@ -581,7 +581,7 @@ class StoreContract(SessionStoreContract):
         assert found == msgspec.structs.replace(loaded, state={}, sealed=found.sealed)
 
     def test_many_sessions_of_an_owner_end_at_once(self, store: ServerSideStore) -> None:
-        """Those revisions alone that were asked for."""
+        """Only records that still have the given revision are ended."""
         index = _index_of(store)
         keys = [store.save(Record(state={"n": bytes([n])}, owner="ann"), _DAY) for n in range(7)]
         revisions = {key.handle: _alive(store, key).revision for key in keys}
@@ -596,7 +596,7 @@ class StoreContract(SessionStoreContract):
         assert _living(store, "ann") == [keys[0].handle]
 
     def test_an_entry_stays_as_long_as_its_session(self, store: ServerSideStore) -> None:
-        """However often that is extended or written."""
+        """Also if the session is extended and written many times."""
         index = _index_of(store)
         key = store.save(Record(state={"a": b"1"}, owner="ann"), timedelta(seconds=60))
         for _ in range(3):
@@ -629,7 +629,7 @@ class StoreContract(SessionStoreContract):
                 store.delete(key)
             elif end == "end":
                 assert store.end(key.handle, owner="ann")
-        stands = TOMBSTONE_TIME.total_seconds()  # who extends one may have a clock that is behind
+        stands = TOMBSTONE_TIME.total_seconds()  # a process that extends a session may have a clock that is behind
         self.pass_time(store, (60 if end == "expiry" else 0) + stands + 1)
         assert _living(store, "ann") == []
         index.prune(5)
@@ -638,11 +638,11 @@ class StoreContract(SessionStoreContract):
         if sweeps is not None:
             sweeps.delete_expired()
         index.prune()
-        in_the_record = type(index).file is OwnerIndex.file  # there is no list of its own, and the engine is the broom
+        in_the_record = type(index).file is OwnerIndex.file  # no list: the engine itself removes expired records
         assert index.entries("ann") == [] or (in_the_record and sweeps is None)
 
     def test_a_session_that_is_being_made_can_be_barred(self, store: ServerSideStore) -> None:
-        """As ending all sessions of its owner does, if it was filed already."""
+        """Ending all sessions of an owner bars a session that is filed, but not written yet."""
         _index_of(store)
         key = SessionKey.generate()
         assert store.bar(key.handle)
@@ -661,7 +661,7 @@ class StoreContract(SessionStoreContract):
         assert store.marked(_UNKNOWN) == "1" * 64
 
     def test_a_mark_stands_until_its_end(self, store: ServerSideStore) -> None:
-        """For much longer than a tombstone does."""
+        """Much longer than a tombstone stands."""
         store.mark(_UNKNOWN, "1" * 64, _DAY)
         self.pass_time(store, 86_000)
         assert store.marked(_UNKNOWN) == "1" * 64
@@ -723,14 +723,14 @@ def _living(store: ServerSideStore, owner: str) -> list[str]:
 
 
 def _gone(store: SessionStore, key: SessionKey) -> SessionGone:
-    """What is said of a session that went."""
+    """The error that loading a gone session raises."""
     with pytest.raises(SessionGone) as caught:
         store.load(key)
     return caught.value
 
 
 def _fate(store: SessionStore, key: SessionKey) -> str | None:
-    """How a session went."""
+    """How a gone session went."""
     return _gone(store, key).kind
 
 
@@ -750,7 +750,8 @@ def _writes(store: SessionStore, key: SessionKey, record: Record) -> list[t.Call
     ]
 
 
-_END: dict[str, t.Callable[[ServerSideStore, SessionKey, Record], object]] = {
+# The ways in which a session can end.
+_ENDS: dict[str, t.Callable[[ServerSideStore, SessionKey, Record], object]] = {
     "delete": lambda store, key, record: store.delete(key),
     "emptied": lambda store, key, record: store.delete(key, replaces=record.revision, emptied=True),
     "renew": lambda store, key, record: store.renew(key, record, _DAY, replaces=record.revision),
@@ -761,7 +762,7 @@ _END: dict[str, t.Callable[[ServerSideStore, SessionKey, Record], object]] = {
 
 
 def _processes() -> t.Any:
-    """New processes, which share nothing with this one; made quickly where the system can."""
+    """A context for new processes that share nothing with this one; the fastest that the system has."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -790,9 +791,9 @@ def _count_elsewhere(reopen: t.Callable[[], SessionStore], text: str, start: t.A
 
 
 def _is_free_text(store: ServerSideStore) -> bool:
-    """Whether the engine takes names that are no handles."""
+    """Whether the engine accepts names that are not handles."""
     try:
         store.read("x" * 43)
-    except Exception:  # noqa: BLE001  - whatever an engine says to a foreign name
+    except Exception:  # noqa: BLE001  - an engine may raise anything for a foreign name
         return False
     return True

@@ -14,18 +14,18 @@ _Ability = t.TypeVar("_Ability")
 
 
 class FaultyStore(ServerSideStore):
-    """A store that passes everything on to another, and fails when told to.
+    """A store that passes all calls on to another store, and fails when told to.
 
     ::
 
         store = FaultyStore(MemoryStore())
         app.config["SESSION_STORE"] = store
-        store.fail("swap")          # the next write to a known session fails, and does not arrive
-        store.lose_reply("swap")    # ... arrives, but nobody is told
-        store.hang("read")          # ... waits until heal(), then fails as a time-out would
-        store.fail(times=None)      # everything fails, until heal()
+        store.fail("swap")          # the next write to a known session fails, and does not reach the store
+        store.lose_reply("swap")    # the next such write is stored, but fails all the same
+        store.hang("read")          # the next read waits until heal(), then fails as after a time-out
+        store.fail(times=None)      # every call fails until heal()
 
-    :param store: where everything goes, and whose clock counts.
+    :param store: the store that gets the calls, and whose clock is used.
     """
 
     def __init__(self, store: ServerSideStore) -> None:
@@ -43,12 +43,12 @@ class FaultyStore(ServerSideStore):
         """Let the next calls raise :exc:`~flask_sessionstore.StoreUnavailable` without reaching the store.
 
         :param operation: "read", "add", "swap", "drop", or "file", "unfile" and "entries" of an index; None: any.
-        :param times: how many; None: all until :meth:`heal`.
+        :param times: how many calls fail; None: all until :meth:`heal`.
         """
         self._plans.append(_Plan("fail", operation, times))
 
     def lose_reply(self, operation: str | None = None, *, times: int | None = 1) -> None:
-        """Let the next calls reach the store, and raise :exc:`~flask_sessionstore.StoreUnavailable` all the same."""
+        """Let the next calls reach the store, and then raise :exc:`~flask_sessionstore.StoreUnavailable`."""
         self._plans.append(_Plan("lose", operation, times))
 
     def hang(self, operation: str | None = None, *, times: int | None = 1) -> None:
@@ -57,7 +57,7 @@ class FaultyStore(ServerSideStore):
         self._plans.append(_Plan("hang", operation, times))
 
     def heal(self) -> None:
-        """Everything works again, and what hangs goes on."""
+        """Let everything work again. Calls that hang go on."""
         self._plans.clear()
         self._healed.set()
 
@@ -74,14 +74,14 @@ class FaultyStore(ServerSideStore):
         self.pass_on("drop", lambda: self.store.drop(handle))
 
     def ability(self, kind: t.Callable[..., _Ability]) -> _Ability | None:
-        """What the store can; its lists of owners fail as well."""
+        """The store's abilities. The lists of owners fail as well when told to."""
         found = self.store.ability(kind)
         if isinstance(found, OwnerIndex) and kind is OwnerIndex:
             return t.cast("_Ability", _FaultyIndex(self, found))
         return found
 
     def pass_on(self, operation: str, call: t.Callable[[], _R]) -> _R:
-        """What ``call`` returns, unless ``operation`` is to fail now."""
+        """The result of ``call``, unless ``operation`` is to fail now."""
         self.calls.append(operation)
         plan = next((plan for plan in self._plans if plan.takes(operation)), None)
         if plan is None:

@@ -20,13 +20,13 @@ from .clock import Clock
 
 @pytest.fixture
 def session_clock() -> Clock:
-    """The clock by which the sessions of :func:`session_client` go: ``session_clock.advance(hours=2)``."""
+    """The clock that the sessions of :func:`session_client` use: ``session_clock.advance(hours=2)``."""
     return Clock()
 
 
 @pytest.fixture
 def session_client(session_clock: Clock) -> t.Iterator[t.Callable[[Flask], FlaskClient]]:
-    """A function that makes a test client of an application. Until the test ends, that one's sessions are in memory."""
+    """A function that makes a test client of an application, whose sessions are in memory until the test ends."""
     with contextlib.ExitStack() as restored:
         in_memory: list[Flask] = []
 

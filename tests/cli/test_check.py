@@ -86,18 +86,21 @@ def test_check_leaves_no_note_where_nobody_keeps_sessions(folder: FileSystemStor
 RISKS: list[tuple[dict[str, object], str]] = [
     ({"SECRET_KEY": None}, "SECRET_KEY is not set"),
     ({"SECRET_KEY": SECRET[:31]}, "SECRET_KEY has 31 bytes, fewer than 32"),
-    ({"SECRET_KEY": b"dev"}, "SECRET_KEY is one that others try first"),
-    ({"SECRET_KEY": "Change-me before you go to production!"}, "SECRET_KEY is one that others try first"),
-    ({"SECRET_KEY": "0" * 64}, "SECRET_KEY is one that others try first"),
+    ({"SECRET_KEY": b"dev"}, "SECRET_KEY is easy to guess"),
+    ({"SECRET_KEY": "Change-me before you go to production!"}, "SECRET_KEY is easy to guess"),
+    ({"SECRET_KEY": "0" * 64}, "SECRET_KEY is easy to guess"),
     ({"SECRET_KEY_FALLBACKS": [SECRET[::-1], SECRET[:8]]}, "SECRET_KEY_FALLBACKS has a secret that has 8 bytes"),
     ({"SECRET_KEY_FALLBACKS": "text"}, "SECRET_KEY_FALLBACKS takes a list of former secrets"),
     ({"SESSION_COOKIE_HTTPONLY": False}, "SESSION_COOKIE_HTTPONLY is off"),
     ({"SESSION_COOKIE_SAMESITE": None}, "SESSION_COOKIE_SAMESITE is not set"),
     ({"SESSION_COOKIE_SAMESITE": "None"}, "SESSION_COOKIE_SAMESITE is None"),
-    ({"SESSION_COOKIE_SAMESITE": "Sometimes"}, "No session works: SameSite must be"),
-    ({"SESSION_COOKIE_NAME": "__Secure-s", "SESSION_COOKIE_SECURE": False}, "No session works: browsers refuse"),
+    ({"SESSION_COOKIE_SAMESITE": "Sometimes"}, "Sessions do not work: SameSite must be"),
+    ({"SESSION_COOKIE_NAME": "__Secure-s", "SESSION_COOKIE_SECURE": False}, "Sessions do not work: browsers refuse"),
     ({"SESSION_COOKIE_NAME": "s", "SESSION_COOKIE_SECURE": False}, "SESSION_COOKIE_SECURE is off"),
-    ({"SESSION_COOKIE_PATH": "/shop"}, "No session works: browsers refuse a cookie named '__Host-session' with a path"),
+    (
+        {"SESSION_COOKIE_PATH": "/shop"},
+        "Sessions do not work: browsers refuse a cookie named '__Host-session' with a path",
+    ),
     ({"SESSION_COOKIE_NAME": "s"}, "SESSION_COOKIE_NAME has no prefix, so other hosts of your domain"),
 ]
 
@@ -180,10 +183,10 @@ def test_check_finds_a_missing_table_which_create_schema_creates(
     (finding,) = findings(url, **options)
     assert f"has no table {table}: " in finding
     for _ in range(2):
-        assert output(shop(url, **options), "create-schema") == "The schema is there.\n"
+        assert output(shop(url, **options), "create-schema") == "The schema exists.\n"
     assert not findings(url, **options)
     pair = ("memory:", f"sqlite:///{tmp_path}/shop.db")
-    assert output(shop(pair), "create-schema") == "The schema is there.\n"
+    assert output(shop(pair), "create-schema") == "The schema exists.\n"
 
 
 def test_check_finds_a_redis_that_evicts(start_redis: StartServer) -> None:
@@ -191,13 +194,13 @@ def test_check_finds_a_redis_that_evicts(start_redis: StartServer) -> None:
     with redis.Redis.from_url(server.url) as client:
         for store in (from_url(server.url), RedisStore(client)):
             (finding,) = findings(store)
-            assert finding.startswith("Redis forgets sessions when its memory is full (maxmemory-policy allkeys-lru)")
+            assert finding.startswith("Redis evicts sessions when its memory is full (maxmemory-policy allkeys-lru)")
         client.config_set("maxmemory-policy", "noeviction")
         for store in (from_url(server.url), RedisStore(client)):
             assert not findings(store)
         client.acl_setuser("shop", enabled=True, passwords=["+pass"], keys=["*"], commands=["+@all", "-@dangerous"])
         (finding,) = findings(server.url.replace("//", "//shop:pass@"))
-        assert finding.startswith("Redis does not let us see its maxmemory-policy")
+        assert finding.startswith("Redis does not show its maxmemory-policy")
         client.acl_setuser("shop", enabled=True, commands=["+info"])
         assert not findings(server.url.replace("//", "//shop:pass@"))
 

@@ -9,17 +9,20 @@ import uuid
 from datetime import timedelta
 from pathlib import Path
 
+import engines
 import msgspec
 import pytest
 import redis
 import servers
+from dynamodb_servers import DynamoDBServer
 from every_store import STORES, stores
 from flask import Flask
 from http_support import Browser, started
 from old_sessions import LOGIN, MONTH, FlaskCookies, FlaskSessionFiles, handle_of, make_app, manager
+from views import count
 
 from flask_sessionstore import session
-from flask_sessionstore.migrate import from_flask_session, from_store
+from flask_sessionstore.migrate import bulk, from_flask_session, from_store
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
@@ -98,9 +101,21 @@ def test_an_owner_whose_sessions_were_all_ended_is_left_out(old: tuple[str, str]
     assert Browser(app, "A" * 43).data == {}
 
 
+def test_sessions_in_dynamodb_are_imported(shared_dynamodb: t.Callable[[str], DynamoDBServer]) -> None:
+    resource = engines.dynamodb(shared_dynamodb("moto"))
+    table = engines.new_table(resource)
+    for letter in "AB":
+        item = {"id": f"session:{letter * 43}", "val": msgspec.msgpack.encode(LOGIN), "expiration": 4_000_000_000}
+        table.put_item(Item=item)
+    app = make_app(MemoryStore(), from_flask_session(resource, table=table.name))
+    assert counts(app, "import") == {"msgpack": 2}
+    assert counts(app, "import") == {"here already": 2}
+    assert Browser(app, "A" * 43).data == LOGIN
+
+
 def test_what_cannot_be_listed_says_so(tmp_path: Path, clock: Clock) -> None:
     app = make_app(MemoryStore(), FlaskSessionFiles(tmp_path / "old", clock).importer)
-    assert "move when their visitors come" in run(app, "import", code=1)
+    assert "is imported when its visitor comes" in run(app, "import", code=1)
     assert run(make_app(MemoryStore(), FlaskCookies().importer), "import") == "No sessions.\n"
     assert "no importer" in run(make_app(MemoryStore()), "import", code=1)
 
@@ -190,6 +205,46 @@ def test_a_copy_that_was_cut_off_is_finished_by_the_next(before: FileSystemStore
     assert browser.data == LOGIN
     browser.does(clear)
     assert browser.data == {}
+
+
+def test_a_copy_started_again_brings_what_began_since_and_nothing_that_changed_or_ended(
+    before: FileSystemStore,
+) -> None:
+    """So it is for after the switch: what happens before it in the old store is not brought over."""
+    there, target = make_app(before), MemoryStore()
+    changed, ended = started(there, **LOGIN), started(there, **LOGIN)
+    app = make_app(target)
+    app.config["OLD_STORE"] = before
+    assert counts(app, "copy", "OLD_STORE") == {"copied": 2}
+    begun, copy_of_ended = started(there, cart=["cup"]), ended.twin()
+    changed.does(lambda: session.update(cart=["cup"]))
+    ended.does(clear)
+    assert counts(app, "copy", "OLD_STORE") == {"copied": 1, "here already": 1, "tombstones": 1}
+    for browser in (changed, copy_of_ended, begun):
+        browser.app = app
+    assert [browser.data for browser in (changed, copy_of_ended, begun)] == [LOGIN, LOGIN, {"cart": ["cup"]}]
+
+
+def test_a_copy_in_the_midst_of_requests_loses_no_write_and_undoes_no_log_out(
+    target: ServerSideStore, before: FileSystemStore
+) -> None:
+    there, app = make_app(before), moved_to(target, before)
+    visitors, leaving = ([started(there, n=1) for _ in range(20)] for _ in range(2))
+    for browser in (*visitors, *leaving):
+        browser.app = app
+    thieves = [browser.twin() for browser in leaving]
+    for visitor, leaver in zip(visitors[::2], leaving[::2], strict=True):  # half of them come before it begins
+        assert visitor.data == {"n": 1}
+        leaver.does(clear)
+    copied = bulk.copy_all(before, target)
+    for visitor, leaver in zip(visitors, leaving, strict=True):
+        visitor.does(count)
+        next(copied)
+        leaver.does(clear)
+        visitor.does(count)
+    assert len(list(copied)) == 20
+    assert [browser.data for browser in visitors] == [{"n": 3}] * 20
+    assert [browser.data for browser in thieves] == [{}] * 20
 
 
 def test_between_urls_and_without_a_store_of_its_own(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import logging
 import pickle
 import typing as t
 import uuid
+from decimal import Decimal
 from pathlib import Path
 
+import engines
 import msgspec
 import pymemcache
 import pytest
@@ -15,6 +17,7 @@ import redis
 import servers
 import sqlalchemy as sa
 from cachelib import FileSystemCache, SimpleCache
+from dynamodb_servers import DynamoDBServer
 from flask import Flask, jsonify, session
 from flask.testing import FlaskClient
 from flask_sqlalchemy import SQLAlchemy
@@ -111,6 +114,19 @@ def test_in_a_database_it_makes_its_table(tmp_path: Path) -> None:
     with app.app_context():
         assert set(sa.inspect(db.engine).get_table_names()) >= {"old", "old_store"}
         db.engine.dispose()
+
+
+def test_in_dynamodb_it_makes_its_table(shared_dynamodb: t.Callable[[str], DynamoDBServer]) -> None:
+    resource = engines.dynamodb(shared_dynamodb("moto"))
+    table = engines.new_table(resource)
+    item = {"id": f"session:{SID}", "val": msgspec.msgpack.encode(KEPT), "expiration": Decimal(4_000_000_000)}
+    table.put_item(Item=item)
+    app = make_app(SESSION_TYPE="dynamodb", SESSION_DYNAMODB=resource, SESSION_DYNAMODB_TABLE=table.name)
+    Session(app)
+    goes_on(app, "DynamoDBStore")
+    tables = resource.meta.client.list_tables()["TableNames"]
+    assert f"{table.name}_store" in tables
+    assert table.get_item(Key={"id": f"session:{SID}"})["Item"] == item
 
 
 def test_signed_ids_are_read(tmp_path: Path, clock: Clock) -> None:

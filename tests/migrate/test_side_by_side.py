@@ -126,6 +126,17 @@ def test_a_log_out_on_the_new_version_is_one_on_both(old: Flask, new: Flask, vie
     assert thief.data(new) == {}
 
 
+def test_a_log_out_on_the_old_version_is_one_on_both_only_under_one_name(
+    old: Flask, new: Flask, two_names: bool
+) -> None:
+    visitor = Visitor()
+    visitor.sends(old, log_in)
+    assert visitor.data(new) == LOGIN
+    visitor.sends(old, clear)
+    assert visitor.data(old) == {}
+    assert visitor.data(new) == (LOGIN if two_names else {})
+
+
 def test_who_has_to_log_in_again_can_on_either_version(old: Flask, new: Flask, two_names: bool) -> None:
     """Nobody is out for good."""
     for first, second in itertools.permutations((old, new)):

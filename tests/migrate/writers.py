@@ -24,7 +24,16 @@ VERSIONS = {
     "0.7.0": ["flask==3.1.3", "werkzeug==3.1.9", "cachelib==0.17.0"],
     "0.8.0": ["flask==3.1.3", "werkzeug==3.1.9", "cachelib==0.17.0"],
 }
-DRIVERS = ["flask-sqlalchemy", "msgspec", "psycopg[binary]", "pymemcache", "pymongo", "redis"]
+DRIVERS = [
+    "boto3",
+    "mypy-boto3-dynamodb",
+    "flask-sqlalchemy",
+    "msgspec",
+    "psycopg[binary]",
+    "pymemcache",
+    "pymongo",
+    "redis",
+]
 SECRET_KEY = "change me"
 PREFIX = "session:"
 
@@ -91,14 +100,22 @@ def parse(version: str, text: str) -> list[Case]:
     ]
 
 
-def write(version: str, redis_url: str, memcached_port: int, postgresql_url: str) -> str:
-    """Have a version write its sessions, in an environment that is made now."""
+@functools.cache
+def python_of(version: str) -> Path:
+    """The interpreter of an environment with a version of Flask-Session, which is made now."""
     environment = FOLDER / version
     subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
     wanted = [f"flask-session=={version}", *VERSIONS[version], *DRIVERS]
     subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted], check=True)
-    script = [str(python), str(HERE / "write_flask_session.py"), redis_url, str(memcached_port), postgresql_url]
+    return python
+
+
+def write(version: str, redis_url: str, memcached_port: int, postgresql_url: str, dynamodb_url: str) -> str:
+    """Have a version write its sessions."""
+    python = str(python_of(version))
+    script = [python, str(HERE / "write_flask_session.py"), redis_url, str(memcached_port), postgresql_url]
+    script.append(dynamodb_url)
     # Far from UTC, so that an end in local time would be seen to be one.
     far = {**os.environ, "TZ": "Asia/Tokyo"}
     written = subprocess.run(script, stdout=subprocess.PIPE, text=True, check=True, env=far)

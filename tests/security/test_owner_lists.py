@@ -177,7 +177,7 @@ def test_a_file_in_the_place_of_an_owners_folder_keeps_nobody_from_signing_in(
     user = started(app, _user_id="ann")
     assert user.data == {KEY: "ann"}
     assert "not listed" in caplog.text
-    with app.app_context(), pytest.raises(Exception, match="something else stands"):
+    with app.app_context(), pytest.raises(Exception, match="something that is not a folder"):
         app.extensions["sessionstore"].revoke_all("ann")
     files.unfile("ann", "0" * 64)
     assert prune(files) == 0

@@ -86,8 +86,8 @@ def test_the_cookie_store_cannot_take_back_what_it_gave_and_says_so(protection: 
         assert not identity(user)
         assert thief.data["_user_id"] == "ann"
     promise = " ".join(t.cast(str, CookieStore.__doc__).split())
-    assert "nothing can be revoked" in promise
-    assert "an old cookie that was copied lives until its end" in promise
+    assert "sessions cannot be revoked" in promise
+    assert "a copy of an old cookie stays valid until it expires" in promise
 
 
 ENDS: dict[str, tuple[Action, dict[str, t.Any]]] = {

@@ -1,4 +1,4 @@
-"""Where Flask-Session kept its sessions: one module for each kind of engine, imported when it is needed."""
+"""The engines in which Flask-Session kept its sessions: one module for each kind, imported when it is needed."""
 
 from __future__ import annotations
 
@@ -11,60 +11,64 @@ from ...errors import ConfigurationError
 
 
 class Found(t.NamedTuple):
-    """What an engine has under a name."""
+    """The bytes that an engine has under a name."""
 
     data: bytes
-    #: In seconds since 1970; None: never, or it does not tell.
+    #: When they expire, in seconds since 1970; None: never, or the engine does not tell.
     ends_at: float | None
+    #: Whether the engine tells when they expire.
     tells_end: bool = True
 
 
 class Origin(t.Protocol):
-    """An engine with Flask-Session's records. Its exceptions are translated; a name was checked before."""
+    """An engine with Flask-Session's records. It translates its exceptions; names are checked before they come here."""
 
     def read(self, name: str, now: float) -> Found | None:
-        """What is there under exactly this name, expired or not.
+        """The bytes under exactly this name, expired or not.
 
         :raises StoreUnavailable:
         """
 
     def remove(self, name: str) -> None:
-        """Remove it; nothing there is no error.
+        """Remove the bytes under this name. A name that does not exist is not an error.
 
         :raises StoreUnavailable:
         """
 
     def scan(self, prefix: str, now: float) -> t.Iterator[tuple[str, Found]]:
-        """Everything whose name begins with ``prefix``, in no order, in batches: what comes or goes meanwhile may be
-        missing, and what stays may come twice.
+        """Everything whose name begins with ``prefix``, in any order, in batches. Records that are made or removed
+        meanwhile may be missing, and others may appear twice.
 
         :raises UnsupportedByStore: if the engine cannot list names.
         :raises StoreUnavailable:
         """
 
 
-#: By the scheme of a URL, up to a plus sign: the module that reads it.
+#: The scheme of a URL, up to a plus sign -> the module that reads it.
 _SCHEMES = {
     **dict.fromkeys(("redis", "rediss", "valkey", "valkeys"), "redis"),
     **dict.fromkeys(("sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql"), "sqlalchemy"),
     "memcached": "memcached",
     "mongodb": "mongodb",
+    "dynamodb": "dynamodb",
 }
-#: By the package that an object's class comes from.
+#: The package of an object's class -> the module that reads it.
 _PACKAGES = {
     "redis": "redis",
     "sqlalchemy": "sqlalchemy",
     "pymemcache": "memcached",
     "pymongo": "mongodb",
     "cachelib": "cachelib",
+    "boto3": "dynamodb",
+    "botocore": "dynamodb",
 }
 
 
 def origin(source: object, options: dict[str, t.Any]) -> Origin:
-    """The engine that ``source`` means: a URL, a client, an Engine or a folder. Connects to nothing.
+    """The engine for ``source``: a URL, a client, an Engine or a folder. Opens no connection.
 
-    :param options: what that kind of engine takes besides.
-    :raises ConfigurationError: if it means none, or its driver is not installed.
+    :param options: further arguments for this kind of engine.
+    :raises ConfigurationError: if ``source`` is none of these, or its driver is not installed.
     """
     try:
         folder = _folder_of(source)
@@ -98,8 +102,9 @@ def _kind_of(source: object) -> str:
     if kind is None:
         what = "this URL's scheme" if isinstance(source, str) else f"an object of type {type(source).__qualname__}"
         raise _wrong(
-            f"{what} is not a known kind of origin: pass a URL (redis://, postgresql://, sqlite://, memcached://, mongodb://),"
-            " a client of redis-py, pymemcache or pymongo, an Engine, a cache of cachelib, or a folder"
+            f"{what} is not a known kind of origin: pass a URL (redis://, postgresql://, sqlite://, memcached://, mongodb://,"
+            " dynamodb://), a client of redis-py, pymemcache, pymongo or boto3, an Engine, a cache of cachelib, or a"
+            " folder"
         )
     return kind
 

@@ -1,4 +1,4 @@
-"""In one of cachelib's caches. Only those in files can be read as they lie there."""
+"""Reads sessions from one of cachelib's caches. Only caches in files can be read without running their pickles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .files import Files
 
 
 def origin(source: t.Any) -> Files:
-    """The origin in a FileSystemCache's folder: the cache itself would run what it finds there."""
+    """The origin in a FileSystemCache's folder. The cache itself is not asked: it would run the pickles there."""
     return Files(folder_of(source))
 
 
@@ -21,10 +21,10 @@ def folder_of(source: object) -> str:
 
     :raises ConfigurationError: if it is another cache.
     """
-    folder = vars(source).get("_path") if isinstance(source, FileSystemCache) else None  # nothing public tells it
+    folder = vars(source).get("_path") if isinstance(source, FileSystemCache) else None  # no public attribute has it
     if not isinstance(folder, (str, os.PathLike)):
         raise ConfigurationError(
-            f"of cachelib's caches it reads FileSystemCache, not {type(source).__name__}: what that one has in an"
-            " engine is read by nobody else"
+            f"of cachelib's caches only FileSystemCache can be read, not {type(source).__name__}: only that cache"
+            " itself can read what it has stored"
         )
     return os.fspath(folder)

@@ -1,4 +1,4 @@
-"""In files, as cachelib's FileSystemCache writes them: four bytes of expiry, and then a pickle, in every version."""
+"""Reads the files of cachelib's FileSystemCache: four bytes of expiry, and then a pickle, in every version."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ...errors import SessionCorrupt, StoreUnavailable, UnsupportedByStore
 from ..contents import MAX_SIZE
 from . import Found
 
-_EXPIRY = struct.Struct("I")  # as the machine has it
+_EXPIRY = struct.Struct("I")  # in the machine's byte order
 _NEVER = 0
 
 
 class Files:
-    """One file for each name, called after a hash of it: SHA-256 since cachelib 0.16, MD5 before.
+    """One file for each name. The file's name is a hash: SHA-256 since cachelib 0.16, MD5 before.
 
-    :param folder: SESSION_FILE_DIR. If there is none, there are no sessions.
+    :param folder: SESSION_FILE_DIR. A folder that does not exist has no sessions.
     """
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
 
     def read(self, name: str, now: float) -> Found | None:
-        """What the newer of two such files has."""
+        """The content of the file; if both hashes have a file, of the newer version's."""
         for path in self._paths(name):
             data = _read(path)
             if data is not None:
@@ -33,7 +33,7 @@ class Files:
         return None
 
     def remove(self, name: str) -> None:
-        """Remove both."""
+        """Remove the files of both hashes."""
         for path in self._paths(name):
             try:
                 path.unlink(missing_ok=True)
@@ -41,9 +41,10 @@ class Files:
                 raise _unavailable() from error
 
     def scan(self, prefix: str, now: float) -> t.Iterator[tuple[str, Found]]:
-        """Not possible: a file's name does not tell the session's id."""
+        """Not possible, since a file's name does not tell the session's id."""
         raise UnsupportedByStore(
-            "the files of FileSystemCache do not tell the ids of their sessions: these move when their visitors come"
+            "the files of FileSystemCache do not tell the ids of their sessions: each session is imported when its"
+            " visitor comes"
         )
 
     def _paths(self, name: str) -> list[Path]:
@@ -55,7 +56,7 @@ class Files:
 def _read(path: Path) -> bytes | None:
     try:
         with path.open("rb") as file:
-            return file.read(_EXPIRY.size + MAX_SIZE + 1)  # one more, so that what is too large is seen to be
+            return file.read(_EXPIRY.size + MAX_SIZE + 1)  # one more, to notice a file that is too large
     except FileNotFoundError:
         return None
     except OSError as error:

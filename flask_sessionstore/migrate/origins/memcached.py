@@ -1,4 +1,4 @@
-"""In Memcached: an item, of which nobody can be told when it ends, or what others there are."""
+"""Reads sessions from Memcached: items. Memcached does not tell when an item expires, and cannot list its items."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class _Origin:
         self._store.drop(name)
 
     def scan(self, prefix: str, now: float) -> t.Iterator[tuple[str, Found]]:
-        raise UnsupportedByStore("Memcached cannot list what it has: its sessions move when their visitors come")
+        raise UnsupportedByStore("Memcached cannot list its items: each session is imported when its visitor comes")
 
 
 def origin(source: t.Any) -> _Origin:
-    """The origin in a URL's servers, or in those of any client of pymemcache."""
+    """The origin in the servers of a URL, or of any client of pymemcache."""
     is_url = isinstance(source, str)
     return _Origin(MemcachedStore.from_url(source, prefix="") if is_url else MemcachedStore(source, prefix=""))

@@ -1,4 +1,4 @@
-"""In MongoDB: a document with ``id``, ``val`` and ``expiration``."""
+"""Reads sessions from MongoDB: documents with ``id``, ``val`` and ``expiration``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import Found
 
 class _Origin:
     def __init__(self, make: t.Callable[[], Collection[Document]]) -> None:
-        #: For each process its own.
+        #: Each process has its own collection.
         self.collections = PerProcess(make)
 
     def read(self, name: str, now: float) -> Found | None:
@@ -41,7 +41,7 @@ def _found(document: Document) -> Found:
 
 
 def origin(source: t.Any, *, database: str = "flask_session", collection: str = "sessions") -> _Origin:
-    """The origin in a URL's server, or in that of a ``MongoClient``.
+    """The origin in the server of a URL, or of a ``MongoClient``.
 
     :param database, collection: SESSION_MONGODB_DB and SESSION_MONGODB_COLLECT.
     """

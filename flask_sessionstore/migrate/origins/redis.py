@@ -1,4 +1,4 @@
-"""In Redis: a string with the engine's own expiry."""
+"""Reads sessions from Redis: strings with the engine's own expiry."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from ...errors import StoreUnavailable
 from ...stores.redis import RedisStore
 from . import Found
 
-# What PTTL says of a name that has gone meanwhile, and of one without an end.
+# PTTL's replies for a name that has gone meanwhile, and for a name without expiry.
 _GONE, _NEVER = -2, -1
 
 
 class _Redis(RedisStore):
-    """Asks as a store of ours does: over connections of one exchange each, and with the same time-outs."""
+    """Reads as our store does: with connections that each serve one exchange, and with the same time-outs."""
 
     def found(self, name: str, now: float) -> Found | None:
-        """What is there under a name."""
+        """The bytes under a name, with their expiry."""
         data = self.read(name)
         return None if data is None else _found(data, self._call("PTTL", name), now)
 
     def all_found(self, prefix: str, now: float) -> t.Iterator[tuple[str, Found | None]]:
-        """What is there under each name that begins with ``prefix``."""
+        """The bytes under each name that begins with ``prefix``, with their expiry."""
         pattern = re.sub(r"[*?\[\]\\]", r"\\\g<0>", prefix).encode() + b"*"
         for names in self._scan(pattern):
             yield from self._each([name.decode("utf-8", "replace") for name in names], now)
@@ -31,7 +31,7 @@ class _Redis(RedisStore):
         commands = [command for name in names for command in (("GET", name), ("PTTL", name))]
         try:
             replies = self._translated(self._client.execute_each, commands)
-        except StoreUnavailable:  # one of them may hold something else than a string
+        except StoreUnavailable:  # one of the names may hold another type than string
             yield from ((name, self.found(name, now)) for name in names)
             return
         for name, data, left in zip(names, replies[::2], replies[1::2], strict=True):
@@ -59,5 +59,5 @@ class _Origin:
 
 
 def origin(source: t.Any) -> _Origin:
-    """The origin in a URL's server, or in that of any client of redis-py."""
+    """The origin in the server of a URL, or of any client of redis-py."""
     return _Origin(_Redis.from_url(source, prefix="") if isinstance(source, str) else _Redis(source, prefix=""))

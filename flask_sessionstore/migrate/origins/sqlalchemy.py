@@ -1,4 +1,4 @@
-"""In a table of a database: ``session_id``, ``data``, and an ``expiry`` in UTC that does not say so."""
+"""Reads sessions from a table: ``session_id``, ``data``, and ``expiry``, a time in UTC without a time zone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...stores.sqlalchemy.engine import POOL_TIMEOUT, make_engine
 from ...stores.sqlalchemy.errors import Trials, has_no_table
 from . import Found
 
-# Rows at once, by who reads all.
+# Rows that a scan reads at once.
 _PAGE = 100
 
 R = t.TypeVar("R")
@@ -32,7 +32,7 @@ class _Origin:
 
     def read(self, name: str, now: float) -> Found | None:
         rows = self._run(_rows, sa.select(*self._columns).where(self._table.c.session_id == name))
-        # Some databases take names for equal that differ in case, or in blanks at the end.
+        # For some databases, names are equal that differ only in case, or in blanks at the end.
         return next((_found(row) for row in rows if row.session_id == name), None)
 
     def remove(self, name: str) -> None:
@@ -55,9 +55,9 @@ class _Origin:
         return page if last is None else page.where(columns.id > last)
 
     def _run(self, exchange: t.Callable[[Connection, t.Any], R], statement: t.Any) -> R:
-        """The one place where SQLAlchemy's exceptions are translated."""
+        """Run an exchange. SQLAlchemy's exceptions are translated only here."""
         if self._is_missing_file():
-            raise StoreUnavailable("the SQLite file of the old sessions is not there")
+            raise StoreUnavailable("the SQLite file of the old sessions does not exist")
         trials = Trials(time.monotonic())
         while True:
             try:
@@ -69,7 +69,7 @@ class _Origin:
                     raise self._translated(error) from error
 
     def _is_missing_file(self) -> bool:
-        """SQLite would make it. A folder that is away, a volume say, is no database without sessions."""
+        """Whether an SQLite file is missing. SQLite would create an empty file, even if its volume is not mounted."""
         url = self._engine.url
         in_a_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
         return in_a_file and not url.query.get("uri") and not Path(str(url.database)).exists()
@@ -78,7 +78,7 @@ class _Origin:
         if has_no_table(error):
             return ConfigurationError(
                 f"from_flask_session: there is no table {self._table.fullname}: name it with table= (and schema=), or"
-                " take the importer out",
+                " remove the importer",
                 key="import_session",
             )
         return StoreUnavailable("the database of the old sessions cannot be reached")
@@ -99,7 +99,7 @@ def _found(row: t.Any) -> Found:
 
 
 def origin(source: t.Any, *, table: str = "sessions", schema: str | None = None) -> _Origin:
-    """The origin in a URL's database, or in that of an Engine.
+    """The origin in the database of a URL, or of an Engine.
 
     :param table, schema: SESSION_SQLALCHEMY_TABLE and SESSION_SQLALCHEMY_SCHEMA.
     """

@@ -1,4 +1,4 @@
-"""For FileSystemStore: its folder, which has to be the application's alone, and the locks in it."""
+"""For FileSystemStore: checks that its folder belongs only to the application, and the locks in it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from ...errors import ConfigurationError, StoreUnavailable
 LOCKS = 64
 
 _PATIENCE = 2.0  # seconds for a lock; an exchange takes a fraction of a millisecond
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.002  # growing more, who waits longest would ask most seldom
-# To be locked, a file need not be open for writing: so one that is there is locked on a read-only file system, too.
+_FIRST_PAUSE, _LONGEST_PAUSE = (
+    0.0005,
+    0.002,
+)  # seconds; if pauses grew further, the longest waiter would ask least often
+# A file need not be open for writing to be locked, so an existing file can be locked on a read-only file system too.
 _FLAGS = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC
 
 #: A lock that is held: the process, the lock's number, the descriptor.
@@ -30,9 +33,9 @@ Held = tuple[int, int, int]
 class Locks:
     """A fixed set of locks between all threads and processes.
 
-    A lock belongs to an open file, and those who share the open file do not exclude each other: threads, and a process
-    and its children. So each holder has a descriptor of its own. An idle one is kept under the id of its process, which
-    no child has, however it was forked: not every server calls the hooks of ``os.register_at_fork``.
+    A lock belongs to an open file description. Threads that share it, and a process and its children, do not exclude
+    each other. So each holder opens a descriptor of its own. An idle descriptor is kept under its process id, which a
+    child does not have, however it was forked: not every server calls the hooks of ``os.register_at_fork``.
     """
 
     def __init__(self, root: str) -> None:
@@ -71,7 +74,7 @@ class Locks:
         return os.open(self._path(number), _FLAGS, 0o600)
 
     def _is_current(self, descriptor: int, number: int) -> bool:
-        """Not if the folder was removed or moved away since the lock's file was opened: others would take another's."""
+        """Whether the lock's file is still in the folder. If the folder was removed, others lock another file."""
         with contextlib.suppress(FileNotFoundError):
             return os.path.samestat(os.fstat(descriptor), os.stat(self._path(number)))
         return False
@@ -91,14 +94,14 @@ def _close_all(idle: dict[tuple[int, int], int]) -> None:
 def _lock(descriptor: int, number: int) -> None:
     if _locked(descriptor):
         return
-    # Both are counted, for a test may have frozen the clock.
+    # The slept time is also counted separately, since a test may have stopped the clock.
     begun, slept, pause = time.monotonic(), 0.0, _FIRST_PAUSE
     while not _locked(descriptor):
         if max(slept, time.monotonic() - begun) >= _PATIENCE:
             raise StoreUnavailable(
-                f"the session folder's .locks/{number:02x} is locked by another process, and was for {_PATIENCE:g} s"
+                f"another process has locked the session folder's .locks/{number:02x} for more than {_PATIENCE:g} s"
             )
-        span = random.uniform(pause / 2, pause)  # noqa: S311  - no secret
+        span = random.uniform(pause / 2, pause)  # noqa: S311  - not used for security
         time.sleep(span)
         slept += span
         pause = min(pause * 1.5, _LONGEST_PAUSE)
@@ -113,12 +116,12 @@ def _locked(descriptor: int) -> bool:
 
 
 def check_folder(root: str) -> None:
-    """A folder in which others can write is one in which others can plant sessions, or leave what we cannot read.
+    """Refuse a folder in which other users can write: they could plant sessions, or leave files that we cannot read.
 
-    Root is one of the others.
+    Root counts as another user.
 
-    :raises ConfigurationError: if it is such a folder, or a link to one.
-    :raises OSError: if there is none.
+    :raises ConfigurationError: if the folder belongs to another user, others can write to it, or it is a link.
+    :raises OSError: if there is no such folder.
     """
     status = os.lstat(root)
     if stat.S_ISLNK(status.st_mode):
@@ -134,11 +137,11 @@ def check_folder(root: str) -> None:
             root,
         )
     if stat.S_IMODE(status.st_mode) & 0o022:
-        raise _refused("can be written by others: give it to the application alone (chmod 700)", root)
+        raise _refused("can be written by other users: allow only the application's user (chmod 700)", root)
 
 
 def user_name(number: int) -> str:
-    """The name of a user; without one, the number, as ``sudo -u`` takes it."""
+    """The name of a user; for a user without a name ``#`` and the number, as ``sudo -u`` takes it."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -148,7 +151,7 @@ def user_name(number: int) -> str:
 def _refused(why: str, root: str | None = None) -> ConfigurationError:
     if root is not None and os.path.ismount(root):
         below = Path(root, "sessions").as_uri()
-        why += f'. It is mounted there: name a folder below it, which is made then, SESSION_STORE = "{below}"'
+        why += f'. It is a mount point: use a folder below it, which will be created: SESSION_STORE = "{below}"'
     return ConfigurationError(f"the session folder {why}", key="SESSION_STORE")
 
 

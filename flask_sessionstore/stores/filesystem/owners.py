@@ -1,14 +1,14 @@
-"""For FileSystemStore: whose sessions are whose.
+"""For FileSystemStore: the lists of each owner's sessions.
 
 ::
 
     .owners/
       9f/                    fan-out by the first two digits of the folder below
         9f86d0...            a folder for each owner: the first 32 digits of the owner's SHA-256
-          session%3Aa7...    an empty file for each session, named as its record; its time is when it was filed
+          session%3Aa7...    an empty file for each session, named like its record; its mtime is when it was filed
 
-A folder goes with its last file. Who is about to file into one that has just gone makes it anew. What has another name
-here, or is no folder or file where one belongs, is somebody else's: it is left alone.
+A folder is removed with its last file. A process that is about to file into a folder that was just removed makes it
+again. Anything with another name, or of another type than is expected there, is foreign, and is left alone.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from ..abilities import list_name
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 _NS = 1_000_000  # nanoseconds in a millisecond
 _FAN, _FOLDER = re.compile("[0-9a-f]{2}"), re.compile("[0-9a-f]{32}")
-# A folder that goes each time it was made is not one that others tidy up.
+# A folder that disappears this often after it was made is not only being tidied up by other processes.
 _TRIES = 100
 
 
 class OwnerFolders:
-    """The folders of all owners. What the operating system says is not translated here.
+    """The folders of all owners. Raises the operating system's errors as they are.
 
     :param root: the store's folder.
-    :param name: the beginning of file names, which tells this store's files from those of others in the same folder.
+    :param name: how file names begin. It tells this store's files from the files of other stores in the same folder.
     """
 
     def __init__(self, root: str, name: str) -> None:
@@ -42,12 +42,15 @@ class OwnerFolders:
         self._name = name
 
     def folder(self, owner: str) -> Path:
-        """Where the sessions of ``owner`` are filed. (An owner's text may be too long for a name, or hold a slash.)"""
+        """The folder where the sessions of ``owner`` are filed.
+
+        Its name is a hash, since an owner's text may be too long for a name, or contain a slash.
+        """
         name = list_name(owner)
         return self._root / name[:2] / name
 
     def file(self, folder: Path, handle: str, ms: int) -> None:
-        """Enter a handle, or renew the time of its entry."""
+        """Add a handle, or renew the time of its entry."""
         descriptor = self._open(folder, handle)
         try:
             os.utime(descriptor, ns=(ms * _NS, ms * _NS))
@@ -55,7 +58,7 @@ class OwnerFolders:
             os.close(descriptor)
 
     def filed_ms(self, folder: Path, handle: str) -> int | None:
-        """When a handle was filed; None if it is not."""
+        """When a handle was filed, in milliseconds since 1970; None if it is not filed."""
         try:
             found = os.lstat(folder / (self._name + handle))
         except FileNotFoundError:
@@ -63,19 +66,19 @@ class OwnerFolders:
         return found.st_mtime_ns // _NS if stat.S_ISREG(found.st_mode) else None
 
     def unfile(self, folder: Path, handle: str) -> None:
-        """Remove an entry, if it is there, and the folder, if it was the last."""
+        """Remove an entry, if it exists; and the folder, if that was its last entry."""
         (folder / (self._name + handle)).unlink(missing_ok=True)
         self.tidy(folder)
 
     def tidy(self, folder: Path) -> None:
-        """Remove a folder if nothing is in it."""
+        """Remove a folder if it is empty."""
         with contextlib.suppress(OSError):
             folder.rmdir()
 
     def handles(self, folder: Path) -> list[str]:
-        """What is filed in a folder, by this store.
+        """The handles that this store has filed in a folder.
 
-        :raises NotADirectoryError: if something else stands in its place.
+        :raises NotADirectoryError: if there is something else than a folder.
         """
         names = [path.name for path in _listed(folder)]
         found = [name.removeprefix(self._name) for name in names if name.startswith(self._name)]
@@ -87,11 +90,11 @@ class OwnerFolders:
             yield from _folders(fan, _FOLDER)
 
     def is_foreign(self, folder: Path) -> bool:
-        """Whether something else stands in the place of an owner's folder."""
+        """Whether there is something else than a folder in the place of an owner's folder."""
         try:
             return not stat.S_ISDIR(folder.stat().st_mode)
         except OSError:
-            return False  # nothing, or what is said where it is used
+            return False  # there is nothing, or the next operation raises the error
 
     def _open(self, folder: Path, handle: str, tries: int = _TRIES) -> int:
         try:

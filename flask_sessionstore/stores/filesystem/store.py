@@ -4,20 +4,22 @@
 
     sessions/               0700
       .locks/00 ... 3f      a fixed set, locked around every write
-      .owners/              whose sessions are whose: see owners.py
+      .owners/              the lists of each owner's sessions: see owners.py
       a7/                   fan-out by the first two digits of the handle
         session%3Aa7...     the record, 0600
         session%3Aa7...+    the spare, or
         session%3Aa7...~    the spare
 
-A record is exchanged under its lock: the new one is written into the spare, the old one renamed to the third name,
-where it is the next spare, and the new one renamed in. To rename a temporary file over the record would be simpler.
-But then ext4 flushes it to the disk (``auto_da_alloc``), and every write takes and frees an inode; as ext4 does not
-take a freed one again for minutes, each write on a busy folder would search through thousands of them. A file that is
-being written has a zero for its first byte. A reader that meets one, or none, looks again under the lock.
+A record is exchanged under its lock: the new record is written into the spare; the old record is renamed to the third
+name, where it is the next spare; and the new record is renamed to the record's name. To rename a temporary file over
+the record would be simpler. But then ext4 flushes the file to the disk (``auto_da_alloc``), and every write takes and
+frees an inode. As ext4 does not use a freed inode again for minutes, each write on a busy folder would search through
+thousands of them. A file that is being written has a zero as its first byte. A reader that finds such a file, or no
+file, reads again under the lock.
 
-Two spares and no record: that is only between the two renames. So there, and only there, a writer was killed, and its
-exchange is finished. One spare and no record: somebody removed the record by hand, and with it the session.
+Two spares without a record exist only between the two renames. If a reader finds them under the lock, a writer was
+killed there, and its exchange is finished. One spare without a record means that somebody removed the record by hand,
+and with it the session.
 """
 
 from __future__ import annotations
@@ -45,24 +47,24 @@ from .owners import OwnerFolders
 logger = logging.getLogger("flask_sessionstore")
 
 _SPARES = ("+", "~")
-_TAKEN = b"\0"  # in the place of the first byte of a file that is being written
+_TAKEN = b"\0"  # the first byte of a file that is being written
 _CLOEXEC = os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-# What file systems take, but for the handle and the suffix of a spare.
+# File systems allow 255 bytes for a name; 64 are the handle's, and 1 is for the suffix of a spare.
 _LONGEST_NAME = 255 - 64 - 1
-# os.read asks for this much at first: nearly every session fits.
+# Bytes that one os.read asks for: nearly every session fits.
 _CHUNK = 64 * 1024
 
 
 class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     """Sessions as files in a folder of this machine, shared by all its processes.
 
-    Nothing is evicted: expired files stay until :meth:`delete_expired` removes them. Not for network file systems,
-    whose locks cannot be relied on.
+    Expired files stay until :meth:`delete_expired` removes them. Not for network file systems, since their locks are
+    not reliable.
 
-    :param path: the folder; made at first use, for its owner alone.
+    :param path: the folder. It is made at first use, accessible only to its owner.
     :raises ConfigurationError: if the prefix is too long for the names of files.
     """
 
@@ -73,8 +75,8 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         self._name = quote(prefix, safe="")
         if len(self._name) > _LONGEST_NAME:
             raise ConfigurationError(
-                f"SESSION_KEY_PREFIX: the names of files have room for {_LONGEST_NAME} bytes of it, percent-encoded,"
-                f" and it has {len(self._name)}",
+                f"SESSION_KEY_PREFIX has {len(self._name)} bytes when percent-encoded; file names have room for"
+                f" {_LONGEST_NAME} bytes",
                 key="SESSION_KEY_PREFIX",
             )
         self._owners = OwnerFolders(self._root, self._name)
@@ -98,7 +100,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         return self._read(handle)
 
     def _read(self, handle: str, size: int | None = None) -> bytes | None:
-        """What is under a handle, or its first ``size`` bytes."""
+        """The bytes under a handle, or the first ``size`` of them."""
         if not self._exists():
             return None
         path = self._path(handle)
@@ -130,7 +132,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             head = self._current(path)
             if head is None or not may_replace(head, replaces):
                 return False
-            if is_tombstone(data):  # what ended leaves no copy behind, and its tombstone goes into a file of its own
+            if is_tombstone(data):  # remove the spares: an ended session must not leave copies of its data
                 _remove(path + _SPARES[0])
                 _remove(path + _SPARES[1])
             swapped = _exchange(path, data)
@@ -155,7 +157,9 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             except PermissionError:
                 unreadable += 1
         if unreadable:
-            logger.warning("%d files of sessions cannot be read, and stay: are they another user's?", unreadable)
+            logger.warning(
+                "%d session files cannot be read and were not removed; they may belong to another user", unreadable
+            )
         return removed
 
     # -- owners, and all sessions ----------------------------------------------------------------------------------
@@ -165,7 +169,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         if self._owners.is_foreign(folder):
             logger.warning("a session of an owner is not listed: %s", _no_folder(folder))
             return
-        with self._locked(handle):  # so that nobody removes the entry who has just found it old
+        with self._locked(handle):  # so that a sweep that has just found the entry old does not remove it
             self._owners.file(folder, handle, self._now_ms())
 
     def unfile(self, owner: str, *handles: str) -> None:
@@ -206,8 +210,8 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def risks(self) -> list[str]:
         kind = network_file_system(self._root)
         risk = (
-            f"The sessions' folder is on a network file system ({kind}), whose locks cannot be relied on, so writes may"
-            " be lost: take a local folder or, for several machines, Redis or an SQL database."
+            f"The sessions' folder is on a network file system ({kind}), whose locks are not reliable, so writes may be"
+            " lost: use a local folder or, for several machines, Redis or an SQL database."
         )
         return [] if kind is None else [risk]
 
@@ -217,7 +221,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         return f"{self._root}/{handle[:2]}/{self._name}{handle}"
 
     def _create(self, path: str, data: bytes) -> bool:
-        """Write a file that is new; False if there is one of this name."""
+        """Write a new file; False if a file of this name exists."""
         try:
             descriptor = os.open(path, _NEW_FILE, 0o600)
         except FileExistsError:
@@ -230,7 +234,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         return True
 
     def _current(self, path: str) -> bytes | None:
-        """The head of the record in a file; None if there is none, or it has expired. Under the lock."""
+        """The head of the record in a file; None if there is no record, or it has expired. Needs the lock."""
         head = _read_locked(path, HEADER_SIZE)
         return None if head is None or has_expired(head, self.now()) else head
 
@@ -238,7 +242,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         return _Locked(self._locks, int(handle[:2], 16) % LOCKS)
 
     def _read_again(self, handle: str, path: str, size: int | None) -> bytes | None:
-        """Under the lock. Without it where there is none and none can be made, and so nobody writes."""
+        """Read under the lock; without it if the lock's file cannot be made, since then nobody can write either."""
         try:
             with self._locked(handle):
                 return _read_locked(path, size)
@@ -249,7 +253,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             return _read_locked(path, size)
 
     def _listed(self, handle: str, size: int | None = None) -> bytes | None:
-        """As :meth:`read`, for a list of many: what cannot be read is shown as damaged, and the others are shown."""
+        """As :meth:`read`, for lists: a file that cannot be read counts as damaged, so others can be listed."""
         try:
             return self._read(handle, size)
         except StoreError as error:
@@ -258,7 +262,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             raise
 
     def _exists(self) -> bool:
-        """Whether there is a folder yet, which is then known to be ours alone."""
+        """Whether the folder exists. Checks at the first time that it belongs only to us."""
         if not self._checked:
             try:
                 check_folder(self._root)
@@ -270,10 +274,12 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         return True
 
     def _handles(self) -> t.Iterator[str]:
-        """The handles of all files; a spare without its record counts. They begin anywhere, for sweeps with a limit."""
+        """The handles of all files, also of spares without a record. Starts at a random place, so that sweeps with a
+        limit reach every file some time.
+        """
         with _translating():
             folders = os.listdir(self._root)
-            first = random.randrange(len(folders) or 1)  # noqa: S311  - no secret
+            first = random.randrange(len(folders) or 1)  # noqa: S311  - not used for security
             for folder in folders[first:] + folders[:first]:
                 if len(folder) == 2:
                     names = os.listdir(f"{self._root}/{folder}")
@@ -285,7 +291,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             yield from self._owners.folders()
 
     def _prune(self, folder: Path, handle: str) -> bool:
-        """Remove an entry if its session has left."""
+        """Remove an entry if its session is gone."""
         with self._locked(handle):
             filed_ms = self._owners.filed_ms(folder, handle)
             if filed_ms is None:
@@ -297,7 +303,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             return left
 
     def _has_expired(self, handle: str) -> bool:
-        """Without the lock, and so only probably.
+        """Whether a file has probably expired; only probably, since the lock is not held.
 
         :raises PermissionError: if the file cannot be read.
         """
@@ -322,7 +328,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
 
 class _Locked:
-    """Alone with a handle, among all threads and processes. Here a write's errors are translated."""
+    """Holds the lock of a handle, against all threads and processes. Translates errors of the block."""
 
     __slots__ = ("_held", "_locks", "_number")
 
@@ -359,10 +365,10 @@ def _read_all(descriptor: int) -> bytes:
 
 
 def _read_unlocked(path: str, size: int | None = None) -> bytes | None:
-    """The bytes of a record, or its first, or None if the file may have been written to meanwhile.
+    """The bytes of a record, or the first ``size`` of them; None if the file may have been written to meanwhile.
 
-    One exchange after it was opened here, a file may be the spare that the next is writing into. If its head is the
-    same before and after, and not that of a file being written, nothing was written between.
+    One exchange after a file was opened here, it may be the spare that the next exchange writes into. If its head is
+    the same before and after the reading, and does not mark a file being written, nothing was written in between.
     """
     descriptor = os.open(path, os.O_RDONLY | _CLOEXEC)
     try:
@@ -374,9 +380,9 @@ def _read_unlocked(path: str, size: int | None = None) -> bytes | None:
 
 
 def _read_locked(path: str, size: int | None = None) -> bytes | None:
-    """The bytes of a record, or None if there are none. Finishes the exchange of a writer that was killed.
+    """The bytes of a record; None if there is no record. Finishes the exchange of a writer that was killed.
 
-    What cannot be read is empty, as a damaged file may be: it can be replaced, and removed.
+    A file that cannot be read gives no bytes, like an empty, damaged file: so it can be replaced, and removed.
     """
     try:
         data = _read(path, size)
@@ -387,20 +393,20 @@ def _read_locked(path: str, size: int | None = None) -> bytes | None:
         if newer is None:
             return None
         data = _read(newer, size)
-        with contextlib.suppress(OSError):  # a reader may not be able to, and need not
+        with contextlib.suppress(OSError):  # a reader may lack the right to rename, and need not rename
             os.rename(newer, path)
     return None if data[:1] == _TAKEN else data
 
 
 def _cut_off(path: str) -> str | None:
-    """The newer of two spares whose record is missing: an exchange was cut off between its renames."""
+    """The newer of two spares without a record: an exchange was interrupted between its two renames."""
     whole = {}
     for name in (path + suffix for suffix in _SPARES):
         try:
             head = _read(name, HEADER_SIZE)
         except FileNotFoundError:
             return None
-        except PermissionError:  # another user's
+        except PermissionError:  # the file of another user
             continue
         if head[:1] != _TAKEN:
             whole[is_tombstone(head), head[TIMES]] = name
@@ -408,7 +414,7 @@ def _cut_off(path: str) -> str | None:
 
 
 def _exchange(path: str, data: bytes) -> bool:
-    """Put ``data`` in the place of the record, which becomes the spare; False if somebody has just removed it."""
+    """Replace the record by ``data``; the old record becomes the spare. False if somebody has just removed it."""
     spare, aside = _SPARES if not os.path.exists(path + _SPARES[1]) else _SPARES[::-1]
     _fill(_open_spare(path + spare), path + spare, data)
     try:
@@ -422,13 +428,13 @@ def _exchange(path: str, data: bytes) -> bool:
 def _open_spare(path: str) -> int:
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | _CLOEXEC, 0o600)
-    except PermissionError:  # another user's
+    except PermissionError:  # the file of another user
         os.unlink(path)
         return os.open(path, _NEW_FILE, 0o600)
 
 
 def _fill(descriptor: int, path: str, data: bytes) -> None:
-    """Write a file, new or not, and close it."""
+    """Write a file, new or existing, and close it."""
     try:
         os.pwrite(descriptor, _TAKEN, 0)
         view, written = memoryview(data), 1
@@ -437,7 +443,7 @@ def _fill(descriptor: int, path: str, data: bytes) -> None:
         os.ftruncate(descriptor, written)
         os.pwrite(descriptor, data[:1], 0)
     except OSError:
-        _remove(path)  # half a record takes room, and there may be none
+        _remove(path)  # half a record takes space, and the disk may be full
         raise
     finally:
         os.close(descriptor)
@@ -449,7 +455,7 @@ def _remove(path: str) -> None:
 
 
 def _remove_all(path: str) -> None:
-    # The spares first: left alone, both might be taken for what a killed writer left.
+    # The spares first: two spares without a record would look like the exchange of a killed writer.
     for name in (*(path + suffix for suffix in _SPARES), path):
         _remove(name)
 
@@ -464,12 +470,15 @@ def _translating() -> t.Iterator[None]:
 
 def _no_folder(folder: Path) -> str:
     return (
-        f"something else stands where a folder of sessions belongs; remove .owners/{folder.parent.name}/{folder.name}"
+        f"something that is not a folder is in the place of an owner's list; remove"
+        f" .owners/{folder.parent.name}/{folder.name}"
     )
 
 
 def _unreadable(path: str, error: OSError) -> StoreError:
-    """Another user's file is damage: its visitor gets a new session, where a 503 would stay for good."""
+    """The error for a file that cannot be read. A file of another user counts as damaged, so its visitor gets a new
+    session; a 503 would last for ever.
+    """
     if isinstance(error, PermissionError):
         with contextlib.suppress(OSError):
             owner = os.stat(path).st_uid
@@ -480,7 +489,7 @@ def _unreadable(path: str, error: OSError) -> StoreError:
 
 
 def _translated(error: OSError) -> StoreUnavailable:
-    """What the operating system says, without the path."""
+    """The error for an error of the operating system, without the path."""
     reason = os.strerror(error.errno) if error.errno else "unknown"
     if error.errno in _NO_ROOM:
         return StoreFull(f"there is no room in the session folder ({reason})")

@@ -1,4 +1,4 @@
-"""What RedisStore asks of a client, and the kinds of client that it can be given: one adapter each, chosen once."""
+"""What RedisStore needs from a client, and an adapter for each kind of client, chosen once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from redis.sentinel import SentinelConnectionPool
 from ...errors import ConfigurationError
 from .clients import Accept, Cluster, Command, Server
 
-# Where servers begin to repeat what they were sent: "unknown command `HELLO`, with args beginning with: `3` `AUTH` ..."
+# Where a server's error begins to repeat a command: "unknown command `HELLO`, with args beginning with: `3` `AUTH` ..."
 _REPEATED = re.compile(r",? with args beginning with.*", re.DOTALL)
 
 
@@ -25,29 +25,29 @@ class Given(t.Protocol):
 
 
 class Client(t.Protocol):
-    """What the store asks of a client. :class:`Server` and :class:`Cluster`, which are made from a URL, are such."""
+    """What the store needs from a client. :class:`Server` and :class:`Cluster`, which a URL makes, have all of it."""
 
-    #: Whether commands that are sent at once go over one connection: what WAIT counts.
+    #: Whether commands that are sent at once go over one connection: WAIT counts the writes of its own connection.
     can_wait: bool
 
     def ask(self, command: Command, accept: Accept | None = None) -> t.Any:
         """Send one command, return its reply.
 
-        :param accept: whether a reply can be the one to this command. If not, it is asked for once more, on a new
-            connection; what that brings is returned, acceptable or not.
+        :param accept: tells whether a reply can belong to this command. If not, the command is sent once more on a new
+            connection, and then its reply is returned in any case.
         """
 
     def execute_commands(self, *commands: Command) -> list[t.Any]:
-        """Send commands at once, return their replies; the first error among them is raised."""
+        """Send commands at once, return their replies; the first error among the replies is raised."""
 
     def execute_each(self, commands: t.Sequence[Command]) -> list[t.Any]:
-        """Send commands that have nothing to do with each other, as many at once as the client can."""
+        """Send independent commands, as many at once as the client can."""
 
     def read_each(self, names: t.Sequence[str]) -> list[t.Any]:
-        """What stands under each of these names; None where nothing does."""
+        """The bytes under each of these names; None for a name without bytes."""
 
     def primaries(self) -> list[t.Any]:
-        """Clients of the servers that share the keys among them."""
+        """Clients of all servers that hold a part of the keys."""
 
 
 class _Any:
@@ -84,7 +84,7 @@ class _WithPipelines(_Any):
         pipeline = self.client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        replies: list[t.Any] = pipeline.execute(raise_on_error=False)  # it would put the commands into the error's text
+        replies: list[t.Any] = pipeline.execute(raise_on_error=False)  # the error's text would contain the commands
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
@@ -108,9 +108,9 @@ class _OfACluster(_WithPipelines):
 
 
 def adapt(client: t.Any) -> Client:
-    """A client as the store asks it.
+    """The adapter for a client.
 
-    :raises ConfigurationError: if it is a URL, a client for asyncio, or of another library than redis-py.
+    :raises ConfigurationError: if it is a URL, a client for asyncio, or a client of another library than redis-py.
     """
     if isinstance(client, (Server, Cluster)):
         return client
@@ -125,9 +125,9 @@ def adapt(client: t.Any) -> Client:
 def _check(client: object) -> None:
     instead = None
     if isinstance(client, (str, bytes)):
-        instead = "RedisStore takes a client: for a URL there is RedisStore.from_url"
+        instead = "RedisStore takes a client; for a URL, use RedisStore.from_url"
     elif type(client).__module__.partition(".")[0] == "valkey":
-        instead = "RedisStore takes redis-py's clients, not valkey-py's: they speak to Valkey as well"
+        instead = "RedisStore takes clients of redis-py, not of valkey-py (they work with Valkey too): use redis.Redis"
     elif not callable(execute := getattr(client, "execute_command", None)) or inspect.iscoroutinefunction(execute):
         instead = f"RedisStore takes a synchronous client, such as redis.Redis, not {type(client).__qualname__}"
     if instead is not None:
@@ -140,11 +140,11 @@ def _close_idle(pool: object) -> None:
 
 
 def without_arguments(error: Exception, client: t.Any) -> Exception:
-    """An error without what a server repeats of a command: a password, or a session's data."""
+    """An error without the arguments that the server repeats in it: a password, or a session's data."""
     text = str(error)
     words = _REPEATED.split(text, maxsplit=1)[0]
     if any(secret in words for secret in _passwords(client)):
-        words = "the server's words repeat the password, so they are not shown"
+        words = "the server's error message is not shown, since it repeats the password"
     if words == text:
         return error
     return type(error)(words) if isinstance(error, exceptions.RedisError) else Exception(words)
@@ -156,7 +156,7 @@ def _passwords(client: t.Any) -> list[str]:
 
 
 def hosts_in_clear_text(client: Client) -> list[str]:
-    """The hosts to which a client's connections are not encrypted. Other clients than redis-py's do not tell."""
+    """The hosts to which a client's connections are not encrypted. Only redis-py's own clients can be asked."""
     pools = [getattr(one, "connection_pool", None) for one in client.primaries()]
     return [host for pool in pools if pool is not None and (host := _host_in_clear_text(pool)) is not None]
 

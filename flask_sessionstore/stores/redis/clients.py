@@ -1,8 +1,8 @@
 """Clients for RedisStore: of one server, of the primary that Sentinels name, of a cluster.
 
-They speak over redis-py's connections, which are lent out by our own pool: redis-py's pool costs as much as the round
-trip. What is lost is found anew, once: a server that restarted, a primary that moved. What does not answer in time is
-not asked again, so that a request waits no longer than the time-outs.
+They use redis-py's connections, but a pool of our own: redis-py's pool takes as much time as a round trip. After a lost
+connection a command is sent once more, to the restarted server or to the new primary. After a time-out it is not sent
+again, so that a request waits no longer than the time-outs.
 """
 
 from __future__ import annotations
@@ -15,35 +15,33 @@ import redis
 from redis import exceptions
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
+from ..engines import TIMEOUT
 from ..pool import MAX_CONNECTIONS, Pool
 
 Address = tuple[str, int]
 Command = tuple[t.Any, ...]
-#: Whether a reply can be the one to a command.
+#: Tells whether a reply can belong to a command.
 Accept = t.Callable[[t.Any], bool]
 
-#: Seconds to wait for a connection, and for an answer, where the URL says nothing else.
-CONNECT_TIMEOUT, TIMEOUT = 1.0, 2.0
-
-# Error replies of a server that is the right one, and well.
+# Error replies of the right server, in good order.
 _ANSWERS = (exceptions.NoScriptError, exceptions.OutOfMemoryError)
-# redis-py 5 leaves the first word, later ones make it the exception's class.
+# redis-py 5 leaves the first word in the text, later versions turn it into the exception's class.
 _REDIRECTION = re.compile(r"(?:(?:MOVED|ASK) )?\d+ (?P<host>\S*):(?P<port>\d+)")
 _REDIRECTIONS = 5
 
 
 class Server:
-    """A client of one server: whichever the pool's connections lead to.
+    """A client of one server: the server to which the pool's connections lead.
 
-    :param pool: says how connections are made; it holds none.
+    :param pool: tells how to make connections; it does not hold any.
     :param most: how many connections there may be at once in one process.
     """
 
-    #: Whether commands that are sent at once go over one connection: what WAIT counts.
+    #: Whether commands that are sent at once go over one connection: WAIT counts the writes of its own connection.
     can_wait = True
 
     def __init__(self, pool: redis.ConnectionPool, most: int = MAX_CONNECTIONS) -> None:
-        #: As redis-py's own clients have it.
+        #: The same attribute as in redis-py's own clients.
         self.connection_pool = pool
         connect = functools.partial(_connect, pool)
         self._pool: Pool[t.Any] = Pool(connect, _disconnect, most=most, patience=_patience(pool), is_sound=_is_sound)
@@ -55,39 +53,39 @@ class Server:
     def ask(self, command: Command, accept: Accept | None = None) -> t.Any:
         """Send one command, return its reply.
 
-        :param accept: whether a reply can be the one to this command. If not, it is asked for once more, on a new
-            connection; what that brings is returned, acceptable or not.
+        :param accept: tells whether a reply can belong to this command. If not, the command is sent once more on a new
+            connection, and then its reply is returned in any case.
         """
         return self._send(_exchange, accept, command)
 
     def execute_commands(self, *commands: Command, accept: Accept | None = None) -> list[t.Any]:
-        """Send commands at once over one connection, return their replies; the first error among them is raised.
+        """Send commands at once over one connection, return their replies; the first error among the replies is raised.
 
-        :param accept: as of :meth:`ask`, for the last reply.
+        :param accept: as in :meth:`ask`, for the last reply.
         """
         return t.cast("list[t.Any]", self._send(_exchange_all, accept, commands))
 
     def execute_each(self, commands: t.Sequence[Command]) -> list[t.Any]:
-        """Send commands that have nothing to do with each other, at once."""
+        """Send independent commands at once."""
         return self.execute_commands(*commands) if commands else []
 
     def read_each(self, names: t.Sequence[str]) -> list[t.Any]:
-        """What stands under each of these names; None where nothing does."""
+        """The bytes under each of these names; None for a name without bytes."""
         return t.cast("list[t.Any]", self.execute_command("MGET", *names)) if names else []
 
     def primaries(self) -> list[t.Any]:
-        """The servers that share the keys among them: this one."""
+        """The servers that hold a part of the keys: only this one."""
         return [self]
 
     def _send(self, exchange: t.Callable[..., t.Any], accept: Accept | None, what: Command) -> t.Any:
         try:
             return self._pool.lend(exchange, accept, what)
         except _CannotConnect:
-            raise  # in vain once is enough
+            raise  # a new connection failed, so trying again would not help
         except (exceptions.ConnectionError, exceptions.ReadOnlyError, _Unacceptable):
-            # The server closes what is idle, and a restarted one knows no connections; what was the primary may be a
-            # replica by now. Sending twice is safe: every write carries a revision by which a store knows its own.
-            self._pool.clear()  # the others are likely to be as bad
+            # The server may have closed an idle connection, or have restarted; the former primary may be a replica now.
+            # A write may be sent twice: see engines.
+            self._pool.clear()  # the other connections are probably bad too
         try:
             return self._pool.lend(exchange, accept, what)
         except _Unacceptable as answer:
@@ -95,11 +93,11 @@ class Server:
 
 
 class _CannotConnect(exceptions.ConnectionError):
-    """No connection can be made."""
+    """A new connection could not be made."""
 
 
 class _Unacceptable(Exception):
-    """A reply that belongs to another command. Its connection is closed: all further ones would, too."""
+    """A reply to another command. Its connection is closed, since all further replies would be wrong too."""
 
     def __init__(self, reply: t.Any) -> None:
         super().__init__("a reply to another command")
@@ -107,18 +105,18 @@ class _Unacceptable(Exception):
 
 
 def _patience(pool: redis.ConnectionPool) -> float:
-    """How long to wait for a free connection, in seconds: as for an answer."""
+    """How long to wait for a free connection, in seconds: as long as for a reply."""
     return t.cast("float", pool.connection_kwargs.get("socket_timeout") or TIMEOUT)
 
 
 def _connect(pool: redis.ConnectionPool) -> t.Any:
     connection = pool.connection_class(**pool.connection_kwargs)
     try:
-        connection.connect()  # a Sentinel's asks for the primary first
+        connection.connect()  # with Sentinels, this asks them for the primary first
         return connection
     except exceptions.ConnectionError as error:
         why = str(error)
-    raise _CannotConnect(why)  # outside: what a server repeats of a password would be its context
+    raise _CannotConnect(why)  # outside, since the server's error may repeat the password, and would be its context
 
 
 def _disconnect(connection: t.Any) -> None:
@@ -155,33 +153,34 @@ def _exchange_all(connection: t.Any, accept: Accept | None, commands: Command) -
 class Cluster:
     """A client of a cluster: each command goes to the primary of its key.
 
-    redis-py's own asks all silent nodes in turn, a time-out each, before it gives up, and in new releases other threads
-    queue behind that; old ones close connections that other threads are using, and forget nodes that failed for good.
+    redis-py's own client asks all silent nodes in turn, and waits for a time-out each, before it gives up. In new
+    releases, other threads wait meanwhile. Old releases close connections that other threads are using, and never ask a
+    failed node again.
 
-    :param seeds: nodes to ask for the others.
+    :param seeds: nodes to ask for the other nodes.
     :param make_node: makes the client of a node.
     """
 
-    #: As of :class:`Server`.
+    #: As in :class:`Server`.
     can_wait = True
 
     def __init__(self, seeds: t.Sequence[Address], make_node: t.Callable[[Address], Server]) -> None:
         self._seeds, self._make_node = tuple(seeds), make_node
-        # Threads need no lock: each of these is replaced as a whole, but for nodes that join in one step.
+        # Threads need no lock: each of these is replaced as a whole; a new node is added to the dict in one step.
         self._known = self._seeds  # in the order in which they are asked
         self._nodes: dict[Address, Server] = {}
-        self._primaries: list[Address | None] = []  # by slot; empty: to be asked for
+        self._primaries: list[Address | None] = []  # by slot; empty: not known (any more)
 
     def execute_command(self, *args: t.Any) -> t.Any:
         """Send one command, return its reply."""
         return self.execute_commands(args)[0]
 
     def ask(self, command: Command, accept: Accept | None = None) -> t.Any:
-        """Send one command, return its reply; ``accept`` as of :meth:`Server.ask`."""
+        """Send one command, return its reply; ``accept`` as in :meth:`Server.ask`."""
         return self.execute_commands(command, accept=accept)[0]
 
     def execute_commands(self, *commands: Command, accept: Accept | None = None) -> list[t.Any]:
-        """Send commands at once over one connection, to the primary of the first one's key."""
+        """Send commands at once over one connection, to the primary of the first command's key."""
         slot = _slot(commands[0])
         address, asking = self._primary(slot), False
         for _ in range(_REDIRECTIONS):
@@ -198,10 +197,10 @@ class Cluster:
             except BaseException:
                 self._distrust(address)
                 raise
-        raise exceptions.ConnectionError("the cluster's nodes send us in circles")
+        raise exceptions.ConnectionError("the cluster's nodes redirect a command again and again")
 
     def execute_each(self, commands: t.Sequence[Command]) -> list[t.Any]:
-        """Send commands that have nothing to do with each other: those for one primary at once."""
+        """Send independent commands: those for the same primary at once."""
         groups: dict[Address, list[int]] = {}
         for number, command in enumerate(commands):
             groups.setdefault(self._primary(_slot(command)), []).append(number)
@@ -211,18 +210,18 @@ class Cluster:
         return [replies[number] for number in range(len(commands))]
 
     def read_each(self, names: t.Sequence[str]) -> list[t.Any]:
-        """What stands under each of these names; None where nothing does."""
+        """The bytes under each of these names; None for a name without bytes."""
         return self.execute_each([("GET", name) for name in names])
 
     def primaries(self) -> list[t.Any]:
-        """Clients of all primaries that there are now."""
+        """Clients of all current primaries."""
         return [self._node(address) for address in dict.fromkeys(self._ask()) if address is not None]
 
     def _execute_at(self, address: Address, commands: list[Command]) -> list[t.Any]:
         try:
             return self._node(address).execute_commands(*commands)
         except (exceptions.ResponseError, exceptions.ConnectionError):
-            # Some key, or all, may live elsewhere by now: each finds its own way, or fails for its own reason.
+            # Some keys may be on another node by now: send each command by itself, which finds its node, or fails.
             return [self.execute_command(*command) for command in commands]
         except BaseException:
             self._distrust(address)
@@ -240,7 +239,7 @@ class Cluster:
         return address
 
     def _redirected(self, error: exceptions.ResponseError, address: Address) -> Address:
-        """Where an error reply sends us. (ASKING does no harm where it is not asked for.)"""
+        """The address to which an error reply redirects. (After a MOVED, the ASKING that is sent does no harm.)"""
         found = _REDIRECTION.fullmatch(str(error))
         if found is None:
             self._distrust(address)
@@ -249,7 +248,7 @@ class Cluster:
         return found["host"] or address[0], int(found["port"])
 
     def _successor(self, error: exceptions.ConnectionError, address: Address, slot: int) -> Address:
-        """Which node has taken over, if one has by now."""
+        """The node that has taken over from a failed node, if there is one by now."""
         self._distrust(address)
         successor = self._primary(slot)
         if successor == address:
@@ -262,7 +261,7 @@ class Cluster:
         self._primaries = []
 
     def _ask(self) -> list[Address | None]:
-        """Find the primaries out, from the first node that can be reached and knows them all."""
+        """Ask for the primaries: of the first node that can be reached and knows all of them."""
         primaries: list[Address | None] = []
         for address in self._known:
             try:
@@ -271,7 +270,7 @@ class Cluster:
                 self._distrust(address)
                 continue
             except BaseException:
-                self._distrust(address)  # the next request asks another one
+                self._distrust(address)  # the next request asks another node
                 raise
             found, nodes = _parse(slots, address[0])
             primaries = min(primaries or found, found, key=lambda known: known.count(None))
@@ -279,7 +278,7 @@ class Cluster:
                 self._known = (*nodes, *(seed for seed in self._seeds if seed not in nodes))
                 self._nodes = {address: node for address, node in dict(self._nodes).items() if address in self._known}
                 break
-            self._distrust(address)  # the cluster is not whole, or this node is no part of it any more
+            self._distrust(address)  # the cluster is incomplete, or this node does not belong to it any more
         if not primaries:
             raise exceptions.ConnectionError("no node of the cluster can be reached")
         self._primaries = primaries
@@ -292,7 +291,7 @@ def _slot(command: Command) -> int:
 
 
 def _parse(slots: t.Any, asked: str) -> tuple[list[Address | None], list[Address]]:
-    """The primary of every slot, and all nodes, from what a node with the host name ``asked`` replied."""
+    """The primary of every slot, and all nodes, from the reply of the node with the host name ``asked``."""
     primaries: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
     known: dict[Address, None] = {}
     for first, last, *nodes in slots:
@@ -303,6 +302,6 @@ def _parse(slots: t.Any, asked: str) -> tuple[list[Address | None], list[Address
 
 
 def _text(host: bytes | str | None) -> str:
-    """A node's name; "" where it is that of the node that was asked."""
+    """A node's host name; "" for the node that was asked."""
     text = host.decode() if isinstance(host, bytes) else host or ""
     return "" if text == "?" else text

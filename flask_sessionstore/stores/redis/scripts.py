@@ -1,6 +1,6 @@
-"""What RedisStore runs on the server, in Lua.
+"""The Lua scripts that RedisStore runs on the server.
 
-Each script takes one key, so that a cluster can run it, and says in its first line what else it takes.
+Each script takes one key, so that a cluster can run it. The comment above it lists its arguments.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import hashlib
 
 from ...layout import FORMAT, HEADER_SIZE
 
-# Lua counts from one: the revision stands at 3 to 10, the times at 35, their second at 43 (see layout.py).
+# Lua counts bytes from 1: the revision is at 3 to 10, ``extended`` at 35, ``expires`` at 43 (see layout.py).
 _EXPIRED = f"string.byte(head) == {FORMAT} and #head >= {HEADER_SIZE} and struct.unpack('>I8', head, 43) <= now"
 
-# What is no string is no record, as bytes that are none: it reads as '', and is replaced as these are.
+# A key of another Redis type than string cannot hold a record. It reads as '', and is replaced like damaged bytes.
 _BYTES = """
 local function bytes(...)
     local found = redis.pcall(...)
@@ -34,7 +34,7 @@ redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """
 
-#: KEYS: name. ARGV: idle lifetime in ms or '', now in ms. Returns what stood there.
+#: KEYS: name. ARGV: idle lifetime in ms or '', now in ms. Returns the bytes that were there.
 EXTEND = f"""{_BYTES}
 local head, now = bytes('GET', KEYS[1]), tonumber(ARGV[2])
 if not head or ({_EXPIRED}) then return false end
@@ -47,10 +47,10 @@ redis.call('PEXPIRE', KEYS[1], math.max(expires - now, 1))
 return head
 """
 
-# A tombstone that stands gets the end that it has once more, for a WAIT asks only for what its own connection wrote.
-# One byte more than the longest is read, so that what is longer is seen to be none. Into the new one goes the mark of
-# the record's owner (see record.owner_mark), which the caller need not have read.
-#: KEYS: name. ARGV: tombstone, its time to live in ms, now in ms. Returns the tombstone that stood there, if any.
+# If a tombstone is there already, its expiry is written again unchanged, since a WAIT counts only the writes of its own
+# connection. One byte more than the longest tombstone is read, so that longer bytes are seen not to be a tombstone. The
+# new tombstone gets the mark of the record's owner (see record.owner_mark), which the caller need not have read.
+#: KEYS: name. ARGV: tombstone, its time to live in ms, now in ms. Returns the tombstone that was there, if any.
 END = f"""{_BYTES}
 local head, now = bytes('GETRANGE', KEYS[1], 0, {HEADER_SIZE + 32}), tonumber(ARGV[3])
 if (#head == 0 and redis.call('EXISTS', KEYS[1]) == 0) or ({_EXPIRED}) then return false end
@@ -71,7 +71,7 @@ redis.call('SET', KEYS[1], tombstone, 'PX', ARGV[2])
 return false
 """
 
-# The server's clock, unless a test has its own.
+# The server's clock, unless a test gives the time.
 _NOW = """
 local now = tonumber(ARGV[1])
 if not now then
@@ -80,8 +80,8 @@ if not now then
 end
 """
 
-#: KEYS: an owner's list. ARGV: a test's now in ms or '', handle. Returns the list's length if the handle is new in it;
-#: else 0; -1 if it is no list.
+#: KEYS: an owner's list. ARGV: a test's now in ms or '', handle. Returns the list's length if the handle is new in it,
+#: otherwise 0; -1 if the key holds another type.
 FILE = f"""{_NOW}
 local added = redis.pcall('ZADD', KEYS[1], string.format('%.0f', now), ARGV[2])
 if type(added) == 'table' then
@@ -91,7 +91,7 @@ return added == 1 and redis.call('ZCARD', KEYS[1]) or 0
 """
 
 #: KEYS: an owner's list. ARGV: a test's now in ms or ''. Returns now in ms, then members and scores in turn; nothing if
-#: it is no list.
+#: the key holds another type.
 LIST = f"""{_NOW}
 local filed = redis.pcall('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 if filed.err then return not string.find(filed.err, 'WRONGTYPE', 1, true) and filed end
@@ -99,8 +99,8 @@ table.insert(filed, 1, string.format('%.0f', now))
 return filed
 """
 
-# What was filed again since it was looked at stays: its record has come after all.
-#: KEYS: an owner's list. ARGV: handles, each with the time it was filed. Returns how many were removed.
+# An entry that was filed again since it was read stays: its record was written after all.
+#: KEYS: an owner's list. ARGV: handles, each followed by the time it was filed. Returns how many were removed.
 UNFILE = """
 local removed = 0
 for i = 1, #ARGV, 2 do
@@ -111,7 +111,7 @@ end
 return removed
 """
 
-#: By a script's text, by what it is asked for once the server knows it.
+#: A script's text -> its digest, by which EVALSHA names a script that the server knows.
 DIGESTS = {
     script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
     for script in (SWAP, EXTEND, END, FILE, LIST)

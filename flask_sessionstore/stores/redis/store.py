@@ -1,13 +1,14 @@
-"""RedisStore: sessions in Redis, Valkey, or whatever speaks their protocol.
+"""RedisStore: sessions in Redis, Valkey, or another server with their protocol.
 
-A record is one string under ``<prefix><handle>``, with the engine's expiry as the broom. A read is one GET, a new
-session one ``SET NX``, a compare-and-set one script on the server; each is one round trip on one key, so that a
-cluster can do it.
+A record is one string under ``<prefix><handle>``, which Redis removes when it expires. A read is one GET, a new session
+one ``SET NX``, a compare-and-set one script on the server; each is one round trip on one key, so that a cluster can do
+it.
 
-The sessions of an owner are one sorted set under ``<prefix>owners:`` and the first 32 digits of the owner's SHA-256, so
-that no record, and no list of another prefix, has such a name: handles, by the time in milliseconds when they were
-filed, which the server's clock gives. It has no expiry, for it must outlast sessions that are extended again and again.
-Another type of value under such a name, or a member that is not a handle, belongs to somebody else: it stays.
+The sessions of an owner are listed in a sorted set under ``<prefix>owners:`` and the first 32 digits of the owner's
+SHA-256. So a list's name differs from the names of records and of lists with another prefix. Its members are handles;
+their scores are the times when they were filed, in milliseconds by the server's clock. A list has no expiry, since it
+must outlast sessions that are extended again and again. Another type of value under such a name, and members that are
+not handles, are foreign, and are left alone.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ from .urls import connect
 
 logger = logging.getLogger("flask_sessionstore")
 
-# Kinds of tombstones, as they stand in the second byte of their bytes (see layout.py): of an end, and of those after
-# which the browser's session goes on under another key.
+# Kinds of tombstones, as in their second byte (see layout.py): of an end; and of those after which a session goes on
+# under another key.
 _ENDED, _RENEWALS = 1, (3, 4, 5)
-# Keys at once, where there are many: few round trips, and none that others wait for long.
+# So many keys are sent at once: that takes few round trips, and no round trip blocks others for long.
 _BATCH = 500
-# From this length on, the list of an owner is looked through whenever it has doubled.
-_LONG = 16
-# The one policy for a full memory under which Redis refuses writes, rather than forget sessions.
-_KEEPS = "noeviction"
+# An owner's list of this length, or more, is pruned whenever its length has doubled.
+_PRUNED_FROM = 16
+# The only maxmemory-policy with which a Redis whose memory is full refuses writes instead of removing sessions.
+_NO_EVICTION = "noeviction"
 
 
 class _WrongType(StoreUnavailable):
-    """A key of ours holds a value of the wrong Redis type: somebody else wrote it."""
+    """A key of this store holds a value of the wrong Redis type: another program wrote it."""
 
 
 class _List(t.NamedTuple):
@@ -55,7 +56,7 @@ class _List(t.NamedTuple):
 
     #: When each handle was filed, in milliseconds by the server's clock.
     filed: dict[str, int]
-    #: By how many milliseconds that clock is ahead of ours.
+    #: By how many milliseconds the server's clock is ahead of ours.
     ahead: int
 
 
@@ -63,15 +64,15 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     """Sessions in Redis.
 
     :param client: any client of redis-py: ``Redis``, ``RedisCluster``, a ``Sentinel``'s ``master_for``. It keeps its
-        own time-outs and retries (redis-py's defaults wait seconds for a dead server), and is never closed here.
+        own time-outs and retries (redis-py's defaults wait seconds for a dead server). The store never closes it.
     :param prefix: put before every handle.
-    :param wait_replicas: how many replicas are to confirm the end or the renewal of a session. Without them, an end
-        is a ``StoreUnavailable``, though the primary has done it, and a renewal a logged warning.
-    :param wait_timeout: how long to wait for them, in seconds; shorter than the client's own time-out.
-    :raises ConfigurationError: if the client decodes its replies: records are bytes; if it cannot wait for replicas.
+    :param wait_replicas: how many replicas have to confirm the end or the renewal of a session. If fewer do, an end
+        raises ``StoreUnavailable``, though the primary has done it, and a renewal logs a warning.
+    :param wait_timeout: how long to wait for the replicas, in seconds; shorter than the client's own time-out.
+    :raises ConfigurationError: if the client decodes its replies (records are bytes), or cannot wait for replicas.
     """
 
-    # Until the server says that it runs no scripts by their digests.
+    # False once the server has replied that it does not run scripts by their digests.
     _knows_digests = True
 
     def __init__(
@@ -86,12 +87,15 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
             )
         if wait_replicas and not self._client.can_wait:
             raise ConfigurationError(
-                f"wait_replicas needs a URL or a redis.Redis: {type(client).__name__} may wait on another connection"
-                " than it wrote on",
+                f"wait_replicas needs a URL or a redis.Redis: {type(client).__name__} may use different connections to"
+                " write and to wait",
                 key="SESSION_STORE_OPTIONS",
             )
-        if wait_replicas < 0 or wait_timeout < 0.001:  # 0 would be for ever
-            raise ConfigurationError("wait_replicas or wait_timeout is too small", key="SESSION_STORE_OPTIONS")
+        if wait_replicas < 0 or wait_timeout < 0.001:  # Redis takes 0 for "for ever"
+            raise ConfigurationError(
+                "wait_replicas must be at least 0, and wait_timeout at least 0.001 seconds: one of them is too small",
+                key="SESSION_STORE_OPTIONS",
+            )
         self.client: t.Any = client
         self.wait_replicas, self.wait_timeout = wait_replicas, wait_timeout
 
@@ -99,21 +103,21 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     def from_url(cls, url: str, **options: t.Any) -> t.Self:
         """``redis://[[user]:password@]host[:port][/database]``, ``rediss://`` (TLS), ``redis+unix:///path?db=0``;
         ``redis+sentinel://[[user]:password@]host[:port],host.../service[/database]``;
-        ``redis+cluster://[[user]:password@]host[:port],host...``; these two with ``rediss`` (TLS); all with ``valkey``.
-        redis-py's own URL arguments may follow (``?socket_timeout=5``).
+        ``redis+cluster://[[user]:password@]host[:port],host...``; these two also with ``rediss`` (TLS); all also with
+        ``valkey``. redis-py's own URL arguments may follow (``?socket_timeout=5``).
 
-        ``?max_connections=`` says how many there may be at once in one process (to each node of a cluster): 64. A
-        connection that was lost is made again once, to whatever is the primary by then.
+        ``?max_connections=`` is the number of connections that there may be at once in one process (to each node of a
+        cluster); default 64. A lost connection is made again once, to the server that is the primary by then.
 
-        :raises ConfigurationError: if the URL names no server, or something else in it cannot be used.
+        :raises ConfigurationError: if the URL lacks a server, or has a part that cannot be used.
         """
         try:
             client = connect(url)
         except ConfigurationError:
             raise
         except (ValueError, TypeError, AttributeError, redis.exceptions.RedisError) as error:
-            # A ValueError may quote the part of the URL that it is about, and that may be the password.
-            why = str(error) if isinstance(error, TypeError) else "percent-encode what is special in a password"
+            # A ValueError may quote a part of the URL, which may be the password.
+            why = str(error) if isinstance(error, TypeError) else "percent-encode special characters in a password"
             raise ConfigurationError(f"SESSION_STORE: redis-py refuses the URL ({why})", key="SESSION_STORE") from None
         return cls(client, **options)
 
@@ -123,7 +127,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         try:
             return t.cast("bytes | None", self._call("GET", self.prefix + handle, accept=_of(handle)))
         except _WrongType:
-            return b""  # which is no record either
+            return b""  # counts as damaged bytes
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         return bool(self._call("SET", self.prefix + handle, data, "PX", to_ms(ttl), "NX", accept=_is_status))
@@ -142,14 +146,14 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         length = self._run(FILE, key, self._tests_now, handle)
         if length < 0:
             logger.warning("a session of an owner is not listed: %s", _no_list(key))
-        elif length >= _LONG and length & (length - 1) == 0:
-            with contextlib.suppress(StoreUnavailable):  # it is filed: a clean-up that fails is the next one's matter
+        elif length >= _PRUNED_FROM and length & (length - 1) == 0:
+            with contextlib.suppress(StoreUnavailable):  # the session is filed; the next pruning can do the rest
                 self._prune([key])
 
     def unfile(self, owner: str, *handles: str) -> None:
         key = self._list_of(owner)
         commands = [("ZREM", key, *handles[start : start + _BATCH]) for start in range(0, len(handles), _BATCH)]
-        with contextlib.suppress(_WrongType):  # then it is in no list
+        with contextlib.suppress(_WrongType):  # the key does not hold a list, so the handle is not listed
             self._translated(self._client.execute_each, commands)
 
     def entries(self, owner: str) -> list[Entry]:
@@ -214,7 +218,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         data = self._run(END, name, *arguments, kind=_ENDED, accept=_of(handle))
         try:
             found = None if data is None else unpack(data, handle)
-        except SessionCorrupt:  # what looks like a tombstone and is none ends as any record
+        except SessionCorrupt:  # the bytes look like a tombstone, but are damaged: end them like a record
             self._end(handle, kind=kind)
             return
         if isinstance(found, Tombstone) and found.kind == "renewed" and found.successor is not None:
@@ -232,22 +236,22 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     def _eviction_policy(self, server: t.Any) -> str:
         """What a server does when its memory is full; "" if it does not tell."""
         try:
-            # Where CONFIG GET is forbidden, as it is with most that others run, this often is not.
+            # INFO is often allowed where CONFIG GET is forbidden, as it is on most managed servers.
             reply = self._translated(server.execute_command, "INFO", "memory")
         except StoreUnavailable as error:
             if isinstance(error.__cause__, redis.exceptions.ResponseError):
                 return ""
             raise
         if isinstance(reply, dict):
-            return str(reply.get("maxmemory_policy", _KEEPS))
+            return str(reply.get("maxmemory_policy", _NO_EVICTION))
         found = re.search(rb"^maxmemory_policy:(\S+)", reply, re.MULTILINE)
-        return found[1].decode() if found else _KEEPS
+        return found[1].decode() if found else _NO_EVICTION
 
     # -- how ------------------------------------------------------------------------------------------------------
 
     @property
     def _lists(self) -> bytes:
-        """What the names of all lists begin with."""
+        """The beginning of the names of all lists."""
         return f"{self.prefix}owners:".encode()
 
     def _list_of(self, owner: str) -> bytes:
@@ -258,7 +262,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         return b"" if self.clock is None else self._now_ms()
 
     def _read_list(self, reply: t.Sequence[bytes] | None) -> _List:
-        """What is filed, from a reply to :data:`LIST`, without what somebody else put there."""
+        """The entries in a reply to :data:`LIST`, without foreign members."""
         if reply is None:
             return _List({}, 0)
         filed = {
@@ -269,7 +273,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         return _List({name: ms for name, ms in filed.items() if is_handle(name)}, int(reply[0]) - self._now_ms())
 
     def _entries(self, lists: t.Sequence[_List]) -> list[list[Entry]]:
-        """What is filed in these lists, each with its record's head."""
+        """The entries of these lists, each with its record's head."""
         handles = list(dict.fromkeys(handle for one in lists for handle in one.filed))
         heads = dict(zip(handles, self._read_heads(handles), strict=True))
         return [
@@ -292,17 +296,17 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         try:
             return t.cast("bytes", self._call(*command))
         except _WrongType:
-            return b"\0"  # which is no record either
+            return b"\0"  # counts as damaged bytes
 
     def _read_each(self, handles: t.Sequence[str]) -> list[bytes | None]:
         try:
             names = [self.prefix + handle for handle in handles]
             return t.cast("list[bytes | None]", self._translated(self._client.read_each, names))
-        except _WrongType:  # from a cluster; others answer None for that one
+        except _WrongType:  # only from a cluster; MGET replies None for a value of another type
             return [self.read(handle) or None for handle in handles]
 
     def _prune(self, keys: t.Sequence[bytes], limit: int | None = None) -> int:
-        """Remove from these lists what has left, ``limit`` entries at most, and return how many."""
+        """Remove the entries of gone sessions from these lists, at most ``limit``, and return how many."""
         replies = self._translated(self._client.execute_each, [("EVAL", LIST, 1, key, self._tests_now) for key in keys])
         lists, now, commands = [self._read_list(reply) for reply in replies], self.now(), []
         for key, one, entries in zip(keys, lists, self._entries(lists), strict=True):
@@ -328,13 +332,13 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
                     break
 
     def _run(self, script: str, name: str | bytes, *args: t.Any, kind: int = 0, accept: Accept | None = None) -> t.Any:
-        """Run a script by its digest; by its text where the server does not know it (yet, or after a restart)."""
+        """Run a script by its digest; by its text if the server does not know it (yet, or after a restart)."""
         if self._knows_digests:
             try:
                 return self._call("EVALSHA", DIGESTS[script], 1, name, *args, kind=kind, accept=accept)
             except StoreUnavailable as error:
                 if _is_unknown(error.__cause__):
-                    self._knows_digests = False  # nor will it learn them
+                    self._knows_digests = False  # the server will not learn them later
                 elif not isinstance(error.__cause__, redis.exceptions.NoScriptError):
                     raise
         return self._call("EVAL", script, 1, name, *args, kind=kind, accept=accept)
@@ -342,35 +346,35 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     def _call(self, *command: t.Any, kind: int = 0, accept: Accept | None = None) -> t.Any:
         """Send one command, return its reply.
 
-        :param kind: of the tombstone that the command leaves; 0: none.
-        :param accept: whether a reply can be the one to this command.
+        :param kind: the kind of tombstone that the command leaves; 0: it leaves none.
+        :param accept: tells whether a reply can belong to this command.
         """
         if kind and self.wait_replicas:
             return self._translated(self._call_and_wait, command, kind)
         return self._translated(self._client.ask, command, accept)
 
     def _translated(self, ask: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
-        """The one place where redis-py's exceptions are translated."""
+        """Call ``ask``. redis-py's exceptions are translated only here."""
         try:
             return ask(*args)
         except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError, NoneFree) as error:
             found = error
-        # Outside, lest the words that were kept back are in the context of this exception.
+        # Raised outside, so that the original error, which may hold a password, is not this exception's context.
         raise _translation(found) from without_arguments(found, self.client)
 
     def _call_and_wait(self, command: tuple[t.Any, ...], kind: int) -> t.Any:
-        """Leave a tombstone, and have the replicas confirm it.
+        """Leave a tombstone, and wait until the replicas confirm it.
 
-        Whoever ended a session has to know that a failover may bring it back. A renewal is only logged: to refuse what
-        has been done would cost the visitor the new key, and so the session.
+        If they do not, ending a session raises, since the caller has to know that a failover may bring the session
+        back. A renewal only logs a warning: an error after it would cost the visitor the new key, and so the session.
         """
         wait = ("WAIT", self.wait_replicas, int(self.wait_timeout * 1000))
         reply, confirmed = self._client.execute_commands(command, wait)
-        if confirmed >= self.wait_replicas or reply == 0:  # that is, nothing was there to end
+        if confirmed >= self.wait_replicas or reply == 0:  # 0: there was nothing to end
             return reply
         if kind not in _RENEWALS:
             raise StoreUnavailable("the session has ended, but too few replicas confirm it: a failover may undo it")
-        logger.warning("too few replicas confirm the renewal of a session: a failover may undo it")
+        logger.warning("a session was renewed, but too few replicas confirm it: a failover may undo it")
         return reply
 
 
@@ -381,7 +385,7 @@ def _translation(error: Exception) -> StoreUnavailable:
         return StoreFull("Redis has no memory left")
     if isinstance(error, redis.exceptions.ResponseError):
         if str(error).startswith("WRONGTYPE"):
-            return _WrongType("Redis holds another type of value under a key of the sessions")
+            return _WrongType("Redis holds a value of the wrong type under a session's name")
         return StoreUnavailable("Redis refused a command")
     if isinstance(error, redis.exceptions.TimeoutError):
         return StoreUnavailable("Redis did not answer in time")
@@ -391,19 +395,19 @@ def _translation(error: Exception) -> StoreUnavailable:
 
 
 def _is_unknown(error: BaseException | None) -> bool:
-    """Whether a server, or a proxy, has no such command, or lets nobody use it."""
+    """Whether a server or a proxy does not know a command, or does not allow it."""
     text = str(error).lower()
     return isinstance(error, redis.exceptions.ResponseError) and ("unknown command" in text or "noperm" in text)
 
 
 def _of(handle: str) -> Accept:
-    """For replies that are a record, or nothing."""
+    """Accepts replies that are a record of this handle, or nothing."""
     is_of_another = of_another(handle)
     return lambda reply: reply is None or (type(reply) is bytes and not is_of_another(reply))
 
 
 def _is_status(reply: object) -> bool:
-    """For replies that say whether it was done. (redis-py makes a bool of them.)"""
+    """Accepts replies that say whether a SET was done. (redis-py turns them into a bool.)"""
     return reply in (None, True, b"OK")
 
 
@@ -412,23 +416,23 @@ def _is_number(reply: object) -> bool:
 
 
 def _eviction_risk(policy: str) -> str | None:
-    if policy == _KEEPS:
+    if policy == _NO_EVICTION:
         return None
     if not policy:
         return (
-            "Redis does not let us see its maxmemory-policy, so it may evict sessions: let this user run INFO"
+            "Redis does not show its maxmemory-policy, so it may evict sessions: allow this user to run INFO"
             " (ACL SETUSER <user> +info)."
         )
     return (
-        f"Redis forgets sessions when its memory is full (maxmemory-policy {policy}): set it to {_KEEPS}, on a server"
-        " for the sessions alone if caches need another."
+        f"Redis evicts sessions when its memory is full (maxmemory-policy {policy}): set the policy to {_NO_EVICTION};"
+        " if caches need another policy, use a separate server for the sessions."
     )
 
 
 def _no_list(key: bytes) -> str:
-    return f"Redis holds another type of value in place of a list of sessions; remove {key.decode()} if nobody needs it"
+    return f"Redis holds another type of value in place of an owner's list; remove {key.decode()} if nobody needs it"
 
 
 def _escaped(name: bytes) -> bytes:
-    """For a pattern that is to match this name alone."""
+    """``name`` escaped for a pattern that matches only this name."""
     return re.sub(rb"[*?\[\]\\]", rb"\\\g<0>", name)

@@ -1,4 +1,4 @@
-"""From RedisStore's URL to its client."""
+"""Makes RedisStore's client from a URL."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from ...errors import ConfigurationError
+from ..engines import CONNECT_TIMEOUT, TIMEOUT
 from ..pool import MAX_CONNECTIONS
-from .clients import CONNECT_TIMEOUT, TIMEOUT, Address, Cluster, Server
+from .clients import Address, Cluster, Server
 
-#: Seconds to wait for a Sentinel, both for a connection and for its answer, before the next one is asked.
+#: Seconds to wait for a Sentinel, both for a connection and for its reply, before the next Sentinel is asked.
 SENTINEL_TIMEOUT = 0.5
 
 
 def connect(url: str) -> Server | Cluster:
-    """The client that ``url`` describes. Connects to nothing yet.
+    """The client that ``url`` describes. Opens no connection yet.
 
-    :raises ConfigurationError: if it names no server, no service or a database that there cannot be.
-    :raises ValueError, TypeError, AttributeError: redis-py's own, for what it does not understand.
+    :raises ConfigurationError: if the URL lacks a server or a service, or names an impossible database.
+    :raises ValueError, TypeError, AttributeError: redis-py's own, for a part that it does not understand.
     """
     scheme = url.partition("://")[0].replace("valkey", "redis")
     base, _, kind = scheme.partition("+")
@@ -41,7 +42,7 @@ def _pool(url: str) -> redis.ConnectionPool:
     parts = urlsplit(url)
     unix = parts.scheme == "unix"
     if not (parts.path if unix else parts.hostname):
-        raise _names_no("Redis server", "redis://localhost:6379/0")
+        raise _lacks("Redis server", "redis://localhost:6379/0")
     settings = _settings(parts)
     if unix:
         del settings["socket_connect_timeout"]
@@ -49,14 +50,14 @@ def _pool(url: str) -> redis.ConnectionPool:
 
 
 def _settings(parts: SplitResult) -> dict[str, t.Any]:
-    """What holds where the URL says nothing else."""
+    """The default settings of connections, which arguments in the URL override."""
     return {
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": TIMEOUT,
         "max_connections": MAX_CONNECTIONS,
-        "retry": Retry(NoBackoff(), 0),  # the clients' own are enough
-        # The older protocol, for it is all that is needed here, and the newer begins with HELLO, which not every server
-        # and proxy knows, some of which repeat the password in their error.
+        "retry": Retry(NoBackoff(), 0),  # Server and Cluster try again themselves
+        # The older protocol has all that is needed here. The newer protocol begins with HELLO, which some servers and
+        # proxies do not know, and some of these repeat the password in their error.
         "protocol": 2,
         **_NAMELESS,
         **_tls_settings(parts),
@@ -64,12 +65,12 @@ def _settings(parts: SplitResult) -> dict[str, t.Any]:
 
 
 def _tls_settings(parts: SplitResult) -> dict[str, t.Any]:
-    """That the name in a server's certificate is compared with the host: before version 6, redis-py does not."""
+    """Compare the name in a server's certificate with the host: redis-py before version 6 does not by default."""
     is_checked = parse_qs(parts.query).get("ssl_cert_reqs", ["required"]) == ["required"]
     return {"ssl_check_hostname": is_checked} if parts.scheme.startswith(("rediss", "valkeys")) else {}
 
 
-# That a connection does not tell the server who made it: proxies such as twemproxy close it then.
+# Settings with which a connection does not send the client's name: proxies such as twemproxy close it otherwise.
 _PARAMETERS = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
 _NAMELESS: dict[str, None] = dict.fromkeys(
     ("driver_info",) if "driver_info" in _PARAMETERS else ("lib_name", "lib_version")
@@ -78,7 +79,9 @@ _NAMELESS: dict[str, None] = dict.fromkeys(
 
 def _cluster_client(base: str, parts: SplitResult) -> Cluster:
     if parts.path not in ("", "/", "/0"):
-        raise ConfigurationError("SESSION_STORE: a cluster has one database, 0", key="SESSION_STORE")
+        raise ConfigurationError(
+            "SESSION_STORE: a Redis cluster has only database 0: leave the database out", key="SESSION_STORE"
+        )
     seeds, settings = _hosts(base, parts, "redis+cluster://node1:6379,node2:6379")
 
     def make_node(address: Address) -> Server:
@@ -92,16 +95,18 @@ def _sentinel_client(base: str, parts: SplitResult) -> Server:
     example = "redis+sentinel://sentinel1:26379,sentinel2:26379/mymaster"
     service, _, database = parts.path.strip("/").partition("/")
     if not service:
-        raise _names_no("service of the Sentinels", example)
+        raise _lacks("name of the service that the Sentinels watch", example)
     if database and not database.isdecimal():
-        raise ConfigurationError("SESSION_STORE: what follows the service is a database's number", key="SESSION_STORE")
+        raise ConfigurationError(
+            "SESSION_STORE: the part after the service must be the number of a database", key="SESSION_STORE"
+        )
     sentinels, settings = _hosts(base, parts._replace(path=f"/{database}"), example, port=26379)
     secure = settings.pop("connection_class", None) is SSLConnection
     password, user = settings.pop("sentinel_password", None), settings.pop("sentinel_username", None)
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         sentinels,
         sentinel_kwargs={
-            # Some releases put a password into the message that no Sentinel answers, but no provider's.
+            # If no Sentinel answers, some releases put the password into the error, but not a provider's password.
             "credential_provider": UsernamePasswordCredentialProvider(user, password) if password else None,
             "socket_connect_timeout": SENTINEL_TIMEOUT,
             "socket_timeout": SENTINEL_TIMEOUT,
@@ -115,7 +120,7 @@ def _sentinel_client(base: str, parts: SplitResult) -> Server:
 
 
 def _hosts(base: str, parts: SplitResult, example: str, port: int = 6379) -> tuple[list[Address], dict[str, t.Any]]:
-    """The addresses in a URL with several, and what it says besides."""
+    """The addresses in a URL with several hosts, and its other settings."""
     credentials, at, hosts = parts.netloc.rpartition("@")
     addresses, settings = [], _settings(parts)
     for host in hosts.split(","):
@@ -123,7 +128,7 @@ def _hosts(base: str, parts: SplitResult, example: str, port: int = 6379) -> tup
             f"{base}://{credentials}{at}{host}{parts.path}?{parts.query}"
         )
         if "host" not in one:
-            raise _names_no("Redis server", example)
+            raise _lacks("Redis server", example)
         addresses.append((one.pop("host"), one.pop("port", port)))
         settings.update(one)
     return addresses, settings
@@ -132,10 +137,10 @@ def _hosts(base: str, parts: SplitResult, example: str, port: int = 6379) -> tup
 def _server(pool: redis.ConnectionPool) -> Server:
     if pool.connection_kwargs.get("decode_responses"):
         raise ConfigurationError("SESSION_STORE: records are bytes: leave decode_responses out", key="SESSION_STORE")
-    # To make a connection connects to nothing, but refuses settings that it does not know.
+    # Making the object does not connect, but refuses unknown settings.
     pool.connection_class(**pool.connection_kwargs)
     return Server(pool, pool.max_connections)
 
 
-def _names_no(what: str, example: str) -> ConfigurationError:
-    return ConfigurationError(f"SESSION_STORE names no {what}: write {example}", key="SESSION_STORE")
+def _lacks(what: str, example: str) -> ConfigurationError:
+    return ConfigurationError(f"SESSION_STORE lacks the {what}: write {example}", key="SESSION_STORE")

@@ -1,4 +1,4 @@
-"""Connections, each lent to one exchange: of an engine that this package made, or of an application's engine."""
+"""Connections, each lent to one exchange: of an engine that this package made, or of the application's engine."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ R = t.TypeVar("R")
 
 
 class Connections(t.Protocol):
-    """Where connections come from."""
+    """A source of connections."""
 
     def lend(self, exchange: t.Callable[..., R], *args: t.Any) -> R:
         """What ``exchange(connection, *args)`` returns."""
 
     def clear(self) -> None:
-        """Close those that nobody uses now, for they are likely to be no good."""
+        """Close unused connections, since they are probably broken."""
 
 
 class CannotConnect(exc.SQLAlchemyError):
-    """A driver failed in a way of its own: where something else than a database answers, for one."""
+    """A driver raised an exception of its own, for instance when something else than a database answered."""
 
 
 class _Opened(t.NamedTuple):
-    """A connection, and the driver's: SQLAlchemy forgets that of a connection that failed, and leaves it open."""
+    """SQLAlchemy's connection and the driver's. After a failure SQLAlchemy forgets the driver's, and leaves it open."""
 
     connection: Connection
     driver: t.Any
 
 
 class _Kept:
-    """Connections of a pool of ours."""
+    """Connections of our own pool."""
 
     def __init__(self, pool: Pool[_Opened]) -> None:
         self._pool = pool
@@ -55,14 +55,14 @@ def _by_opened(opened: _Opened, exchange: t.Callable[..., R], args: tuple[t.Any,
 
 
 def kept(engine: Engine, *, most: int, patience: float) -> _Kept:
-    """Connections of an engine without a pool, kept in our own pool: to take one out of SQLAlchemy's, and to give it
-    back, costs as much as a short statement does.
+    """Connections of an engine without a pool, kept in our own pool: taking a connection out of SQLAlchemy's pool and
+    giving it back costs as much as a short statement.
 
-    :param most: how many there may be at once in one process.
-    :param patience: for how many seconds to wait for one.
+    :param most: how many connections there may be at once in one process.
+    :param patience: how many seconds to wait for a connection.
     """
     pool = Pool(_FirstAlone(engine, patience), _close, most=most, patience=patience, is_sound=is_sound)
-    found = weakref.ref(pool)  # an engine that held its pool would never be collected
+    found = weakref.ref(pool)  # with a strong reference, the engine and the pool would never be collected
 
     def clear(_engine: object) -> None:
         if (pool := found()) is not None:
@@ -73,10 +73,10 @@ def kept(engine: Engine, *, most: int, patience: float) -> _Kept:
 
 
 class _FirstAlone:
-    """Opens connections, the first one while nobody else does.
+    """Opens connections, and the first connection while nobody else opens one.
 
-    When it first connects, an engine asks the server some questions, and holds a lock over them. To wait for that lock
-    would be to stand still for ever where it was made before gevent replaced what a thread is.
+    When an engine first connects, it asks the server some questions, and holds a lock meanwhile. If the lock was made
+    before gevent replaced threads, waiting for it would last for ever.
     """
 
     def __init__(self, engine: Engine, patience: float) -> None:
@@ -88,7 +88,7 @@ class _FirstAlone:
         first = None if self._is_over else self._turn.lend(self._connect_first)
         connection = _connect(self._engine) if first is None else first
         driver = connection.connection.dbapi_connection
-        connection.detach()  # else SQLAlchemy closes it when it is forgotten: in a child process, where it is not ours
+        connection.detach()  # otherwise SQLAlchemy would close it when it is collected, even in a child process
         return _Opened(connection, driver)
 
     def _connect_first(self, _turn: object) -> Connection | None:
@@ -100,11 +100,11 @@ class _FirstAlone:
 
 
 class Borrowed:
-    """Connections out of an engine's own pool.
+    """Connections from an engine's own pool.
 
-    A child process lets its parent's be: they are neither used nor closed.
+    A child process neither uses nor closes its parent's connections.
 
-    :param sound: whether a connection is still good after an exchange that raised this error.
+    :param sound: tells whether a connection can be used again after an exchange that raised this error.
     """
 
     def __init__(self, engine: Engine, sound: t.Callable[[BaseException], bool] = is_sound) -> None:
@@ -126,12 +126,12 @@ class Borrowed:
                 raise
 
     def clear(self) -> None:
-        """Nothing: the engine's own pool knows which are lost."""
+        """Do nothing: the engine's own pool knows which connections are lost."""
 
     def _begin(self) -> int:
         pid = os.getpid()
         if pid != self._first_process:
-            self._parents.append(self._engine.pool)  # what is forgotten is closed
+            self._parents.append(self._engine.pool)  # keep it: a collected pool closes its connections
             self._engine.dispose(close=False)
         return pid
 
@@ -146,5 +146,5 @@ def _connect(engine: Engine) -> Connection:
 
 
 def _close(opened: _Opened) -> None:
-    """At once: SQLAlchemy would end a transaction first, and wait for the answer."""
+    """Close a connection at once. SQLAlchemy would end a transaction first, and wait for the reply."""
     opened.driver.close()

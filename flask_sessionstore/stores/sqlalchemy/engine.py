@@ -1,4 +1,4 @@
-"""The engine that a URL means, made for sessions alone: it commits by itself, and never waits for long."""
+"""Makes the engine for a URL, only for sessions: it commits automatically, and never waits long."""
 
 from __future__ import annotations
 
@@ -17,55 +17,56 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.pool import NullPool, QueuePool, SingletonThreadPool
 
 from ...errors import ConfigurationError
+from ..engines import CONNECT_TIMEOUT, TIMEOUT
 
-#: Seconds to wait for a connection, for an answer, and for a place in the pool, with an engine made from a URL.
-#: (Drivers of PostgreSQL take two for the least.)
-CONNECT_TIMEOUT, TIMEOUT, POOL_TIMEOUT = 1, 2, 2
-# For a row's lock: sooner than an answer is given up, so that nothing goes on waiting at the server.
+#: Seconds to wait for a place in the pool.
+POOL_TIMEOUT = TIMEOUT
+# Seconds to wait for a row's lock: less than for a reply, so that no statement goes on waiting at the server.
 _LOCK_TIMEOUT = TIMEOUT - 1
-# To tell PostgreSQL that an answer was given up: for what waits there for something else.
+# Seconds to tell PostgreSQL that nobody waits for a reply any more, if the statement waits for something else.
 _CANCEL_TIMEOUT = 0.25
 
-# What is kept beside an SQLite file for a full disk, and its size in bytes: enough to remove some fifty sessions.
+# A file kept beside an SQLite file, to be removed when the disk is full; and its size in bytes, which is enough to
+# remove some fifty sessions.
 _SPARE, _SPARE_SIZE = "-spare", 1024 * 1024
 
 # The drivers that this store is tested with. A URL may name another.
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 _PACKAGES = {
     "psycopg": "psycopg[binary]",
-    "pymysql": "pymysql[rsa]",  # what MySQL 8 asks of a password is otherwise not understood
+    "pymysql": "pymysql[rsa]",  # without rsa, PyMySQL cannot log in to MySQL 8 with a password
     "MySQLdb": "mysqlclient",
 }
 _WAITS: dict[str, object] = {"connect_timeout": CONNECT_TIMEOUT, "read_timeout": TIMEOUT, "write_timeout": TIMEOUT}
-#: Driver -> the arguments of its URL that end waiting. psycopg has none for an answer: see _with_deadline.
+#: Driver -> the arguments in its URL that set time-outs. psycopg has none for a reply: see _with_deadline.
 _TIMEOUTS: dict[str, dict[str, object]] = {
     "pysqlite": {"timeout": TIMEOUT},
-    "psycopg": {"connect_timeout": CONNECT_TIMEOUT},
+    "psycopg": {"connect_timeout": CONNECT_TIMEOUT},  # PostgreSQL's drivers make it two seconds at least
     "psycopg2": {"connect_timeout": CONNECT_TIMEOUT},
     "pymysql": _WAITS,
     "mysqldb": _WAITS,
 }
 
-# Spares MySQL a round trip. Since SQLAlchemy 2.0.43.
+# Saves MySQL a round trip. Exists since SQLAlchemy 2.0.43.
 _SPARING = {
     name: True for name in inspect.signature(DefaultDialect.__init__).parameters if name == "skip_autocommit_rollback"
 }
 
-#: A condition for PostgreSQL's statements that lock rows: it is evaluated before the first is locked. It holds for that
-#: statement alone, since a pooler such as PgBouncer gives the connection to others afterwards.
+#: A condition for PostgreSQL's statements that lock rows: it is evaluated before the first row is locked, and sets the
+#: time-out only for that statement, since a pooler such as PgBouncer gives the connection to others afterwards.
 LOCK_TIMEOUT_SET = sa.func.set_config("lock_timeout", sa.literal_column(f"'{_LOCK_TIMEOUT * 1000}'"), sa.true()).is_not(
     None
 )
 
-# How psycopg names what it waits for, or may do.
+# psycopg's numbers for what it waits for, and for what is possible.
 _READ, _WRITE = 1, 2
 
 
 def make_engine(text: str, *, prepared: bool = False, ours: bool = True) -> Engine:
-    """The engine for a URL. It connects to nothing yet, and has no pool, but for SQLite in memory: one connection.
+    """The engine for a URL. Opens no connection yet. It has no pool, except for SQLite in memory: one connection.
 
     :param prepared: whether psycopg may prepare statements at the server.
-    :param ours: whether an SQLite file is this package's, to be made, and to be set up as is best for it.
+    :param ours: whether an SQLite file belongs to this package, and so is created, and set up in the best way for it.
     :raises ConfigurationError: if the URL cannot work, or its driver is not installed.
     """
     url = _parse(text)
@@ -83,7 +84,7 @@ def make_engine(text: str, *, prepared: bool = False, ours: bool = True) -> Engi
             **_SPARING,
         )
         _check_arguments(engine)
-    except ImportError as error:  # not there, or without a library that it needs
+    except ImportError as error:  # the driver is missing, or a library that it needs
         name = error.name if isinstance(error, ModuleNotFoundError) else url.get_driver_name()
         raise ConfigurationError(
             f"SESSION_STORE needs a driver that is not installed: pip install '{_PACKAGES.get(name or '', name)}'",
@@ -93,7 +94,7 @@ def make_engine(text: str, *, prepared: bool = False, ours: bool = True) -> Engi
         why = f": {error}" if isinstance(error, (exc.NoSuchModuleError, TypeError)) else ""
         raise ConfigurationError(f"SESSION_STORE: SQLAlchemy refuses the URL{why}", key="SESSION_STORE") from None
     if driver == "pysqlite" and ours:
-        if isinstance(engine.pool, NullPool):  # else there is no file
+        if isinstance(engine.pool, NullPool):  # otherwise the database is in memory, without a file
             sa.event.listen(engine, "do_connect", _make_sqlite_file)
         sa.event.listen(engine, "connect", _set_up_sqlite)
     elif driver == "psycopg":
@@ -102,16 +103,16 @@ def make_engine(text: str, *, prepared: bool = False, ours: bool = True) -> Engi
 
 
 def _parse(url: str) -> URL:
-    """The URL, with a driver and its time-outs where it names none."""
+    """The URL, with our default driver if it names none."""
     scheme = url.partition(":")[0]
     if scheme.partition("+")[0] == "postgres":
         raise ConfigurationError(f'SESSION_STORE: write "postgresql+psycopg://" for "{scheme}://"', key="SESSION_STORE")
     try:
         parsed = make_url(url)
     except (exc.ArgumentError, ValueError):
-        # It may quote the URL. Not chained, for a cause may be logged.
+        # The original error may quote the URL. It is not chained, since a cause may be logged.
         raise ConfigurationError(
-            "SESSION_STORE is not a URL that SQLAlchemy can read: percent-encode what is special in a password",
+            "SESSION_STORE is not a URL that SQLAlchemy can read: percent-encode special characters in a password",
             key="SESSION_STORE",
         ) from None
     if scheme in _DRIVERS:
@@ -121,7 +122,7 @@ def _parse(url: str) -> URL:
 
 def _pool_for(url: URL) -> dict[str, t.Any]:
     if issubclass(t.cast("t.Any", url.get_dialect()).get_pool_class(url), SingletonThreadPool):
-        # A database in memory is its connection. Whoever uses it has it to himself.
+        # A database in memory exists only in its connection, so there is one connection, for one user at a time.
         arguments = {"check_same_thread": False}
         one = {"pool_size": 1, "max_overflow": 0, "pool_timeout": POOL_TIMEOUT}
         return {"poolclass": QueuePool, **one, "connect_args": arguments}
@@ -129,39 +130,43 @@ def _pool_for(url: URL) -> dict[str, t.Any]:
 
 
 def _check_arguments(engine: Engine) -> None:
-    """A driver would refuse an argument that it does not know only when it connects."""
-    with contextlib.suppress(ValueError):  # not every driver says what it takes
+    """Refuse arguments that the driver does not know: the driver itself would refuse them only when it connects."""
+    with contextlib.suppress(ValueError):  # some drivers' functions have no signature
         signature = inspect.signature(engine.dialect.loaded_dbapi.connect)
         args, kwargs = engine.dialect.create_connect_args(engine.url)
         signature.bind(*args, **kwargs)
 
 
 def _set_up_sqlite(connection: t.Any, _record: object) -> None:
-    """Readers do not wait for the writer, nor a writer for the disk: the last writes may be lost in a power cut."""
+    """Set SQLite so that readers do not wait for the writer, nor a writer for the disk. A power cut may lose the last
+    writes.
+    """
     try:
-        with contextlib.suppress(connection.OperationalError):  # while others make the same change
+        with contextlib.suppress(connection.OperationalError):  # others may be making the same change
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: a sweep takes half as long as with 1000
-    except connection.Error:  # the file is no database
+    except connection.Error:  # the file is not a database
         connection.close()
         raise
 
 
 def _make_sqlite_file(_dialect: object, _record: object, args: t.Any, kwargs: t.Any) -> None:
-    """Nobody else is to read it. SQLite gives the files that it puts beside it the same rights."""
+    """Create the database's file so that other users cannot read it. SQLite creates its other files with the same
+    rights.
+    """
     if not kwargs.get("uri"):
-        with contextlib.suppress(OSError):  # it is there, and must not be opened: to close it would undo SQLite's locks
+        with contextlib.suppress(OSError):  # an existing file must not be opened: closing it would drop SQLite's locks
             os.close(os.open(args[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         _keep_spare(args[0])
 
 
 def _keep_spare(path: str) -> None:
-    """Take some room beside a database, for a disk that will be full."""
-    with contextlib.suppress(OSError):  # it is there, or cannot be made: then none is kept
+    """Reserve some space beside a database, for when the disk is full."""
+    with contextlib.suppress(OSError):  # it exists already; or it cannot be made, and then no space is reserved
         room = os.statvfs(Path(path).parent)
         if room.f_bavail * room.f_frsize < 2 * _SPARE_SIZE:
-            return  # somebody may need it now
+            return  # the disk is nearly full, so do not take the rest
         descriptor = os.open(path + _SPARE, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, _SPARE_SIZE)
@@ -172,7 +177,7 @@ def _keep_spare(path: str) -> None:
 
 
 def give_up_spare(path: str) -> bool:
-    """Make that room free; False if there was none. SQLite needs some even to remove a row."""
+    """Free the reserved space; False if there was none. SQLite needs some space even to remove a row."""
     try:
         Path(path + _SPARE).unlink()
     except OSError:
@@ -181,7 +186,7 @@ def give_up_spare(path: str) -> bool:
 
 
 def _with_deadline(engine: Engine, settings: dict[str, t.Any]) -> None:
-    """Let psycopg give up a server that hangs; by itself it waits for ever."""
+    """Make psycopg give up when a server hangs; by default it waits for ever."""
     import psycopg
 
     class Connection(psycopg.Connection[t.Any]):
@@ -193,11 +198,11 @@ def _with_deadline(engine: Engine, settings: dict[str, t.Any]) -> None:
             except TimeoutError as error:
                 if self.is_to_be_cancelled:
                     _cancel(self)
-                self.close()  # a reply may be under way, which the next statement would take for its own
+                self.close()  # a reply may still be under way, and the next statement would take it for its own
                 raise psycopg.OperationalError("no answer in time") from error
 
         def __del__(self, *_args: object) -> None:
-            """Nothing to warn of: what SQLAlchemy forgets is closed, if this process opened it."""
+            """Suppress psycopg's warning: a collected connection is closed, if this process has opened it."""
 
     def connect(_dialect: object, _record: object, args: t.Any, kwargs: t.Any) -> t.Any:
         return Connection.connect(*args, **{**settings, **kwargs})
@@ -207,27 +212,29 @@ def _with_deadline(engine: Engine, settings: dict[str, t.Any]) -> None:
 
 @contextlib.contextmanager
 def going_on(connection: sa.Connection) -> t.Iterator[None]:
-    """What takes too long inside this is given up here, and goes on at the server: to make an index takes its time."""
+    """A context in which a statement that takes too long goes on at the server, though we give up: making an index may
+    take long.
+    """
     driver: t.Any = connection.connection.dbapi_connection
     if not hasattr(driver, "is_to_be_cancelled"):
         yield
         return
     driver.is_to_be_cancelled = False
     yield
-    driver.is_to_be_cancelled = True  # else the connection is closed
+    driver.is_to_be_cancelled = True  # not needed after an error: the connection is closed then
 
 
 def _cancel(connection: t.Any) -> None:
-    """Tell the server that nobody waits for its answer any more, as far as it can be told."""
+    """Tell the server that nobody waits for its reply any more, if that can be done with a time-out."""
     from psycopg import capabilities
 
-    if capabilities.has_cancel_safe():  # else it could take as long as it likes
+    if capabilities.has_cancel_safe():  # the older way has no time-out
         with contextlib.suppress(Exception):
             connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
 
 
 def _carry_on(steps: t.Generator[int, int, t.Any], socket: int, deadline: float) -> t.Any:
-    """An exchange with the server, which asks to wait and is told what is possible."""
+    """Run an exchange with the server: the generator says what it waits for, and is told what is possible."""
     try:
         wanted = next(steps)
         while True:
@@ -237,9 +244,9 @@ def _carry_on(steps: t.Generator[int, int, t.Any], socket: int, deadline: float)
 
 
 def _until_ready(socket: int, wanted: int, seconds: float) -> int:
-    """What is possible of what is wanted, as soon as something is.
+    """Wait until reading or writing, as wanted, is possible, and return which.
 
-    gevent replaces both functions of the module, at any time; eventlet takes the better one away.
+    gevent may replace both functions of the module ``select`` at any time; eventlet removes ``poll``.
     """
     ready = _poll(socket, wanted, seconds) if hasattr(select, "poll") else _select(socket, wanted, seconds)
     if not ready:
@@ -252,7 +259,7 @@ def _poll(socket: int, wanted: int, seconds: float) -> int:
     waiting.register(socket, (select.POLLIN if wanted & _READ else 0) | (select.POLLOUT if wanted & _WRITE else 0))
     ready = 0
     for _, events in waiting.poll(seconds * 1000):
-        # What else may come, an error or the end, is found out by reading or writing.
+        # Other events (an error, the end) are noticed by reading or writing.
         ready |= _READ if events & ~select.POLLOUT else 0
         ready |= _WRITE if events & ~select.POLLIN else 0
     return ready & wanted

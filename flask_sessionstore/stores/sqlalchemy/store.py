@@ -1,8 +1,8 @@
 """SQLAlchemyStore: sessions in a table of a relational database.
 
-Each operation is one statement, sent on a connection of the store's own that commits by itself: no transaction of the
-application is joined, prolonged or ended. Who may write is decided by the statement's own condition, and who did by
-the number of rows that it changed.
+Each operation is one statement, sent on a connection of the store's own that commits automatically: the store never
+joins, prolongs or ends a transaction of the application. The statement's condition decides whether a write may happen,
+and the number of changed rows tells whether it has.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from .errors import (
     was_refused,
 )
 
-# Rows removed by one statement of a sweep: few enough to hold no lock for long.
+# Rows removed by one statement of a sweep: few, so that locks are not held for long.
 _BATCH = 500
 # Rows read by one statement of a scan: their data may be large.
 _PAGE = 200
 _LONGEST_PREFIX, _LONGEST_OWNER = 64, 255
-_LONGEST_TABLE = 48  # its indexes have fifteen more, and PostgreSQL takes 63
+_LONGEST_TABLE = 48  # the names of its indexes are 15 characters longer, and PostgreSQL allows 63
 
 _MYSQL = ("mysql", "mariadb")
-_LARGEST = 2**24 - 1  # what a MEDIUMBLOB takes
-# What asks a server for its clock, in milliseconds since 1970. SQLite's is the machine's.
+_LARGEST_BLOB = 2**24 - 1  # bytes of a MEDIUMBLOB
+# Statements that ask a server for its time, in milliseconds since 1970. SQLite uses this machine's clock.
 _MYSQLS_CLOCK = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000"
 _CLOCKS = {
     "postgresql": "SELECT CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000) AS BIGINT)",
     **dict.fromkeys(_MYSQL, _MYSQLS_CLOCK),
 }
-_CUTS = ("sqlite", *_CLOCKS)  # which are known to cut bytes by substr
+_CUTS = ("sqlite", *_CLOCKS)  # databases whose substr is known to cut bytes
 _FAILURES = (exc.SQLAlchemyError, NoneFree, Unacceptable)
 
 R = t.TypeVar("R")
@@ -61,16 +61,16 @@ _Conditions = tuple[sa.ColumnElement[bool], ...]
 class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
     """Sessions in a database that SQLAlchemy reaches.
 
-    :param engine: of the application (Flask-SQLAlchemy's ``db.engine``). Connections are taken from its pool, set to
-        commit by themselves, and given back after each statement; its time-outs are its own.
+    :param engine: the application's (Flask-SQLAlchemy's ``db.engine``). Connections are taken from its pool, set to
+        commit automatically, and given back after each statement. It keeps its own time-outs.
     :param table: the table's name.
-    :param schema: the schema it is in, where the database has such; None: the connection's own.
-    :param prefix: kept in a column beside every handle: applications with different ones can share a table.
-    :raises ConfigurationError: if ``engine`` is something else, or has one connection only (SQLite in memory): its
-        transactions would be the application's.
+    :param schema: the schema of the table, if the database has schemas; None: the connection's default.
+    :param prefix: kept in a column beside every handle, so applications with different prefixes can share a table.
+    :raises ConfigurationError: if ``engine`` is of another type, or has only one connection (SQLite in memory): the
+        store would write in the application's transactions.
     """
 
-    # Of SQLite: where the database is.
+    # The path of the database's file, for SQLite.
     _file: str | None = None
 
     def __init__(
@@ -79,20 +79,21 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         super().__init__(prefix=prefix)
         if len(prefix) > _LONGEST_PREFIX:
             raise ConfigurationError(
-                f"SQLAlchemyStore: a prefix has at most {_LONGEST_PREFIX} characters", key="SESSION_KEY_PREFIX"
+                f"SQLAlchemyStore: a prefix has at most {_LONGEST_PREFIX} characters, not {len(prefix)}",
+                key="SESSION_KEY_PREFIX",
             )
         if len(table) > _LONGEST_TABLE:
             raise ConfigurationError(
-                f"SQLAlchemyStore: a table's name has at most {_LONGEST_TABLE} characters, for those of its indexes are"
-                " longer",
+                f"SQLAlchemyStore: a table's name has at most {_LONGEST_TABLE} characters, since the names of its"
+                " indexes are longer",
                 key="SESSION_STORE_OPTIONS",
             )
         _check_engine(engine)
-        #: Where connections come from.
+        #: The source of connections.
         self.engine = engine
         #: The table, with its indexes.
         self.table = _make_table(table, schema)
-        #: What holds the table, for tools such as Alembic.
+        #: The metadata that holds the table, for tools such as Alembic.
         self.metadata = self.table.metadata
         self._connections: Connections = Borrowed(engine.execution_options(isolation_level="AUTOCOMMIT"))
         self._prepare()
@@ -101,22 +102,22 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
     def from_url(
         cls, url: str, *, max_connections: int = MAX_CONNECTIONS, prepared: bool = False, **options: t.Any
     ) -> t.Self:
-        """Any URL of SQLAlchemy's: ``postgresql://``, ``mysql://`` and ``mariadb://``, ``sqlite:///file``.
+        """Any URL that SQLAlchemy knows: ``postgresql://``, ``mysql://`` and ``mariadb://``, ``sqlite:///file``.
 
-        Where the URL names no driver, psycopg or PyMySQL is used. The driver's own arguments may follow
+        If the URL names no driver, psycopg or PyMySQL is used. The driver's own arguments may follow
         (``?connect_timeout=3``).
 
-        :param max_connections: how many there may be at once in one process.
-        :param prepared: True: psycopg prepares statements at the server. Not through PgBouncer in transaction mode.
+        :param max_connections: how many connections there may be at once in one process.
+        :param prepared: whether psycopg may prepare statements at the server. Not for PgBouncer in transaction mode.
         :raises ConfigurationError: if the URL cannot work, or its driver is not installed.
         """
         if max_connections < 1:
-            raise ConfigurationError("max_connections is at least 1", key="SESSION_STORE_OPTIONS")
+            raise ConfigurationError("max_connections must be at least 1", key="SESSION_STORE_OPTIONS")
         engine = make_engine(url, prepared=prepared)
         store = cls(engine, **options)
         if engine.dialect.name == "sqlite":
             store._file = engine.url.database
-        if isinstance(engine.pool, QueuePool):  # in memory, and with its connection all would be lost
+        if isinstance(engine.pool, QueuePool):  # SQLite in memory: closing the connection would lose all data
             store._connections = Borrowed(engine, lambda error: True)
         else:
             store._connections = kept(engine, most=max_connections, patience=POOL_TIMEOUT)
@@ -128,16 +129,16 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
     # -- the table -------------------------------------------------------------------------------------------------
 
     def create_schema(self) -> None:
-        """Create the table and its indexes, where they are missing. May be called at any time, by many at once.
+        """Create the table and its indexes, if they are missing. May be called at any time, by many processes at once.
 
-        :raises StoreUnavailable: if the database cannot be reached, or does not let us.
+        :raises StoreUnavailable: if the database cannot be reached, or refuses.
         """
         things: list[sa.Table | sa.Index] = [self.table, *self.table.indexes]
         for thing in things:
             try:
                 self._connections.lend(_create, thing)
             except _FAILURES as error:
-                if not (was_refused(error) and self._has(thing)):  # else somebody was faster
+                if not (was_refused(error) and self._has(thing)):  # it may exist: another process was faster
                     raise self._translated(error) from error
 
     def _has(self, thing: sa.Table | sa.Index) -> bool:
@@ -180,7 +181,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
             names = [name for (name,) in self._run(_find, self._expired, row)]
             gone = self._run(_change, self._sweep, {**row, "names": names}) if names else 0
             removed += gone
-            if len(names) < size or not gone:  # if all of them went meanwhile, somebody else is sweeping
+            if len(names) < size or not gone:  # if none was left to remove, another process is sweeping
                 break
         return removed
 
@@ -195,7 +196,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
 
     def entries(self, owner: str) -> list[Entry]:
         rows = self._run(_find, self._owned, {"space": self.prefix, "whose": _as_column(owner)})
-        # Compared once more, since to a database "ann" and "ann " may be the same.
+        # The owner is compared once more here, since for a database "ann" and "ann " may be equal.
         entries = [Entry(handle, _as_bytes(data)) for handle, data in rows]
         return [entry for entry in entries if owner_in(entry.data or b"") in (owner, None)]
 
@@ -209,7 +210,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
             "data": sa.case(data, value=row.handle),
         }
         here = (row.handle.in_(revisions), row.prefix == self.prefix)
-        # No two attempts to write have one revision, so that each is its own record's.
+        # Every attempt to write has a revision of its own, so a revision from the list belongs to only one handle.
         still = (row.revision.in_(revisions.values()), row.expires_at > self._now_ms(), *self._first)
         try:
             if self._run(_change, sa.update(self.table).where(*here, *still).values(new), {}) == len(revisions):
@@ -225,7 +226,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
     def _prepare(self, *first: sa.ColumnElement[bool]) -> None:
         """Make the statements, once. (Their parameters must not have the names of columns.)
 
-        :param first: what is evaluated by those that lock rows, before they do.
+        :param first: conditions that statements which lock rows evaluate before they lock.
         """
         row = self.table.c
         self._first = first
@@ -237,7 +238,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         }
         here = (row.handle == sa.bindparam("name"), row.prefix == sa.bindparam("space"))
         expired, alive = row.expires_at <= sa.bindparam("now"), row.expires_at > sa.bindparam("now")
-        data = sa.type_coerce(row.data, sa.types.NullType())  # as it stands there: see _as_bytes
+        data = sa.type_coerce(row.data, sa.types.NullType())  # without conversion: see _as_bytes
         self._read = sa.select(data).where(*here, alive)
         swap = sa.update(self.table).where(*here, alive, *first).values(new)
         self._swap = swap.where(row.revision == sa.bindparam("old"))
@@ -245,7 +246,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         self._drop = sa.delete(self.table).where(*here, *first)
         ours = row.prefix == sa.bindparam("space")
         self._expired = sa.select(row.handle).where(ours, expired).order_by(row.expires_at).limit(sa.bindparam("size"))
-        # A sum, lest a planner goes by the index of the ends once more, through all that have expired.
+        # A sum, so that the planner does not use the index of expires_at again, which has all expired rows.
         still_expired = row.expires_at + 0 <= sa.bindparam("now")
         names = row.handle.in_(sa.bindparam("names", expanding=True))
         self._sweep = sa.delete(self.table).where(names, ours, still_expired, *first)
@@ -254,7 +255,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         first_bytes: tuple[t.Any, ...] = (sa.literal_column("1"), sa.literal_column(str(HEAD_SIZE)))
         head = sa.func.substr(row.data, *first_bytes, type_=sa.types.NullType()) if cuts else data
         self._owned = sa.select(row.handle, head).where(ours, row.owner == sa.bindparam("whose"))
-        # A concatenation, lest SQLite finds all that is ours by another index, and sorts it, for each page.
+        # A concatenation, so that SQLite does not use another index, and sort all rows of our prefix for each page.
         among_ours = row.prefix.concat("") == sa.bindparam("space") if self.engine.dialect.name == "sqlite" else ours
         further = entry.where(row.handle > sa.bindparam("after"), among_ours)
         self._page = further.order_by(row.handle).limit(sa.bindparam("size"))
@@ -264,24 +265,24 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
     def _make_add_steps(
         self, new: dict[str, t.Any], here: _Conditions, expired: sa.ColumnElement[bool], first: _Conditions
     ) -> tuple[t.Any, ...]:
-        """The statements that take a name, of which the next is for when the one before did not."""
+        """The statements that add a record. Each is tried if the one before has not changed a row."""
         row = self.table.c
         values = {"handle": sa.bindparam("name"), "prefix": sa.bindparam("space"), **new}
         dialect: t.Any = {"sqlite": sqlite, "postgresql": postgresql}.get(self.engine.dialect.name, sa)
         adding = dialect.insert(self.table).execution_options(preserve_rowcount=True)
         if first:
-            # Its conflict's own conditions would be too late: the row that is in the way is locked before.
+            # A condition in ON CONFLICT would be too late: the conflicting row is locked before it is evaluated.
             typed = [sa.type_coerce(value, row[name].type).label(name) for name, value in values.items()]
             adding = adding.from_select(list(values), sa.select(*typed).where(*first))
         else:
             adding = adding.values(values)
         if dialect is sa:
-            # A free name, or that of an expired row, or one that a sweep has freed in between.
+            # For a free name; for the name of an expired row; for a name that a sweep has freed in between.
             return (adding, sa.update(self.table).where(*here, expired).values(new), adding)
         return (adding.on_conflict_do_update(index_elements=[row.handle, row.prefix], set_=new, where=expired),)
 
     def _engines_now_ms(self) -> int:
-        """The database's clock, unless a test has its own: no machine whose clock is ahead removes what lives."""
+        """The database's time, unless a test has a clock: a machine with a fast clock must not remove live sessions."""
         clock = _CLOCKS.get(self.engine.dialect.name)
         if clock is None or self.clock is not None:
             return self._now_ms()
@@ -289,9 +290,9 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
 
     def _row(self, handle: str, data: bytes, ttl: timedelta) -> dict[str, t.Any]:
         now = self._now_ms()
-        if len(data) > _LARGEST and self.engine.dialect.name in _MYSQL:
-            # Without its strict mode, it would cut off the rest and say nothing.
-            raise SessionTooLarge("the session is larger than MySQL's column", size=len(data), limit=_LARGEST)
+        if len(data) > _LARGEST_BLOB and self.engine.dialect.name in _MYSQL:
+            # Outside of its strict mode, MySQL would silently cut off the rest.
+            raise SessionTooLarge("the session is larger than MySQL's column", size=len(data), limit=_LARGEST_BLOB)
         return {
             "name": handle,
             "space": self.prefix,
@@ -303,7 +304,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         }
 
     def _run(self, exchange: t.Callable[..., R], *args: t.Any) -> R:
-        """What an exchange with the database comes to."""
+        """The result of an exchange with the database, which is tried again where that makes sense."""
         started, trials = time.monotonic(), None
         while True:
             try:
@@ -312,13 +313,13 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
                 trials = trials or Trials(started)
                 if not self._is_mended(error, trials):
                     if isinstance(error, Unacceptable) and error.rows is not None:
-                        return t.cast("R", error.rows)  # so it is what stands there
+                        return t.cast("R", error.rows)  # the same rows twice: they are what is stored
                     raise self._translated(error) from error
 
     def _is_mended(self, error: Exception, trials: Trials) -> bool:
-        """Whether it makes sense to ask once more, after what was done about the failure here."""
+        """Do what can be done about a failure; return whether it makes sense to try again."""
         if trials.want_another_connection(error):
-            self._connections.clear()  # the others are likely to be as bad
+            self._connections.clear()  # the other connections are probably bad too
             return True
         if has_no_table(error) and self.engine.dialect.name == "sqlite" and trials.once("the table"):
             self.create_schema()
@@ -326,10 +327,10 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         return trials.want_another_moment(error)
 
     def _translated(self, error: Exception) -> SessionError:
-        """The one place where SQLAlchemy's exceptions are translated."""
+        """Our error for SQLAlchemy's, which are translated only here."""
         database = f"the session database ({self.engine.dialect.name})"
         if isinstance(error, exc.StatementError):
-            error.hide_parameters = True  # the cause is logged, and what is in a session is not
+            error.hide_parameters = True  # the cause is logged, and must not show a session's data
         if isinstance(error, NoneFree):
             return StoreUnavailable(f"{database}: all connections were in use for too long; see max_connections")
         if isinstance(error, exc.TimeoutError):
@@ -340,8 +341,8 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
             return StoreUnavailable(f"{database} cannot be used")
         if has_no_table(error):
             return TableMissing(
-                f"{database} has no table {self.table.fullname}: run 'flask sessions create-schema' once, or bring it"
-                " in by a migration",
+                f"{database} has no table {self.table.fullname}: run 'flask sessions create-schema' once, or create it"
+                " in a migration",
                 key="SESSION_STORE",
             )
         return self._refused(error, database)
@@ -351,11 +352,11 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         if code in FULL:
             return StoreFull(f"{database} has no room left")
         if code in TOO_LARGE:
-            return SessionTooLarge(f"the session is larger than {database} takes")
+            return SessionTooLarge(f"the session is larger than {database} allows")
         if code in LOCKED:
             return StoreUnavailable(f"{database} is locked by another connection")
         if error.statement is None:
-            return StoreUnavailable(f"{database} cannot be reached, or does not let us in")
+            return StoreUnavailable(f"{database} cannot be reached, or refuses the log-in")
         return StoreUnavailable(f"{database} {'did not answer' if error.connection_invalidated else 'refused'}")
 
 
@@ -368,7 +369,7 @@ def _find(connection: Connection, statement: t.Any, values: dict[str, t.Any]) ->
 
 
 def _find_its_own(connection: Connection, statement: t.Any, values: dict[str, t.Any]) -> t.Sequence[t.Any]:
-    """As :func:`_find`, where the first row is the record of a name."""
+    """As :func:`_find`, for the record of a name; refuses the record of another name."""
     rows = _find(connection, statement, values)
     if rows and isinstance(rows[0][0], bytes) and of_another(values["name"])(rows[0][0]):
         raise Unacceptable(rows)
@@ -387,13 +388,13 @@ def _change(connection: Connection, statement: t.Any, values: dict[str, t.Any]) 
 
 
 def _create(connection: Connection, thing: sa.Table | sa.Index) -> None:
-    """Make the table, or one of its indexes, if it is not there."""
+    """Make the table, or one of its indexes, if it does not exist."""
     with going_on(connection):
         thing.create(connection, checkfirst=True)
 
 
 def _has(connection: Connection, thing: sa.Table | sa.Index, table: sa.Table) -> bool:
-    """Whether the table, or one of its indexes, is there."""
+    """Whether the table, or one of its indexes, exists."""
     found = sa.inspect(connection)
     if isinstance(thing, sa.Table):
         return found.has_table(table.name, schema=table.schema)
@@ -401,7 +402,9 @@ def _has(connection: Connection, thing: sa.Table | sa.Index, table: sa.Table) ->
 
 
 def _as_bytes(data: object) -> bytes:
-    """SQLite takes text and numbers, too, into a column for bytes: they were written by hand, and are no record."""
+    """The data as bytes. SQLite also accepts text and numbers in this column: these are not records of ours, and count
+    as damaged.
+    """
     return bytes(data) if isinstance(data, (bytes, memoryview)) else b""
 
 
@@ -412,7 +415,7 @@ def _is_tombstone(data: t.Any) -> t.Any:
 
 
 def _make_table(name: str, schema: str | None) -> sa.Table:
-    """Names compare byte by byte, whatever the database's language, and records may be as large as they like."""
+    """Names compare byte by byte, whatever the database's language, and records may have any size."""
     handle = (
         sa.String(64)
         .with_variant(mysql.CHAR(64, charset="ascii", collation="ascii_bin"), *_MYSQL)
@@ -446,7 +449,7 @@ def _text(length: int) -> t.Any:
 
 
 def _as_column(owner: str | None) -> str | None:
-    """An owner as the column has it. PostgreSQL takes no NUL."""
+    """An owner as the column holds it. PostgreSQL does not accept NUL."""
     return owner.replace("\0", " ")[:_LONGEST_OWNER] if owner else owner
 
 
@@ -454,12 +457,12 @@ def _check_engine(engine: object) -> None:
     if not isinstance(engine, Engine) or engine.dialect.is_async:
         raise ConfigurationError(
             f"SQLAlchemyStore takes a synchronous Engine, such as db.engine, not a {type(engine).__name__};"
-            " for a URL there is SQLAlchemyStore.from_url",
+            " for a URL, use SQLAlchemyStore.from_url",
             key="SESSION_STORE",
         )
     if isinstance(engine.pool, (SingletonThreadPool, StaticPool)):
         raise ConfigurationError(
-            "SQLAlchemyStore cannot share an Engine of one connection (SQLite in memory): its transactions would be"
-            ' the application\'s. Set SESSION_STORE to "memory:", or to the URL of another database',
+            "SQLAlchemyStore cannot share an Engine that has only one connection (SQLite in memory): it would write in"
+            ' the application\'s transactions. Set SESSION_STORE to "memory:", or to the URL of another database',
             key="SESSION_STORE",
         )

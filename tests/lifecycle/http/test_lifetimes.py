@@ -204,3 +204,16 @@ def test_a_request_before_each_view_may_make_the_session_permanent_for_nothing(a
     calls = watch(store_of(app))
     assert fate(browser.does()) == KEPT
     assert calls == []
+
+
+@pytest.mark.parametrize("what", ["lifetime", "deadline"])
+def test_of_a_permanent_session_a_lifetime_or_a_deadline_can_be_changed_alone(
+    what: str, app: Flask, clock: Clock
+) -> None:
+    browser = started(app, a=1)
+    browser.does(make_permanent)
+    value = timedelta(hours=1) if what == "lifetime" else datetime.fromtimestamp(clock.now, UTC) + timedelta(hours=1)
+    assert cookie_of(browser.does(lambda: setattr(session, what, value))).attributes["max-age"] == "3600"
+    assert browser.asks(lambda: getattr(session, what)) == value
+    clock.advance(3601)
+    assert browser.data == {}

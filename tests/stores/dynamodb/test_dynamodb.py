@@ -445,7 +445,7 @@ def test_what_is_no_client_is_refused(thing: object) -> None:
 def test_a_table_of_boto3_s_is_refused() -> None:
     """It is not for threads, as its documentation says."""
     table = boto3.session.Session(region_name=REGION).resource("dynamodb").Table(TABLE)
-    with pytest.raises(ConfigurationError, match="not for threads"):
+    with pytest.raises(ConfigurationError, match="not safe for threads"):
         DynamoDBStore(table, table=TABLE)
 
 

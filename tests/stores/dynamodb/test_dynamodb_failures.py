@@ -115,7 +115,7 @@ def refusal(code: str, status: int = 400, message: str = SECRET) -> Answer:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy this machine is, all is tried as often as on another."""
-    monkeypatch.setattr(module, "_PATIENCE", 60)
+    monkeypatch.setattr(module, "PATIENCE", 60)
 
 
 def test_nothing_is_sent_again_after_a_second(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:

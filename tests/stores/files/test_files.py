@@ -76,7 +76,7 @@ def test_a_lock_that_was_open_before_a_fork_excludes_parent_and_child(folder: Pa
     held = locks.acquire(5)
     os.write(write, b".")
     assert child.answer() == (
-        "StoreUnavailable: the session folder's .locks/05 is locked by another process, and was for 2 s"
+        "StoreUnavailable: another process has locked the session folder's .locks/05 for more than 2 s"
     )
     locks.release(held)
     assert Child(lambda: bool(locks.acquire(5))).answer() == "True"
@@ -117,7 +117,7 @@ def test_who_holds_a_lock_excludes_its_own_thread_too(folder: Path, slept: list[
     """No lock belongs to a thread: greenlets that were threads when it was made exclude each other as well."""
     locks = Locks(str(folder))
     held = locks.acquire(5)
-    with pytest.raises(StoreUnavailable, match=r"\.locks/05 is locked by another process"):
+    with pytest.raises(StoreUnavailable, match=r"another process has locked .* \.locks/05"):
         locks.acquire(5)
     locks.release(locks.acquire(6))
     locks.release(held)

@@ -100,7 +100,7 @@ def test_a_link_on_the_way_to_the_folder_is_followed(tmp_path: Path) -> None:
 @pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="there is no mounted folder that all may write to")
 def test_a_mounted_folder_that_is_not_ours_alone_names_the_way() -> None:
     said = refusal(Path("/dev/shm"))
-    assert 'name a folder below it, which is made then, SESSION_STORE = "file:///dev/shm/sessions"' in said
+    assert 'use a folder below it, which will be created: SESSION_STORE = "file:///dev/shm/sessions"' in said
 
 
 @needs_root
@@ -213,7 +213,7 @@ def test_another_users_file_stops_no_sweep(
     give_to_root(left, keys[1])
     clock.advance(DAY.total_seconds() + 1)
     said = as_nobody(lambda: [left.delete_expired(), *warnings_in(caplog)])
-    assert said == str([1, "2 files of sessions cannot be read, and stay: are they another user's?"])
+    assert said == str([1, "2 session files cannot be read and were not removed; they may belong to another user"])
     assert {path.name[-64:] for path in files_in(left.path)} == {keys[0].handle, keys[1].handle}
 
 

@@ -22,8 +22,9 @@ from redis_clusters import RedisCluster, SentinelTrio, until
 from flask_sessionstore import Record, SessionGone, SessionKey, StoreUnavailable
 from flask_sessionstore.record import TOMBSTONE_TIME
 from flask_sessionstore.stores import ServerSideStore, list_name
+from flask_sessionstore.stores.engines import CONNECT_TIMEOUT, TIMEOUT
 from flask_sessionstore.stores.redis import RedisStore
-from flask_sessionstore.stores.redis.clients import CONNECT_TIMEOUT, TIMEOUT, Cluster
+from flask_sessionstore.stores.redis.clients import Cluster
 from flask_sessionstore.stores.redis.urls import SENTINEL_TIMEOUT
 from flask_sessionstore.testing import StoreContract
 
@@ -205,6 +206,14 @@ def test_a_cluster_that_hangs_is_waited_for_no_longer_than_one_node(cluster: Red
     until(lambda: store.load(key))
 
 
+def move_the_rest(cluster: RedisCluster, slot: int, old: servers.RedisServer, new: servers.RedisServer) -> None:
+    """Move the keys that are still in a slot, those of other tests too, and end the move."""
+    for name in cluster.ask(old, "CLUSTER GETKEYSINSLOT", slot, 100):
+        cluster.ask(old, "MIGRATE", "127.0.0.1", new.port, name, 0, 10_000)
+    for server in (new, old):
+        cluster.ask(server, "CLUSTER SETSLOT", slot, "NODE", cluster.ask(new, "CLUSTER MYID"))
+
+
 def test_a_slot_that_moves_to_another_node_is_followed(cluster: RedisCluster) -> None:
     """While it moves, with keys on either side, and after it has moved."""
     store = RedisStore.from_url(cluster.url)
@@ -221,10 +230,7 @@ def test_a_slot_that_moves_to_another_node_is_followed(cluster: RedisCluster) ->
     cluster.ask(old, "MIGRATE", "127.0.0.1", new.port, name, 0, 1000)
     assert store.load(key)
     store.update_ttl(key)
-    for neighbour in cluster.ask(old, "CLUSTER GETKEYSINSLOT", slot, 100):
-        cluster.ask(old, "MIGRATE", "127.0.0.1", new.port, neighbour, 0, 1000)
-    for server in (new, old):
-        cluster.ask(server, "CLUSTER SETSLOT", slot, "NODE", new_id)
+    move_the_rest(cluster, slot, old, new)
     assert store.load(key)
     store.delete(key)
     with pytest.raises(SessionGone):
@@ -406,10 +412,7 @@ def test_lists_and_records_of_a_slot_that_moves_are_found(cluster: RedisCluster)
         assert {entry.handle: entry.data for entry in store.entries("ann")} == found
         assert {entry.handle: entry.data for entry in store.scan()} == found
         assert store.prune() == 0
-    for key in keys[2:]:
-        cluster.ask(old, "MIGRATE", "127.0.0.1", new.port, store.prefix + key.handle, 0, 10_000)
-    for server in (new, old):
-        cluster.ask(server, "CLUSTER SETSLOT", slot, "NODE", new_id)
+    move_the_rest(cluster, slot, old, new)
     assert {entry.handle: entry.data for entry in store.entries("ann")} == found
     store.drop(keys[0].handle)
     pass_time(store, TOMBSTONE_TIME.total_seconds() + 1)

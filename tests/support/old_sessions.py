@@ -9,7 +9,7 @@ import secrets
 import typing as t
 from pathlib import Path
 
-from flask import Flask
+from flask import Flask, Response, jsonify
 from flask.sessions import SecureCookieSessionInterface
 from http_support import Browser
 from itsdangerous import TimestampSigner
@@ -96,3 +96,23 @@ def handle_of(browser: Browser) -> str:
     handle = browser.asks(lambda: session.handle)
     assert isinstance(handle, str)
     return handle
+
+
+# -- views ----------------------------------------------------------------------------------------------------------
+
+
+def read_cart() -> t.Any:
+    return session.get("cart")
+
+
+def show() -> Response:
+    return jsonify(dict(session))
+
+
+def say_farewell() -> None:
+    session.clear()
+    session["message"] = "farewell"
+
+
+def sign_out() -> None:
+    session.pop("_user_id")

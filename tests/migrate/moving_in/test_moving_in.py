@@ -5,77 +5,32 @@ from __future__ import annotations
 import pickle
 import threading
 import typing as t
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from every_store import STORES, stores
-from flask import Flask, Response, jsonify
-from http_support import DELETED, KEPT, SET, Action, Browser, cookie_of, fate, set_cookies, warnings_in, watch
-from old_sessions import LOGIN, MONTH, FlaskCookies, FlaskSessionFiles, Origin, handle_of, make_app, manager
+from flask import jsonify
+from http_support import DELETED, KEPT, SET, Action, Browser, cookie_of, fate, warnings_in, watch
+from old_sessions import (
+    LOGIN,
+    MONTH,
+    FlaskSessionFiles,
+    Origin,
+    handle_of,
+    make_app,
+    manager,
+    read_cart,
+    say_farewell,
+    show,
+    sign_out,
+)
+from views import clear, nothing, purge, remove_all, renew
 
-from flask_sessionstore import ConfigurationError, SessionError, SessionManager, session
-from flask_sessionstore.cli.checks import findings_of
-from flask_sessionstore.current import interface_in_use
+from flask_sessionstore import SessionError, SessionManager, session
 from flask_sessionstore.interface import StoreSessionInterface
-from flask_sessionstore.migrate import from_flask, from_flask_session, from_store
+from flask_sessionstore.migrate import from_flask_session
 from flask_sessionstore.stores import ServerSideStore
-from flask_sessionstore.stores.cookie import CookieStore
-from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import Clock, FaultyStore
-
-KINDS: dict[str, t.Callable[[Path, Clock], Origin]] = {
-    "flask": lambda folder, clock: FlaskCookies(),
-    "flask-session": lambda folder, clock: FlaskSessionFiles(folder / "old", clock),
-}
-
-
-@pytest.fixture(params=stores("memory", "file", "redis", "sqlite"))
-def target(request: pytest.FixtureRequest, clock: Clock) -> ServerSideStore:
-    """What is moved to."""
-    store = t.cast("ServerSideStore", STORES[request.param](request))
-    store.clock = clock
-    return store
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """Starts now, for Flask's cookies and Redis have a clock that cannot be moved."""
-    return Clock(datetime.now(UTC).timestamp())
-
-
-@pytest.fixture(params=KINDS)
-def origin(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Origin:
-    """Where the old sessions are."""
-    return KINDS[request.param](tmp_path, clock)
-
-
-@pytest.fixture
-def files(tmp_path: Path, clock: Clock) -> FlaskSessionFiles:
-    """Old sessions in files."""
-    return FlaskSessionFiles(tmp_path / "old", clock)
-
-
-@pytest.fixture
-def memory(clock: Clock) -> MemoryStore:
-    """Where it makes no difference what is moved to."""
-    store = MemoryStore()
-    store.clock = clock
-    return store
-
-
-def read() -> t.Any:
-    return session.get("cart")
-
-
-def show() -> Response:
-    return jsonify(dict(session))
-
-
-def nothing() -> None:
-    """A view that does not touch its session."""
-
 
 # -- the first request ---------------------------------------------------------------------------------------------
 
@@ -123,12 +78,12 @@ def test_without_an_old_session_there_is_none(target: ServerSideStore, origin: O
     app = make_app(target, origin.importer)
     for text in ("A" * 43, "junk", ""):
         browser = Browser(app, text)
-        assert (fate(browser.does(read)), browser.data) == (KEPT, {})
+        assert (fate(browser.does(read_cart)), browser.data) == (KEPT, {})
 
 
 def test_an_old_session_that_is_empty_makes_none_here(memory: MemoryStore, origin: Origin) -> None:
     browser = Browser(make_app(memory, origin.importer), origin.begin())
-    assert fate(browser.does(read)) == KEPT
+    assert fate(browser.does(read_cart)) == KEPT
     assert list(memory.scan()) == []
 
 
@@ -136,7 +91,7 @@ def test_a_page_for_everybody_goes_without_the_cookie_and_the_next_one_brings_it
     memory: MemoryStore, origin: Origin
 ) -> None:
     browser = Browser(make_app(memory, origin.importer), origin.begin(**LOGIN))
-    assert fate(browser.does(lambda: (str(read()), {"Cache-Control": "public"}))) == KEPT
+    assert fate(browser.does(lambda: (str(read_cart()), {"Cache-Control": "public"}))) == KEPT
     response = browser.does(show)
     assert (response.json, fate(response)) == (LOGIN, SET)
 
@@ -221,34 +176,8 @@ def test_the_limit_of_sessions_counts_who_comes_in(target: ServerSideStore, orig
 # -- once ----------------------------------------------------------------------------------------------------------
 
 
-def clear() -> None:
-    session.clear()
-
-
-def purge() -> None:
-    session.purge()
-
-
-def say_farewell() -> None:
-    session.clear()
-    session["message"] = "farewell"
-
-
-def sign_out() -> None:
-    session.pop("_user_id")
-
-
-def empty() -> None:
-    for key in list(session):
-        session.pop(key)
-
-
 def sign_in_as_another() -> None:
     session["_user_id"] = "8"
-
-
-def renew() -> None:
-    session.renew()
 
 
 def revoke(browser: Browser) -> None:
@@ -261,7 +190,7 @@ def revoke_all(browser: Browser) -> None:
         assert manager(browser.app).revoke_all("7") == 1
 
 
-VIEWS: tuple[Action, ...] = (clear, say_farewell, purge, sign_out, empty, sign_in_as_another, renew)
+VIEWS: tuple[Action, ...] = (clear, say_farewell, purge, sign_out, remove_all, sign_in_as_another, renew)
 WAYS: dict[str, t.Callable[[Browser, Clock], object]] = {
     **{view.__name__: lambda browser, clock, view=view: browser.does(view) for view in VIEWS},  # type: ignore[misc]
     "revoke": lambda browser, clock: revoke(browser),
@@ -367,7 +296,7 @@ def test_a_store_that_fails_once_costs_nothing(memory: MemoryStore, origin: Orig
     app = make_app(store, origin.importer, TESTING=False)
     old = origin.begin(**LOGIN)
     getattr(store, fault)(operation)
-    assert Browser(app, old).does(read).status_code == 503
+    assert Browser(app, old).does(read_cart).status_code == 503
     browser = Browser(app, old)
     assert browser.data == LOGIN
     browser.does(clear)
@@ -380,7 +309,7 @@ def test_the_mark_that_failed_is_left_by_the_next_request(memory: MemoryStore, o
     app = make_app(store, origin.importer, TESTING=False)
     old = origin.begin(**LOGIN)
     store.fail("add", times=2)
-    statuses = [Browser(app, old).does(read).status_code for _ in range(3)]
+    statuses = [Browser(app, old).does(read_cart).status_code for _ in range(3)]
     assert statuses == [503, 503, 200]
     browser = Browser(app, old)
     assert browser.data == LOGIN
@@ -393,8 +322,8 @@ def test_an_old_engine_that_is_away_is_a_503_and_the_session_comes_later(
     memory: MemoryStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(memory, from_flask_session(f"sqlite:///{tmp_path}/none.db"), TESTING=False)
-    assert Browser(app, "A" * 43).does(read).status_code == 503
-    assert Browser(app).does(read).status_code == 200
+    assert Browser(app, "A" * 43).does(read_cart).status_code == 503
+    assert Browser(app).does(read_cart).status_code == 200
     assert list(memory.scan()) == []
 
 
@@ -436,217 +365,3 @@ def test_an_old_session_that_is_removed_goes_once_it_has_come(
     assert Browser(app, old).data == LOGIN
     assert not files.path(old).exists()
     assert Browser(app, old).data == LOGIN
-
-
-# -- side by side --------------------------------------------------------------------------------------------------
-
-
-def test_under_two_names_ours_is_written_and_a_log_out_deletes_both(
-    memory: MemoryStore, files: FlaskSessionFiles
-) -> None:
-    app = make_app(memory, from_flask_session(files.folder, cookie="old"), SESSION_COOKIE_NAME="new")
-    client = app.test_client()
-    old = files.begin(**LOGIN)
-    client.set_cookie("old", old)
-
-    def send(view: Action) -> t.Any:
-        return client.get("/", environ_overrides={"tests.action": view})
-
-    response = send(show)
-    assert response.json == LOGIN
-    assert [cookie.name for cookie in set_cookies(response)] == ["new"]
-    files.keep(old, pickle.dumps({"_user_id": "8"}))
-    assert send(show).json == LOGIN
-    response = send(clear)
-    assert {cookie.name: cookie.deletes for cookie in set_cookies(response)} == {"new": True, "old": True}
-    client.set_cookie("old", old)
-    assert send(show).json == {}
-
-
-@pytest.mark.parametrize("view", [say_farewell, sign_out], ids=lambda view: str(view.__name__))
-def test_a_log_out_that_leaves_something_deletes_the_old_cookie_too(
-    memory: MemoryStore, files: FlaskSessionFiles, view: Action
-) -> None:
-    """Else an old version that answers beside would go on with who was signed in."""
-    app = make_app(memory, from_flask_session(files.folder, cookie="old"), SESSION_COOKIE_NAME="new")
-    client = app.test_client()
-    client.set_cookie("old", files.begin(**LOGIN))
-    client.get("/", environ_overrides={"tests.action": show})
-    response = client.get("/", environ_overrides={"tests.action": view})
-    assert {cookie.name: cookie.deletes for cookie in set_cookies(response)} == {"new": False, "old": True}
-
-
-@pytest.mark.parametrize("view", [clear, purge, sign_out], ids=lambda view: str(view.__name__))
-def test_a_log_out_holds_against_what_an_old_version_has_sent_meanwhile(memory: MemoryStore, view: Action) -> None:
-    """Each cookie of Flask's is another credential, and this one was never imported."""
-    cookies = FlaskCookies(cookie="old")
-    app = make_app(memory, cookies.importer, SESSION_COOKIE_NAME="new")
-    client = app.test_client()
-    client.set_cookie("old", cookies.begin(**LOGIN))
-    client.get("/", environ_overrides={"tests.action": show})
-    newer = cookies.begin(**LOGIN)
-    client.set_cookie("old", newer)
-    client.get("/", environ_overrides={"tests.action": view})
-    thief = app.test_client()
-    thief.set_cookie("old", newer)
-    assert thief.get("/", environ_overrides={"tests.action": show}).json == {}
-
-
-def test_a_log_out_whose_old_cookie_cannot_be_marked_has_happened_and_says_that_something_failed(
-    memory: MemoryStore,
-) -> None:
-    cookies, store = FlaskCookies(cookie="old"), FaultyStore(memory)
-    app = make_app(store, cookies.importer, SESSION_COOKIE_NAME="new", TESTING=False)
-    client = app.test_client()
-    client.set_cookie("old", cookies.begin(**LOGIN))
-    client.get("/", environ_overrides={"tests.action": show})
-    client.set_cookie("old", cookies.begin(**LOGIN))
-    store.fail("add")
-    response = client.get("/", environ_overrides={"tests.action": clear})
-    assert response.status_code == 503
-    assert {cookie.name: cookie.deletes for cookie in set_cookies(response)} == {"new": True, "old": True}
-
-
-def test_a_tombstone_of_ours_wins_over_an_old_session(memory: MemoryStore, files: FlaskSessionFiles) -> None:
-    app = make_app(memory, from_flask_session(files.folder, cookie="old"), SESSION_COOKIE_NAME="new")
-    browser = Browser(app, name="new")
-    browser.does(lambda: session.update(_user_id="9"))
-    cookie = browser.cookie
-    browser.does(clear)
-    answer = app.test_client(use_cookies=False).get(
-        "/",
-        headers={"Cookie": f"new={cookie}; old={files.begin(**LOGIN)}"},
-        environ_overrides={"tests.action": show},
-    )
-    assert answer.json == {}
-
-
-def test_importers_are_tried_in_their_order_and_a_function_last(memory: MemoryStore, files: FlaskSessionFiles) -> None:
-    cookies = FlaskCookies()
-    app = make_app(memory, cookies.importer, files.importer, lambda app, request: {"from": "function"})
-    assert Browser(app, cookies.begin(a=1)).asks(lambda: session["a"]) == 1
-    assert Browser(app, files.begin(a=2)).data == {"a": 2}
-    assert Browser(app, "junk").data == {"from": "function"}
-
-
-# -- a change of our own store -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def moved(target: ServerSideStore, clock: Clock, tmp_path: Path) -> tuple[Flask, Flask]:
-    """An application on files, and the same one on another store."""
-    before = FileSystemStore(tmp_path / "before")
-    before.clock = clock
-    return make_app(before), make_app(target, from_store(before))
-
-
-def test_a_change_of_the_store_logs_nobody_out(moved: tuple[Flask, Flask]) -> None:
-    before, after = moved
-    browser = Browser(before)
-    deadline = datetime(2100, 1, 1, tzinfo=UTC)
-
-    def begin() -> None:
-        session.update(LOGIN)
-        session.permanent, session.deadline = True, deadline
-
-    browser.does(begin)
-    handle, key, made = handle_of(browser), browser.key, browser.asks(lambda: session.created_at)
-    browser.app = after
-    assert browser.data == LOGIN
-    facts = browser.asks(lambda: (session.handle, session.permanent, session.deadline, session.created_at))
-    assert facts == (handle, True, deadline, made)
-    assert browser.key == key
-    with after.app_context():
-        assert [info.handle for info in manager(after).find("7")] == [handle]
-
-
-@pytest.mark.parametrize("view", [clear, purge, renew, sign_out], ids=lambda view: str(view.__name__))
-def test_what_went_in_the_new_store_does_not_come_back_from_the_old_one(
-    moved: tuple[Flask, Flask], clock: Clock, view: Action
-) -> None:
-    before, after = moved
-    browser = Browser(before)
-    browser.does(lambda: session.update(LOGIN))
-    thief = browser.twin()
-    browser.app = thief.app = after
-    browser.does(view)
-    for _ in range(2):
-        assert thief.data == {}
-        clock.advance(61)
-
-
-# -- sealed --------------------------------------------------------------------------------------------------------
-
-
-def test_a_sealed_session_is_renewed_by_the_first_request_with_our_cookie(memory: MemoryStore, origin: Origin) -> None:
-    """Whoever reads the old store can derive the key of what was imported from it."""
-    app = make_app(memory, origin.importer, SESSION_SEAL=True)
-    browser = Browser(app, origin.begin(**LOGIN))
-    assert browser.data == LOGIN
-    imported = browser.key
-    response = browser.does(show)
-    assert (response.json, fate(response)) == (LOGIN, SET)
-    assert browser.key != imported
-    kept = browser.key
-    assert browser.data == LOGIN
-    assert browser.key == kept
-
-
-def test_of_two_requests_that_renew_a_sealed_session_none_loses_what_it_wrote(
-    memory: MemoryStore, origin: Origin
-) -> None:
-    app = make_app(memory, origin.importer, SESSION_SEAL=True)
-    browser = Browser(app, origin.begin(**LOGIN))
-    assert browser.data == LOGIN
-    writer = browser.twin()
-
-    def view() -> None:
-        session["note"] = "kept"
-        assert browser.data == LOGIN
-
-    assert fate(writer.does(view)) == SET
-    assert writer.data == {**LOGIN, "note": "kept"}
-    assert browser.data == LOGIN
-
-
-def test_of_two_that_only_read_it_the_second_leaves_the_cookie_alone(memory: MemoryStore, origin: Origin) -> None:
-    app = make_app(memory, origin.importer, SESSION_SEAL=True)
-    browser = Browser(app, origin.begin(**LOGIN))
-    assert browser.data == LOGIN
-    other = browser.twin()
-    response = other.does(lambda: (read(), browser.data)[0] and "")
-    assert fate(response) == KEPT
-    assert browser.data == LOGIN
-
-
-# -- mistakes ------------------------------------------------------------------------------------------------------
-
-
-def test_what_keeps_nothing_on_the_server_cannot_be_moved_to() -> None:
-    with pytest.raises(ConfigurationError, match="server's side"):
-        make_app(CookieStore(), from_flask())
-
-
-def test_what_is_no_importer_is_an_error_at_start(memory: MemoryStore) -> None:
-    with pytest.raises(ConfigurationError, match="importer"):
-        make_app(memory, from_flask(), "redis://")
-
-
-@pytest.mark.parametrize("forgets", [True, False])
-def test_the_check_names_stores_that_forget_what_was_imported(tmp_path: Path, forgets: bool) -> None:
-    app = make_app(MemoryStore() if forgets else FileSystemStore(tmp_path), from_flask())
-    with app.test_request_context():
-        findings = [finding for finding in findings_of(app, interface_in_use()) if "imported" in finding]
-    assert len(findings) == forgets
-
-
-def test_a_lifetime_that_an_old_session_has_outlived_lets_it_not_in(
-    memory: MemoryStore, clock: Clock, tmp_path: Path
-) -> None:
-    before = MemoryStore()
-    before.clock = clock
-    browser = Browser(make_app(before))
-    browser.does(lambda: session.update(LOGIN))
-    clock.advance(3601)
-    browser.app = make_app(memory, from_store(before), SESSION_ABSOLUTE_LIFETIME=timedelta(hours=1))
-    assert browser.data == {}

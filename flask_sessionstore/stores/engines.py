@@ -1,0 +1,24 @@
+"""What the stores that speak to a server share: how long they wait, and when they send a command again.
+
+A write may be sent twice. A connection can be lost after the server has done the write and before the reply arrives.
+Then the store sends the write once more, over another connection, and may meet its own write. That is safe: every
+write carries a new revision, so a store recognises its own write by its revision, and reports success.
+
+A command that was not answered in time is not sent again, since the visitor would wait twice as long.
+"""
+
+from __future__ import annotations
+
+from ..errors import StoreUnavailable
+
+#: Seconds that a store made from a URL waits for a connection, and for a reply.
+CONNECT_TIMEOUT, TIMEOUT = 1, 2
+#: Seconds after which an operation sends nothing again.
+PATIENCE = 1.0
+#: After so many losses in a row against other writers, something else must be wrong.
+MAX_LOSSES = 100
+
+
+def too_busy() -> StoreUnavailable:
+    """The error for a write that lost :data:`MAX_LOSSES` times in a row."""
+    return StoreUnavailable("the session changes faster than it can be written; try again")
