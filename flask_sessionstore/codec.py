@@ -314,7 +314,7 @@ def _plain_form(value: t.Any) -> t.Any:
 
 def _is_lazy_string(value: t.Any) -> bool:
     """Flask-Babel's and its like: no str, but equal to what str() makes of it, and with text's own methods."""
-    return not isinstance(value, type) and callable(getattr(value, "casefold", None)) and bool(value == str(value))
+    return callable(getattr(value, "casefold", None)) and bool(value == str(value))
 
 
 def _step(key: t.Any) -> str:
