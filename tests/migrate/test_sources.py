@@ -11,8 +11,8 @@ from http_support import Browser, warnings_in
 from lifecycle_views import memory_store
 from old_sessions import FlaskSessionFiles, make_app
 
-from flask_sessionstore import StoreUnavailable
-from flask_sessionstore.migrate import from_flask_session
+from flask_sessionstore import SessionCorrupt, StoreUnavailable, session
+from flask_sessionstore.migrate import contents, from_flask_session
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import Clock
 
@@ -43,3 +43,19 @@ def test_the_sessions_in_memcached_cannot_be_imported_at_once() -> None:
     result = app.test_cli_runner().invoke(args=["sessions", "import"])
     assert result.exit_code == 1
     assert "Memcached cannot list what it has" in result.output
+
+
+def test_of_several_old_sessions_the_one_that_is_still_there_is_imported(clock: Clock, tmp_path: Path) -> None:
+    one, other = (FlaskSessionFiles(tmp_path / name, clock, cookie=name) for name in ("one", "other"))
+    app = make_app(memory_store(clock), one.importer, other.importer)
+    client = app.test_client()
+    client.set_cookie("one", "A" * 43)
+    client.set_cookie("other", other.begin(cart=["tea"]))
+    app.add_url_rule("/cart", view_func=lambda: dict(session))
+    assert client.get("/cart").json == {"cart": ["tea"]}
+
+
+def test_an_old_session_that_is_too_large_to_be_read_is_not_said_to_be_newer() -> None:
+    with pytest.raises(SessionCorrupt, match="more than") as caught:
+        contents.read(bytes(contents.MAX_SIZE + 1))
+    assert caught.value.newer is False
