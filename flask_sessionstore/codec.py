@@ -317,7 +317,7 @@ def _plain_form(value: t.Any) -> t.Any:
 
 def _is_lazy_string(value: t.Any) -> bool:
     """A lazy string such as Flask-Babel's: not a str, but equal to ``str(value)`` and with the methods of str."""
-    return not isinstance(value, type) and callable(getattr(value, "casefold", None)) and bool(value == str(value))
+    return callable(getattr(value, "casefold", None)) and bool(value == str(value))
 
 
 def _step(key: t.Any) -> str:

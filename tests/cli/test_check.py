@@ -274,6 +274,8 @@ def test_a_folder_on_a_network_file_system_is_a_risk(
 ) -> None:
     monkeypatch.setattr(exposure, "MOUNTS", tmp_path / "mounts")
     assert FileSystemStore(path).risks() == [], "where there is no such list"
+    exposure.MOUNTS.write_text("")
+    assert FileSystemStore(path).risks() == [], "where nothing is in it"
     exposure.MOUNTS.write_text(MOUNTS)
     found = FileSystemStore(path).risks()
     assert [re.search(r"\((.+?)\)", finding)[1] for finding in found] == ([kind] if kind else [])  # type: ignore[index]

@@ -192,6 +192,15 @@ def test_what_the_application_has_imported_meanwhile_stays_as_it_is(before: File
     assert browser.data == {**LOGIN, "cart": ["cup"]}
 
 
+def test_who_was_ended_everywhere_in_the_new_store_is_not_copied(before: FileSystemStore) -> None:
+    browser = started(make_app(before), **LOGIN)
+    browser.app = moved_to(MemoryStore(), before)
+    with browser.app.app_context():
+        manager(browser.app).revoke_all(LOGIN["_user_id"])
+    assert counts(browser.app, "copy", "OLD_STORE") == {"not let in": 1}
+    assert browser.data == {}
+
+
 def test_a_copy_that_was_cut_off_is_finished_by_the_next(before: FileSystemStore) -> None:
     from flask_sessionstore.testing import FaultyStore
 

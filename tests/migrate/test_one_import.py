@@ -24,6 +24,7 @@ from flask_sqlalchemy import SQLAlchemy
 from http_support import cookie_of
 from memcached_server import MemcachedServer
 from old_sessions import LOGIN, MONTH, SECRET_KEY, FlaskSessionFiles
+from pymongo import MongoClient
 
 from flask_sessionstore import ConfigurationError, SessionManager
 from flask_sessionstore.current import store_in_use
@@ -85,15 +86,26 @@ def test_in_memcached(shared_memcached: MemcachedServer) -> None:
 
 
 @pytest.mark.parametrize("kind", ["filesystem", "cachelib"])
-def test_in_files(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_name", [True, False])
+def test_in_files(by_name: bool, kind: str, tmp_path: Path) -> None:
     cache = FileSystemCache(str(tmp_path / "old"))
     cache.set(f"session:{SID}", KEPT)
-    settings = {"SESSION_FILE_DIR": str(tmp_path / "old")} if kind == "filesystem" else {"SESSION_CACHELIB": cache}
+    place = str(tmp_path / "old") if by_name else cache if kind == "cachelib" else tmp_path / "old"
+    settings = {"SESSION_FILE_DIR" if kind == "filesystem" else "SESSION_CACHELIB": place}
     app = make_app(SESSION_TYPE=kind, SESSION_FILE_THRESHOLD=100, SESSION_FILE_MODE=384, **settings)
     Session().init_app(app)
     goes_on(app, "FileSystemStore")
     assert cache.get(f"session:{SID}") == KEPT
     assert all(path.is_file() for path in (tmp_path / "old").iterdir())  # cachelib opens all that is there
+
+
+def test_in_mongodb_what_is_ours_stands_beside_what_was(caplog: pytest.LogCaptureFixture) -> None:
+    with MongoClient[t.Any]("mongodb://127.0.0.1:1", connect=False) as client, caplog.at_level(logging.INFO):
+        app = make_app(SESSION_TYPE="mongodb", SESSION_MONGODB=client)
+        app.config.update(SESSION_MONGODB_DB="shop", SESSION_MONGODB_COLLECT="visits")
+        Session(app)
+    assert type(store_of(app)).__name__ == "MongoDBStore"
+    assert "MongoDBStore(client['shop']['visits_store'])" in caplog.text
 
 
 def test_in_a_database_it_makes_its_table(tmp_path: Path) -> None:

@@ -389,3 +389,12 @@ def test_no_tombstone_is_taken_for_a_sealed_record() -> None:
     for kind in kinds:
         tombstone = store._tombstone(kind)
         assert not is_sealed(pack_tombstone(tombstone, KEY.handle))
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_without_its_key_a_record_whose_owner_is_cut_off_is_damaged_and_not_somebody_elses(head: bool) -> None:
+    """That of "anna" must not be listed, or ended, as one of "ann"."""
+    sealed = seal(msgspec.structs.replace(RECORD, owner="anna", client=None), KEY)
+    for length in range(HEADER_SIZE, HEADER_SIZE + len("anna")):
+        with pytest.raises(SessionCorrupt):
+            unpack(sealed[:length], KEY.handle, head=head)

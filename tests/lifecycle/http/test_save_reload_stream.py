@@ -9,7 +9,7 @@ import pytest
 from flask import Flask, Response, stream_with_context
 from flask.signals import request_finished
 from http_support import DELETED, KEPT, SET, Action, Browser, fate, make_app, started, warnings_in, watch
-from lifecycle_views import TWO, both, memory_store, store_of, write_other, write_within
+from lifecycle_views import TWO, both, meanwhile, memory_store, store_of, write_other, write_within
 from views import assign, clear, force, purge, read, remove_all, renew, save, sign_in, write
 
 from flask_sessionstore import SessionError, SessionInsertError, SessionManager, SessionStatus, session
@@ -316,3 +316,20 @@ def test_an_error_handler_s_writes_are_a_further_write(server_app: Flask) -> Non
     browser = started(server_app, a=1)
     assert fate(browser.does(fail)) == SET
     assert browser.data == {"a": 2, "b": 2}
+
+
+@pytest.mark.parametrize("other", [renew, purge, both(clear, write_other)])
+@pytest.mark.parametrize("own", [save, read])
+def test_what_was_lost_at_save_is_told_once_and_leaves_alone_the_cookie_of_another_response(
+    other: Action, own: Action, server_app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = started(server_app, a=1)
+    what, _ = meanwhile(browser, other, both(write, save, own))
+    assert what == KEPT
+    assert len(warnings_in(caplog)) == 1
+
+
+def test_where_save_found_the_session_renewed_what_is_written_later_is_lost_as_well(server_app: Flask) -> None:
+    browser = started(server_app, a=1)
+    what, _ = meanwhile(browser, renew, both(write, save, write_other))
+    assert what == KEPT

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import socket
+import time
 import typing as t
 import uuid
 from datetime import timedelta
@@ -202,3 +204,24 @@ def test_a_client_that_cannot_work_is_refused(client: t.Any, why: str) -> None:
 def test_a_url_that_cannot_work_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):
         from_url(url)
+
+
+def test_health_checks_that_a_url_asks_for_cost_no_trip(
+    valkey: servers.RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that was closed is noticed by the command itself, which is sent again over another."""
+    store = t.cast("RedisStore", from_url(f"{valkey.url}?health_check_interval=1", prefix=f"{uuid.uuid4()}:"))
+    watching = redis.Redis.from_url(valkey.url)
+
+    def pings() -> int:
+        return int(watching.info("commandstats").get("cmdstat_ping", {}).get("calls", 0))
+
+    first = store.save(Record(state={"a": b"\x01"}, owner="ann"), DAY)  # it has connected
+    seconds = itertools.count(1e9, 10)
+    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))  # each look is a check's time later
+    before = pings()
+    second = store.save(Record(state={"a": b"\x01"}, owner="ann"), DAY)
+    assert len(store.entries("ann")) == 2
+    store.unfile("ann", first.handle, second.handle)
+    assert pings() == before
+    watching.close()
