@@ -10,6 +10,7 @@ import typing as t
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from itertools import islice
 
 from blinker import NamedSignal
 from flask import Flask
@@ -32,21 +33,28 @@ COPIED, TOMBSTONES, MARKS, EXPIRED = "copied", "tombstones", "marks", "expired"
 
 # So many sessions are moved at once, since engines answer many requests together; and so many wait for their turn.
 _WORKERS = 8
-_WINDOW = 64
+_WINDOW = 256
+
+# So many are looked for at once where sessions come from an importer: most are not here yet, and one answer says so.
+_BATCH = 16
 
 T = t.TypeVar("T")
 
 
-def in_parallel(work: t.Callable[[T], str], items: t.Iterable[T]) -> t.Iterator[str]:
-    """The results of ``work`` for each item, in order. Only few items are held at a time."""
-    pending: deque[Future[str]] = deque()
+def in_parallel(work: t.Callable[[list[T]], list[str]], items: t.Iterable[T], *, size: int = 1) -> t.Iterator[str]:
+    """The results of ``work`` for all items, in order. Only few items are held at a time.
+
+    :param size: how many items ``work`` takes at once.
+    """
+    pending: deque[Future[list[str]]] = deque()
+    items = iter(items)
     with ThreadPoolExecutor(_WORKERS) as threads:
-        for item in items:
-            pending.append(threads.submit(work, item))
-            if len(pending) >= _WINDOW:
-                yield pending.popleft().result()
+        while batch := list(islice(items, size)):
+            pending.append(threads.submit(work, batch))
+            if len(pending) * size >= _WINDOW:
+                yield from pending.popleft().result()
         while pending:
-            yield pending.popleft().result()
+            yield from pending.popleft().result()
 
 
 # -- an importer's -------------------------------------------------------------------------------------------------
@@ -59,6 +67,8 @@ class _Listed:
         self._importer, self._credential, self._find = importer, credential, find
         self._found: Old | None = None
         self.key, self.mark, self.is_derived = credential.key, credential.mark, credential.is_derived
+        #: The names that something stands under if it is known here. The mark is looked for before the session.
+        self.names = (self.mark, self.key.handle)
 
     def find(self, now: float) -> Old | None:
         if self._found is None:
@@ -80,18 +90,20 @@ def import_all(
     :raises StoreUnavailable:
     """
 
-    def work(listed: tuple[Credential, t.Callable[[], Old | None]]) -> str:
-        return _import(_Listed(importer, *listed), store, policy, dry_run=dry_run)
+    def work(batch: list[tuple[Credential, t.Callable[[], Old | None]]]) -> list[str]:
+        doorkeeper = Doorkeeper(store, policy, lambda: None, _say_nothing)  # before anything is looked for
+        olds = [_Listed(importer, *listed) for listed in batch]
+        taken = store.taken([name for old in olds for name in old.names])
+        return [_import(old, store, doorkeeper, is_new=taken.isdisjoint(old.names), dry_run=dry_run) for old in olds]
 
-    return in_parallel(work, importer.listed(app, store.now()))
+    return in_parallel(work, importer.listed(app, store.now()), size=_BATCH)
 
 
-def _import(old: _Listed, store: ServerSideStore, policy: Policy, *, dry_run: bool) -> str:
-    doorkeeper = Doorkeeper(store, policy, lambda: None, _say_nothing)
-    if doorkeeper.knows(old):
+def _import(old: _Listed, store: ServerSideStore, doorkeeper: Doorkeeper, *, is_new: bool, dry_run: bool) -> str:
+    if not is_new and doorkeeper.knows(old):
         return KNOWN
     try:
-        record, found = store.load(old.key), old.find(store.now())
+        record, found = None if is_new else store.load(old.key), old.find(store.now())
         if record is not None or found is None:
             return KNOWN if record is not None else EXPIRED
         if dry_run or doorkeeper.let_in(old, record) is not None:
@@ -129,7 +141,10 @@ class _Copy:
         self._target, self._dry_run = target, dry_run
         self._now = source.now
 
-    def __call__(self, entry: Entry) -> str:
+    def __call__(self, entries: list[Entry]) -> list[str]:
+        return [self._copy(entry) for entry in entries]
+
+    def _copy(self, entry: Entry) -> str:
         try:
             found = None if entry.data is None else unpack(entry.data, entry.handle)
         except SessionCorrupt:

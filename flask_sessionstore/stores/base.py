@@ -220,6 +220,13 @@ class ServerSideStore(SessionStore):
     def drop(self, handle: str) -> None:
         """Remove the bytes under ``handle``; a missing name is not an error. Must work in a full engine too."""
 
+    def taken(self, names: t.Sequence[str]) -> set[str]:
+        """Those of ``names`` under which there are bytes, looked for in this order. (Expired ones may count.)
+
+        To be overridden where one request to the engine can ask for many names.
+        """
+        return {name for name in names if self.read(name) is not None}
+
     def risks(self) -> list[str]:
         return self.exposures()
 

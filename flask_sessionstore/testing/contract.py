@@ -224,6 +224,15 @@ class StoreContract(SessionStoreContract):
         store.drop(_UNKNOWN)
         assert store.read(_UNKNOWN) is None
 
+    def test_of_many_names_those_that_are_taken_are_known(self, store: ServerSideStore) -> None:
+        names = [f"{number:064x}" for number in range(40)]
+        assert store.taken(names) == set()
+        for name in names[::3]:
+            store.add(name, _packed(store, b"1", handle=name), _DAY)
+        store.drop(names[3])
+        assert store.taken(names) == set(names[::3]) - {names[3]}
+        assert store.taken([]) == set()
+
     # -- what is kept ----------------------------------------------------------------------------------------------
 
     def test_a_record_lies_under_its_handle_and_the_key_is_nowhere(self, store: ServerSideStore) -> None:

@@ -22,6 +22,7 @@ from redis.retry import Retry
 from flask_sessionstore import (
     ConfigurationError,
     Record,
+    SessionCorrupt,
     SessionGone,
     SessionKey,
     SessionStore,
@@ -302,6 +303,30 @@ def test_readers_never_miss_a_record_that_is_being_exchanged(folder: Path) -> No
     for reader in readers:
         reader.join()
     assert missed == []
+
+
+def test_a_reader_never_sees_a_new_file_before_its_first_byte(folder: Path) -> None:
+    """Of a key that is known before its session is there, as that of an imported one is."""
+    store, key = FileSystemStore(folder), SessionKey.generate()
+    stop, damaged = threading.Event(), []
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                store.load(key)
+            except SessionCorrupt as error:
+                damaged.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for _ in range(1000):
+        store.save(Record(state={"a": b"1"}), DAY, key=key)
+        store.drop(key.handle)
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert damaged == []
 
 
 def test_a_reader_never_sees_half_of_one_record_and_half_of_another(folder: Path) -> None:

@@ -368,12 +368,13 @@ def _read_unlocked(path: str, size: int | None = None) -> bytes | None:
     """The bytes of a record, or the first ``size`` of them; None if the file may have been written to meanwhile.
 
     One exchange after a file was opened here, it may be the spare that the next exchange writes into. If its head is
-    the same before and after the reading, and does not mark a file being written, nothing was written in between.
+    the same before and after the reading, and does not mark a file being written, nothing was written in between. A
+    new file is empty for a moment.
     """
     descriptor = os.open(path, os.O_RDONLY | _CLOEXEC)
     try:
         data = os.read(descriptor, size) if size else _read_all(descriptor)
-        unchanged = data[:1] != _TAKEN and os.pread(descriptor, HEADER_SIZE, 0) == data[:HEADER_SIZE]
+        unchanged = data[:1] not in (b"", _TAKEN) and os.pread(descriptor, HEADER_SIZE, 0) == data[:HEADER_SIZE]
         return data if unchanged else None
     finally:
         os.close(descriptor)

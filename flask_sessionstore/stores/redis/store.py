@@ -132,6 +132,9 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         return bool(self._call("SET", self.prefix + handle, data, "PX", to_ms(ttl), "NX", accept=_is_status))
 
+    def taken(self, names: t.Sequence[str]) -> set[str]:
+        return {name for name, data in zip(names, self._read_each(names), strict=True) if data is not None}
+
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         arguments = (replaces or b"", data, to_ms(ttl), self._now_ms())
         return bool(self._run(SWAP, self.prefix + handle, *arguments, kind=data[1], accept=_is_number))

@@ -158,6 +158,10 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         row = self._row(handle, data, ttl)
         return any(self._run(_change, statement, row) for statement in self._add_steps)
 
+    def taken(self, names: t.Sequence[str]) -> set[str]:
+        rows = self._run(_find_among, self._taken, {"space": self.prefix, "names": names})
+        return {name for (name,) in rows}
+
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         row = self._row(handle, data, ttl)
         if replaces is None:
@@ -249,6 +253,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         # A sum, so that the planner does not use the index of expires_at again, which has all expired rows.
         still_expired = row.expires_at + 0 <= sa.bindparam("now")
         names = row.handle.in_(sa.bindparam("names", expanding=True))
+        self._taken = sa.select(row.handle).where(names, ours)
         self._sweep = sa.delete(self.table).where(names, ours, still_expired, *first)
         entry = sa.select(row.handle, data)
         cuts = self.engine.dialect.name in _CUTS
@@ -373,6 +378,14 @@ def _find_its_own(connection: Connection, statement: t.Any, values: dict[str, t.
     rows = _find(connection, statement, values)
     if rows and isinstance(rows[0][0], bytes) and of_another(values["name"])(rows[0][0]):
         raise Unacceptable(rows)
+    return rows
+
+
+def _find_among(connection: Connection, statement: t.Any, values: dict[str, t.Any]) -> t.Sequence[t.Any]:
+    """As :func:`_find`, where the rows are some of the names that were asked for."""
+    rows = _find(connection, statement, values)
+    if not {row[0] for row in rows} <= set(values["names"]):
+        raise Unacceptable
     return rows
 
 
