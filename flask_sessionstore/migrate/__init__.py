@@ -49,15 +49,16 @@ def from_flask_session(
 
     Pickles are read as data: nothing in them is run, and no module is imported for them.
 
-    :param source: where the sessions are. A URL as for SESSION_STORE, a client of redis-py, pymemcache or pymongo, an
-        Engine of SQLAlchemy (Flask-SQLAlchemy's ``db.engine``), cachelib's FileSystemCache, or a folder.
+    :param source: where the sessions are. A URL as for SESSION_STORE, a client of redis-py, pymemcache, pymongo or
+        boto3, an Engine of SQLAlchemy (Flask-SQLAlchemy's ``db.engine``), cachelib's FileSystemCache, or a folder.
     :param prefix: SESSION_KEY_PREFIX, as it was.
     :param signed: SESSION_USE_SIGNER.
     :param id_length: SESSION_ID_LENGTH, in bytes. The longer ids of versions before 0.6 are accepted in any case.
     :param cookie: the cookie's old name, if it differs from the present name.
     :param remove: remove each old session once it is imported. Otherwise old sessions end by themselves, and old
         versions of the application can still use them meanwhile.
-    :param options: ``table`` and ``schema`` of a database; ``database`` and ``collection`` of MongoDB.
+    :param options: ``table`` and ``schema`` of a database; ``database`` and ``collection`` of MongoDB; ``table``
+        of a client of boto3's.
     :raises ConfigurationError: if ``source`` is not something that can be read, or its driver is not installed.
     """
     origin_ = origin(source, options)

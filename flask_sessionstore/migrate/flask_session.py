@@ -209,6 +209,29 @@ def _made_database(app: Flask) -> t.Any:
     return SQLAlchemy(app)
 
 
+def _dynamodb(settings: _Settings) -> _Move:
+    table, source = settings("DYNAMODB_TABLE", "Sessions"), settings("DYNAMODB")
+    ours, prefix = f"{table}_{_SUFFIX}", settings.prefix
+    if source is None:
+        region, local = "dynamodb://us-west-2", {"endpoint_url": "http://localhost:8000"}
+        store: t.Any = stores.from_url(f"{region}/{ours}", prefix=prefix, **local)
+        move = settings.move(
+            store,
+            f'"{region}/{ours}", with SESSION_STORE_OPTIONS = {local!r}',
+            f"{region}/{table}",
+            f'"{region}/{table}"',
+            **local,
+        )
+    else:
+        from .origins.dynamodb import client_of
+
+        store = _store_class("dynamodb")(client_of(source), table=ours, prefix=prefix)
+        line = f"DynamoDBStore(client, table={ours!r}, prefix={prefix!r})"
+        move = settings.move(store, line, source, "client", table=table)
+    store.create_schema()
+    return move
+
+
 _KINDS: dict[str, t.Callable[[_Settings], _Move]] = {
     "redis": _redis,
     "memcached": _memcached,
@@ -216,6 +239,7 @@ _KINDS: dict[str, t.Callable[[_Settings], _Move]] = {
     "cachelib": _cachelib,
     "mongodb": _mongodb,
     "sqlalchemy": _sqlalchemy,
+    "dynamodb": _dynamodb,
 }
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import typing as t
 import uuid
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
+import boto3.session
 import pymemcache
 import redis
 import sqlalchemy as sa
+from dynamodb_servers import ANYBODY, REGION, DynamoDBServer
 from flask import Flask
 from pymongo import MongoClient
 from writers import PREFIX, SECRET_KEY, Case, Kept
@@ -95,6 +98,33 @@ def in_mongodb(url: str, case: Case) -> Listing:
             document = {"id": _renamed(kept, prefix), "val": kept.data, "expiration": end}
             client["flask_session"]["sessions"].insert_one(document)
     return from_flask_session(url, prefix=prefix, **case.options)
+
+
+def in_dynamodb(server: DynamoDBServer, case: Case) -> Listing:
+    """In a table that has the key that Flask-Session gives it."""
+    prefix, resource = f"{uuid.uuid4()}:", dynamodb(server)
+    table = new_table(resource)
+    for kept in case.kept:
+        assert kept.seconds is not None
+        item = {"id": _renamed(kept, prefix), "val": kept.data, "expiration": Decimal(NOW + kept.seconds)}
+        table.put_item(Item=item)
+    return from_flask_session(resource, table=table.name, prefix=prefix, **case.options)
+
+
+def dynamodb(server: DynamoDBServer) -> t.Any:
+    """What SESSION_DYNAMODB is."""
+    session = boto3.session.Session(ANYBODY["AWS_ACCESS_KEY_ID"], ANYBODY["AWS_SECRET_ACCESS_KEY"], region_name=REGION)
+    return session.resource("dynamodb", endpoint_url=server.endpoint_url)
+
+
+def new_table(resource: t.Any) -> t.Any:
+    """A table as Flask-Session makes it."""
+    return resource.create_table(
+        TableName=f"old_{uuid.uuid4().hex}",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
 
 
 def _renamed(kept: Kept, prefix: str) -> str:

@@ -9,10 +9,12 @@ import uuid
 from datetime import timedelta
 from pathlib import Path
 
+import engines
 import msgspec
 import pytest
 import redis
 import servers
+from dynamodb_servers import DynamoDBServer
 from every_store import STORES, stores
 from flask import Flask
 from http_support import Browser, started
@@ -97,6 +99,18 @@ def test_an_owner_whose_sessions_were_all_ended_is_left_out(old: tuple[str, str]
         manager(app).revoke_all("A")
     assert counts(app, "import")["not let in"] == 1
     assert Browser(app, "A" * 43).data == {}
+
+
+def test_sessions_in_dynamodb_are_imported(shared_dynamodb: t.Callable[[str], DynamoDBServer]) -> None:
+    resource = engines.dynamodb(shared_dynamodb("moto"))
+    table = engines.new_table(resource)
+    for letter in "AB":
+        item = {"id": f"session:{letter * 43}", "val": msgspec.msgpack.encode(LOGIN), "expiration": 4_000_000_000}
+        table.put_item(Item=item)
+    app = make_app(MemoryStore(), from_flask_session(resource, table=table.name))
+    assert counts(app, "import") == {"msgpack": 2}
+    assert counts(app, "import") == {"here already": 2}
+    assert Browser(app, "A" * 43).data == LOGIN
 
 
 def test_what_cannot_be_listed_says_so(tmp_path: Path, clock: Clock) -> None:

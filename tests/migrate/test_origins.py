@@ -21,7 +21,8 @@ import servers
 import sqlalchemy as sa
 from cachelib.file import FileSystemCache
 from cachelib.simple import SimpleCache
-from engines import NOW, in_files, in_sql, look, make_app
+from dynamodb_servers import ANYBODY, REGION, TABLE, DynamoDBServer
+from engines import NOW, dynamodb, in_files, in_sql, look, make_app, new_table
 from flask_sqlalchemy import SQLAlchemy
 from memcached_server import MemcachedServer
 from pymongo import MongoClient
@@ -186,18 +187,25 @@ def away(what: str, tmp_path: Path) -> Listing:
     if what == "sqlite":
         return from_flask_session(f"sqlite:///{tmp_path}/gone/old.db")
     port = servers._free_port()
+    options: dict[str, t.Any] = {"endpoint_url": f"http://127.0.0.1:{port}"} if what == "dynamodb" else {}
     return from_flask_session(
         {
             "redis": f"redis://127.0.0.1:{port}/0",
             "memcached": f"memcached://127.0.0.1:{port}",
+            "dynamodb": f"dynamodb://{REGION}/Sessions",
             "mongodb": f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=100",
             "postgresql": f"postgresql://someone:secret@127.0.0.1:{port}/old",
-        }[what]
+        }[what],
+        **options,
     )
 
 
-@pytest.mark.parametrize("what", ["redis", "memcached", "mongodb", "postgresql", "sqlite"])
-def test_an_engine_that_is_away_is_a_503_and_says_no_password(what: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["redis", "memcached", "mongodb", "dynamodb", "postgresql", "sqlite"])
+def test_an_engine_that_is_away_is_a_503_and_says_no_password(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ANYBODY.items():
+        monkeypatch.setenv(name, value)
     importer, app = away(what, tmp_path), make_app()
     credential = importer.recognise(app, SID)
     assert credential is not None
@@ -239,6 +247,33 @@ def test_a_table_that_is_missing_is_named(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "old.db").close()
     with pytest.raises(ConfigurationError, match=r"no table old_sessions: name it with table="):
         look(from_flask_session(f"sqlite:///{tmp_path}/old.db", table="old_sessions"), SID)
+
+
+@pytest.mark.parametrize("table", ["old_sessions", TABLE])
+def test_a_table_that_is_missing_or_ours_in_dynamodb_is_named(
+    table: str, shared_dynamodb: t.Callable[[str], DynamoDBServer]
+) -> None:
+    importer = from_flask_session(shared_dynamodb("moto").store()._clients.get(), table=table)
+    with pytest.raises(ConfigurationError, match=f"no table {table} of Flask-Session's") as caught:
+        look(importer, SID)
+    assert caught.value.key == "import_session"
+
+
+def test_in_dynamodb_what_is_no_session_and_what_never_ends(
+    shared_dynamodb: t.Callable[[str], DynamoDBServer],
+) -> None:
+    resource = dynamodb(shared_dynamodb("moto"))
+    table = new_table(resource)
+    table.put_item(Item={"id": f"session:{SID}", "val": b"{}"})
+    table.put_item(Item={"id": f"session:{'B' * 43}", "val": "text"})
+    importer = from_flask_session(resource, table=table.name)
+    old = look(importer, SID)
+    assert old is not None
+    assert old.ends_at is None
+    with pytest.raises(SessionCorrupt):
+        look(importer, "B" * 43)
+    assert len(list(from_flask_session(resource, table=table.name, prefix="").listed(make_app(), NOW))) == 0
+    assert len(list(importer.listed(make_app(), NOW))) == 2
 
 
 def test_an_old_database_is_left_as_it_is(tmp_path: Path) -> None:
@@ -334,7 +369,7 @@ def test_no_driver_is_imported_before_it_is_needed() -> None:
     code = (
         "import sys; from flask_sessionstore import migrate;"
         " migrate.from_flask(); migrate.from_flask_session('folder');"
-        " print(sorted({'redis', 'sqlalchemy', 'pymemcache', 'pymongo', 'cachelib'} & set(sys.modules)))"
+        " print(sorted({'redis', 'sqlalchemy', 'pymemcache', 'pymongo', 'cachelib', 'boto3'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import typing as t
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from decimal import Decimal
 import engines
 import pytest
 import servers
+from dynamodb_servers import DynamoDBServer
 from engines import NOW, look, make_app
 from flask import Response, jsonify
 from markupsafe import Markup
@@ -77,6 +79,9 @@ def put_back(request: pytest.FixtureRequest) -> Put:
             return engines.in_memcached(memcached.port, case)
         if case.engine == "mongodb":
             return engines.in_mongodb(request.getfixturevalue("nx").url, case)
+        if case.engine == "dynamodb":
+            dynamodb: t.Callable[[str], DynamoDBServer] = request.getfixturevalue("shared_dynamodb")
+            return engines.in_dynamodb(dynamodb("moto"), case)
         if case.engine in ("files", "cachelib"):
             return engines.in_files(request.getfixturevalue("tmp_path") / "old", case)
         if case.engine == "sqlite":
@@ -97,7 +102,7 @@ def as_parameter(case: Case) -> t.Any:
 
 
 FILES, DATABASES = ("files", "cachelib"), ("sqlite", "postgresql", "mongodb")
-ALL = ("redis", "memcached", *FILES, *DATABASES)
+ALL = ("redis", "memcached", "dynamodb", *FILES, *DATABASES)
 
 
 def contents(old: Old | None) -> dict[str, t.Any]:
@@ -168,6 +173,24 @@ def test_it_ends_when_flask_session_would_have_let_it_end(case: Case, put_back: 
     assert look(importer, case.cookie, old.ends_at) is None
 
 
+@cases("dynamodb")
+def test_dynamodb_has_an_end_that_is_as_many_hours_off_as_the_server_s_time_zone(
+    case: Case, put_back: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recorded ones were written in Tokyo, nine hours before UTC."""
+    importer = put_back(case)
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        old = look(importer, case.cookie)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert old is not None
+    assert old.ends_at is not None
+    assert abs(old.ends_at - NOW - MONTH) <= 2
+
+
 @cases("redis")
 def test_redis_tells_how_long_it_lives(case: Case, put_back: Put) -> None:
     old = look(put_back(case), case.cookie)
@@ -194,7 +217,7 @@ def test_what_was_removed_is_gone_and_removing_it_again_is_nothing(case: Case, p
     importer.remove(credential)
 
 
-@cases("redis", *DATABASES)
+@cases("redis", "dynamodb", *DATABASES)
 def test_all_sessions_can_be_gone_through_where_the_engine_lists_them(case: Case, put_back: Put) -> None:
     importer, app = put_back(case), make_app()
     ((credential, find),) = importer.listed(app, NOW)

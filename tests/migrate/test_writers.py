@@ -7,6 +7,7 @@ import typing as t
 
 import pytest
 import servers
+from dynamodb_servers import DynamoDBServer
 from memcached_server import MemcachedServer
 from sql_servers import DatabaseServer
 from writers import RECORDED, VERSIONS, Case, parse, recorded, write
@@ -44,8 +45,15 @@ def test_each_version_writes_what_was_recorded_of_it(
     valkey: servers.RedisServer,
     shared_memcached: MemcachedServer,
     shared_database: t.Callable[[str], DatabaseServer],
+    shared_dynamodb: t.Callable[[str], DynamoDBServer],
 ) -> None:
-    text = write(version, valkey.url, shared_memcached.port, shared_database("postgresql").url)
+    text = write(
+        version,
+        valkey.url,
+        shared_memcached.port,
+        shared_database("postgresql").url,
+        shared_dynamodb("moto").endpoint_url,
+    )
     if os.environ.get("SESSIONSTORE_RECORD"):
         (RECORDED / f"{version}.json").write_text(text + "\n")
         recorded.cache_clear()

@@ -2,7 +2,7 @@
 
 Run by ``writers.py``, in an environment that has one version of Flask-Session and not this package::
 
-    python write_flask_session.py REDIS_URL MEMCACHED_PORT POSTGRESQL_URL
+    python write_flask_session.py REDIS_URL MEMCACHED_PORT POSTGRESQL_URL DYNAMODB_URL
 
 It prints a list of cases: the engine, the settings, the cookie's value, and for each name under which something was
 kept the bytes (in base64) and in how many seconds they end.
@@ -248,10 +248,32 @@ def in_mongodb():
         )
 
 
-def main(redis_url, memcached_port, postgresql_url):
+def in_dynamodb(url):
+    import boto3
+
+    keys = {"aws_access_key_id": "anybody", "aws_secret_access_key": "secret-of-anybody"}
+    resource = boto3.resource("dynamodb", endpoint_url=url, region_name="eu-central-1", **keys)
+    for path, settings in (
+        ("/login", {}),
+        ("/login", {"SESSION_SERIALIZATION_FORMAT": "json"}),
+        ("/types", {}),
+    ):
+        name = f"written-{uuid.uuid4()}"
+        app = make_app(SESSION_TYPE="dynamodb", SESSION_DYNAMODB=resource, SESSION_DYNAMODB_TABLE=name, **settings)
+        Session(app)
+        cookie = cookie_of(app, path)
+        table = resource.Table(name)
+        records = [kept(one["id"], one["val"].value, float(one["expiration"])) for one in table.scan()["Items"]]
+        table.delete()
+        yield case("dynamodb", cookie, records, path=path, **settings)
+
+
+def main(redis_url, memcached_port, postgresql_url, dynamodb_url):
     cases = [*in_redis(redis_url), *in_files(), *in_memcached(int(memcached_port)), *in_mongodb()]
     cases += in_sql("sqlite", f"sqlite:///{tempfile.mkdtemp()}/sessions.db")
     cases += in_sql("postgresql", postgresql_url.replace("postgresql://", "postgresql+psycopg://"))
+    if VERSION >= (0, 8):
+        cases += in_dynamodb(dynamodb_url)
     json.dump(cases, sys.stdout, indent=1)
 
 

@@ -24,7 +24,16 @@ VERSIONS = {
     "0.7.0": ["flask==3.1.3", "werkzeug==3.1.9", "cachelib==0.17.0"],
     "0.8.0": ["flask==3.1.3", "werkzeug==3.1.9", "cachelib==0.17.0"],
 }
-DRIVERS = ["flask-sqlalchemy", "msgspec", "psycopg[binary]", "pymemcache", "pymongo", "redis"]
+DRIVERS = [
+    "boto3",
+    "mypy-boto3-dynamodb",
+    "flask-sqlalchemy",
+    "msgspec",
+    "psycopg[binary]",
+    "pymemcache",
+    "pymongo",
+    "redis",
+]
 SECRET_KEY = "change me"
 PREFIX = "session:"
 
@@ -102,10 +111,11 @@ def python_of(version: str) -> Path:
     return python
 
 
-def write(version: str, redis_url: str, memcached_port: int, postgresql_url: str) -> str:
+def write(version: str, redis_url: str, memcached_port: int, postgresql_url: str, dynamodb_url: str) -> str:
     """Have a version write its sessions."""
     python = str(python_of(version))
     script = [python, str(HERE / "write_flask_session.py"), redis_url, str(memcached_port), postgresql_url]
+    script.append(dynamodb_url)
     # Far from UTC, so that an end in local time would be seen to be one.
     far = {**os.environ, "TZ": "Asia/Tokyo"}
     written = subprocess.run(script, stdout=subprocess.PIPE, text=True, check=True, env=far)

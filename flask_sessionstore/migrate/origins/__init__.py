@@ -50,6 +50,7 @@ _SCHEMES = {
     **dict.fromkeys(("sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql"), "sqlalchemy"),
     "memcached": "memcached",
     "mongodb": "mongodb",
+    "dynamodb": "dynamodb",
 }
 #: The package of an object's class -> the module that reads it.
 _PACKAGES = {
@@ -58,6 +59,8 @@ _PACKAGES = {
     "pymemcache": "memcached",
     "pymongo": "mongodb",
     "cachelib": "cachelib",
+    "boto3": "dynamodb",
+    "botocore": "dynamodb",
 }
 
 
@@ -99,8 +102,9 @@ def _kind_of(source: object) -> str:
     if kind is None:
         what = "this URL's scheme" if isinstance(source, str) else f"an object of type {type(source).__qualname__}"
         raise _wrong(
-            f"{what} is not a known kind of origin: pass a URL (redis://, postgresql://, sqlite://, memcached://, mongodb://),"
-            " a client of redis-py, pymemcache or pymongo, an Engine, a cache of cachelib, or a folder"
+            f"{what} is not a known kind of origin: pass a URL (redis://, postgresql://, sqlite://, memcached://, mongodb://,"
+            " dynamodb://), a client of redis-py, pymemcache, pymongo or boto3, an Engine, a cache of cachelib, or a"
+            " folder"
         )
     return kind
 
