@@ -139,6 +139,13 @@ def test_a_planted_token_is_refused_after_the_victim_s_sign_in(store: SessionSto
     assert post(victim, "/order", victim.get("/form").text) == 200
 
 
+def test_a_token_from_before_the_sign_in_holds_where_a_sign_in_drops_nothing() -> None:
+    client = make_app(MemoryStore(), SESSION_LOGIN_DROPS=()).test_client()
+    before = client.get("/form").text
+    assert post(client, "/login", before) == 200
+    assert post(client, "/order", before) == 200
+
+
 def test_a_field_of_another_name_is_named_in_both_settings() -> None:
     app = make_app(MemoryStore(), WTF_CSRF_FIELD_NAME="proof", SESSION_LOGIN_DROPS=("proof",))
     app.view_functions["form"] = lambda: t.cast("str", Form().proof.current_token)
