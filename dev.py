@@ -2,7 +2,7 @@
 
 python3 dev.py shop  [options of "flask run"]   the example shop, on http://127.0.0.1:5000
 python3 dev.py test  [options of pytest]        the tests, with real servers of their own
-python3 dev.py foreign                          the suites of Flask, Flask-Login and Flask-WTF, over our sessions
+python3 dev.py foreign                          the suites of Flask and of three extensions, over our sessions
 python3 dev.py deployment [options of pytest]   an application on every server that Flask runs on; needs a C compiler
 python3 dev.py check                            what CI checks besides: style, types, documentation, lock, wheel
 python3 dev.py audit [options of pip-audit]     whether a version that CI installs has a known vulnerability
