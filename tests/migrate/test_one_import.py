@@ -128,9 +128,13 @@ def test_in_a_database_it_makes_its_table(tmp_path: Path) -> None:
         db.engine.dispose()
 
 
-def test_in_dynamodb_it_makes_its_table(shared_dynamodb: t.Callable[[str], DynamoDBServer]) -> None:
+def test_in_dynamodb_it_makes_its_table_and_has_the_credentials_of_the_application(
+    shared_dynamodb: t.Callable[[str], DynamoDBServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     resource = engines.dynamodb(shared_dynamodb("moto"))
     table = engines.new_table(resource)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
     item = {"id": f"session:{SID}", "val": msgspec.msgpack.encode(KEPT), "expiration": Decimal(4_000_000_000)}
     table.put_item(Item=item)
     app = make_app(SESSION_TYPE="dynamodb", SESSION_DYNAMODB=resource, SESSION_DYNAMODB_TABLE=table.name)
@@ -139,6 +143,17 @@ def test_in_dynamodb_it_makes_its_table(shared_dynamodb: t.Callable[[str], Dynam
     tables = resource.meta.client.list_tables()["TableNames"]
     assert f"{table.name}_store" in tables
     assert table.get_item(Key={"id": f"session:{SID}"})["Item"] == item
+
+
+def test_dynamodb_on_this_machine_where_no_other_is_named_wants_credentials_of_any_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="an emulator accepts any"):
+        Session(make_app(SESSION_TYPE="dynamodb"))
 
 
 def test_signed_ids_are_read(tmp_path: Path, clock: Clock) -> None:

@@ -12,8 +12,6 @@ import flask_sessionstore
 ROOT = Path(flask_sessionstore.__file__).parent
 #: Public in spite of their names: of named tuples, and of Werkzeug's proxies.
 PUBLIC = {"_asdict", "_replace", "_get_current_object"}
-#: Of botocore, which has no public name for the credentials of a client.
-PUBLIC |= {"_credentials", "_request_signer"}
 #: The files that a request walks down and up. Each imports only what stands below it, if it imports any of them.
 FLOORS = [
     *(

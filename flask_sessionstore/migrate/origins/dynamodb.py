@@ -104,7 +104,17 @@ def client_of(source: t.Any) -> t.Any:
 def _like(client: t.Any) -> t.Any:
     """A new client with the settings and the credentials of a resource's client, which itself reads and writes
     Python's values in the place of DynamoDB's."""
+    signer = vars(client)["_request_signer"]  # nothing public tells a client's credentials
     session = botocore.session.get_session()
-    session._credentials = client._request_signer._credentials  # nothing public gives them to another client
+    session.register_component("credential_provider", _Known(vars(signer)["_credentials"]))
     made = {"region_name": client.meta.region_name, "endpoint_url": client.meta.endpoint_url}
     return boto3.session.Session(botocore_session=session).client("dynamodb", config=client.meta.config, **made)
+
+
+class _Known(t.NamedTuple):
+    """What botocore asks for credentials. These may be such as change: a role's."""
+
+    credentials: t.Any
+
+    def load_credentials(self) -> t.Any:
+        return self.credentials
