@@ -7,6 +7,7 @@ import typing as t
 import flask
 import pytest
 from flask import Flask, Response, redirect, request
+from flask.sessions import SecureCookieSession
 from flask.wrappers import Request
 from flask_apps import an_app, clear, route, the_context
 from http_support import set_cookies, watch
@@ -203,3 +204,19 @@ def test_flashes_are_kept_until_they_are_shown(app: Flask) -> None:
     client.get("/flash")
     assert client.get("/show").text == "[('message', 'Zip'), ('error', 'Zap')]"
     assert client.get("/show").text == "[]"
+
+
+def test_a_session_of_another_kind_that_an_override_opens_is_left_to_it() -> None:
+    class Own(StoreSessionInterface):
+        def open_session(self, app: Flask, request: Request) -> t.Any:
+            return SecureCookieSession({"cart": ["tea"]})
+
+    class OwnManager(SessionManager):
+        interface_class = Own
+
+    app = Flask("another kind")
+    app.config.update(SECRET_KEY="a secret", SESSION_STORE="memory:")
+    OwnManager(app)
+    route(app, "/", lambda: str(session["cart"]))
+    response = app.test_client().get("/")
+    assert (response.text, set_cookies(response)) == ("['tea']", [])

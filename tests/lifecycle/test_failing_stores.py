@@ -406,3 +406,17 @@ def test_the_cause_of_a_failure_is_logged_once(start_redis: StartServer, caplog:
     assert len(errors) == 1
     assert errors[0].exc_info is not None
     assert isinstance(errors[0].exc_info[1], redis.exceptions.ConnectionError)
+
+
+def test_a_503_sets_no_cookie_of_ours_whatever_save_had_made_before(faulty: FaultyStore) -> None:
+    browser = Browser(live_app(faulty))
+
+    def view() -> None:
+        write()
+        session.save()
+        session["more"] = 1
+        faulty.fail("swap")
+
+    response = browser.does(view)
+    assert is_unavailable(response)
+    assert fate(response) == KEPT

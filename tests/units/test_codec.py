@@ -447,3 +447,9 @@ def test_a_list_that_contains_itself_is_refused() -> None:
     endless.append(endless)
     with pytest.raises(SessionInsertError, match="deeper than 100 containers"):
         codec.encode(endless, "key")
+
+
+@pytest.mark.parametrize("bits", [64, 100, 1000])
+def test_a_large_integer_takes_the_bytes_that_it_has(bits: int) -> None:
+    for value in (1 << bits, -1 << bits):
+        assert len(codec.encode(value, "n")) <= bits // 8 + 8

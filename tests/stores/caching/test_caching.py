@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 import servers
+from http_support import make_app
 from tiers import begin, entries, load, write
 
 from flask_sessionstore import ConfigurationError, Record, SessionKey, StoreUnavailable
@@ -175,3 +176,10 @@ def test_what_is_no_pair_is_refused() -> None:
     for cache, store in ((one, one), (CookieStore(), one), (one, CookieStore()), (one, "memory:")):
         with pytest.raises(ConfigurationError, match="pair"):
             CachingStore(t.cast("MemoryStore", cache), t.cast("MemoryStore", store))
+
+
+@pytest.mark.parametrize("store", ["memory:", MemoryStore()], ids=["URL", "store"])
+def test_among_the_options_of_a_pair_the_longest_time_in_the_cache_is_the_caches(store: object) -> None:
+    app = make_app(("memory:", store), SESSION_STORE_OPTIONS={"max_age": timedelta(seconds=5)})
+    pair = t.cast("CachingStore", t.cast("t.Any", app.session_interface).store)
+    assert pair.max_age == timedelta(seconds=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 import typing as t
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,7 +19,7 @@ from pymemcache.exceptions import MemcacheServerError
 
 from flask_sessionstore import ConfigurationError, Record, SessionGone, SessionKey, SessionTooLarge, StoreUnavailable
 from flask_sessionstore.layout import pack
-from flask_sessionstore.stores import ServerSideStore, StoreFull
+from flask_sessionstore.stores import ServerSideStore, StoreFull, from_url
 from flask_sessionstore.stores.memcached import MemcachedStore
 from flask_sessionstore.testing import StoreContract, later
 
@@ -343,3 +344,13 @@ def test_an_evicted_session_is_nothing(start: StartServer) -> None:
     assert store.load(key) is None
     with pytest.raises(SessionGone):
         store.update(key, record, DAY, replaces=record.revision)
+
+
+@pytest.mark.parametrize("end", [2**31 - 1, 2**31, 2**31 + 1])
+def test_what_ends_about_when_memcacheds_times_end_is_kept(
+    end: int, shared_memcached: MemcachedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = t.cast("MemcachedStore", from_url(shared_memcached.url, prefix=f"{uuid4()}:"))
+    monkeypatch.setattr(time, "time", lambda: end - 60 * 86400.0 - 1)  # a second is added
+    key = store.save(Record(state={"a": b"\x01"}), timedelta(days=60))
+    assert store.load(key) is not None
