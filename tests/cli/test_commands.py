@@ -346,6 +346,11 @@ def test_cleanup_removes_what_has_expired_in_batches(swept_store: ServerSideStor
     assert data(app, "cleanup") == {"removed": 0}
 
 
+@pytest.mark.parametrize("batch", ["0", "-1", "many"])
+def test_a_batch_is_a_number_above_0(batch: str) -> None:
+    assert "--batch" in error(shop(MemoryStore()), "cleanup", "--batch", batch, code=2)
+
+
 def test_cleanup_that_failed_on_the_way_is_finished_by_the_next(clock: Clock) -> None:
     class Failing(MemoryStore):
         left = 2

@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from every_store import alive
 
-from flask_sessionstore import Record, SessionConflict, SessionGone, SessionKey
+from flask_sessionstore import ConfigurationError, Record, SessionConflict, SessionGone, SessionKey
 from flask_sessionstore.record import new_revision
-from flask_sessionstore.stores import ServerSideStore, StoreFull
+from flask_sessionstore.stores import ServerSideStore, StoreFull, from_url
 from flask_sessionstore.stores.base import ANY
 from flask_sessionstore.stores.memory import MemoryStore
 
@@ -83,3 +83,9 @@ def test_without_room_an_end_spares_the_tombstone_that_stands(narrow: Narrow) ->
 def test_a_name_that_was_taken_and_is_free_again_is_no_failure(narrow: Narrow) -> None:
     narrow.refusals = 2
     assert alive(narrow, kept(narrow)).state == {"a": b"\x01"}
+
+
+@pytest.mark.parametrize("scheme", ["gopher+tls", "redis+pymysql"])
+def test_a_driver_is_named_for_databases_alone(scheme: str) -> None:
+    with pytest.raises(ConfigurationError, match="no store is known"):
+        from_url(f"{scheme}://127.0.0.1/sessions")

@@ -354,3 +354,9 @@ def test_what_ends_about_when_memcacheds_times_end_is_kept(
     monkeypatch.setattr(time, "time", lambda: end - 60 * 86400.0 - 1)  # a second is added
     key = store.save(Record(state={"a": b"\x01"}), timedelta(days=60))
     assert store.load(key) is not None
+
+
+def test_what_is_no_client_is_an_error_that_names_the_setting() -> None:
+    with pytest.raises(ConfigurationError, match="needs pymemcache's") as caught:
+        MemcachedStore(t.cast("t.Any", object()))
+    assert caught.value.key == "SESSION_STORE"
