@@ -20,6 +20,7 @@ import msgspec
 
 from . import signins
 from .changes import State
+from .draft import Draft
 from .errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable
 from .key import SessionKey
 from .record import Kind, Record
@@ -50,7 +51,7 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """The session had no data left, so it has ended."""
+    """The session has ended: it had no data left, or its fixed end has passed. ``how`` is as in ``session_ended``."""
 
     how: str
     losses: int
@@ -74,6 +75,24 @@ def end(store: SessionStore, key: SessionKey, newest: Record) -> Record:
     raise StoreUnavailable("the session changes faster than it can be ended; try again")
 
 
+def _end_for_want_of_a_record(writer: Writer, key: SessionKey, newest: Record, state: State) -> str:
+    """End this revision of a session that has no data left, or whose fixed end has passed. Return how it ended.
+
+    :raises SessionConflict, SessionGone: as :meth:`SessionStore.delete` does.
+    """
+    how = _how_it_ends(writer.draft, state)
+    writer.store.delete(key, replaces=newest.revision, emptied=how == "emptied", owner=newest.owner)
+    return how
+
+
+def _how_it_ends(draft: Draft, state: State) -> str:
+    if draft.changes.cleared:
+        return "cleared"
+    if state:
+        return "expired"
+    return "signed out" if draft.was_somebody else "emptied"
+
+
 # -- what goes on under a new key ----------------------------------------------------------------------------------
 
 
@@ -89,11 +108,10 @@ def move(
     """
     draft, state = writer.draft, writer.draft.state
     for losses in range(_LOSSES_BEFORE_SAVING):
-        record = writer.record(state, newest)
-        if record is None:
-            end(writer.store, key, newest)
-            return Ended("cleared" if draft.changes.cleared else "expired", losses)
+        record = writer.record(state, newest) if state else None
         try:
+            if record is None:
+                return Ended(_end_for_want_of_a_record(writer, key, newest, state), losses)
             return Written(writer.renew(key, record, newest, kind), record, losses)
         except SessionConflict as conflict:
             newest = _mergeable(writer, _record_of(conflict))
@@ -103,12 +121,15 @@ def move(
 
 def _move_at_any_rate(
     writer: Writer, key: SessionKey, newest: Record, kind: Kind, kept: t.Callable[[SessionKey, Record], object]
-) -> Written:
+) -> Written | Ended:
     """Store the session under the new key, which nobody knows yet; then replace the old record; then store what others
     wrote meanwhile under the new key too.
     """
-    changes = writer.draft.changes
-    saved = t.cast("Record", writer.record(changes.apply(newest.state), newest))
+    draft, state = writer.draft, writer.draft.changes.apply(newest.state)
+    saved = writer.record(state, newest) if state else None
+    if saved is None:
+        end(writer.store, key, newest)
+        return Ended(_how_it_ends(draft, state), _LOSSES_BEFORE_SAVING)
     new = writer.save(saved)
     try:
         newest = _replace(writer, key, newest, saved, new, kind)
@@ -116,7 +137,11 @@ def _move_at_any_rate(
         writer.store.delete(new)
         raise
     kept(new, saved)
-    record = t.cast("Record", writer.record(changes.apply(newest.state), saved))
+    state = draft.changes.apply(newest.state)
+    record = writer.record(state, saved) if state else None
+    if record is None:
+        writer.store.delete(new)
+        return Ended(_how_it_ends(draft, state), _LOSSES_BEFORE_SAVING)
     try:
         writer.store.update(new, record, writer.policy.idle(record), replaces=saved.revision)
     except SessionConflict as conflict:
@@ -199,9 +224,7 @@ class _Contest:
         writer, key = self._writer, self._key
         record = writer.record(state, newest) if state else None
         if record is None:
-            how = "expired" if state else "signed out" if writer.draft.was_somebody else "emptied"
-            writer.store.delete(key, replaces=newest.revision, emptied=how == "emptied", owner=newest.owner)
-            return Ended(how, self._losses)
+            return Ended(_end_for_want_of_a_record(writer, key, newest, state), self._losses)
         if differs(record, newest):
             self._attempts.append(record.revision)
             return Written(writer.update(key, record, newest), record, self._losses)

@@ -74,7 +74,7 @@ class Finder:
             found = self.look(tokens[0].key, tokens[0].seen)
         else:
             found = self._among(tokens) if tokens else _NOTHING
-        if found.record is None and not found.is_traced and (presented := self._visitor.old()):
+        if not found.is_traced and (presented := self._visitor.old()):
             found = self._among_old(presented) or found
         return found
 
@@ -124,8 +124,9 @@ class Finder:
         logger.warning("the browser sent the cookies of %s living sessions: they end, and none is used", len(alive))
         for key in (found.key for found in alive if found.key is not None):
             if isinstance(self._store, ServerSideStore):  # otherwise the session is only in the cookie
-                self._store.end_found(key.handle, kind="revoked")
-                self._tell(signals.session_ended, key.handle, how="ambiguous")
+                ended = self._store.end_found(key.handle, kind="revoked")
+                if ended is not None:
+                    self._tell(signals.session_ended, ended, how="ambiguous")
         return Found(None, None, Fate.AMBIGUOUS)
 
     def _among_old(self, presented: t.Sequence[OldSession]) -> Found | None:

@@ -235,6 +235,7 @@ class Lifecycle:
             if self._failure is not None and not self._purge_is_due():
                 return self.outcome
             try:
+                self._only_renews, self._outcome_if_it_fails = False, None  # of an earlier commit
                 self.outcome = self._commit()
                 if self._signed_in:
                     self.outcome = self._keep_to_limit(self.outcome)
@@ -280,7 +281,7 @@ class Lifecycle:
             self.load()  # only metadata was assigned, which does not load
         if draft.base is None:
             return self._commit_new()
-        if self._has_derivable_seal(draft.base) and (dirty or self.visitor.may_extend()):
+        if self._has_derivable_seal(draft.base) and (dirty or self._may_extend()):
             self._only_renews, draft.changes.renewed = not dirty, True
         if dirty or self._only_renews:
             return self._commit_changes(draft.base)
@@ -348,6 +349,8 @@ class Lifecycle:
         try:
             sent, record = self._writer.extend(key, ttl)
         except StoreError as error:
+            if self._is_saving and isinstance(error, StoreUnavailable):
+                raise
             if not isinstance(error, SessionGone):
                 logger.warning("session %s was not extended: %s", short(key), error)
             return KEEP
@@ -380,7 +383,11 @@ class Lifecycle:
     def _purge(self) -> Outcome:
         if self.outcome is DELETE:
             return self.outcome
-        key = self._key or self._only_key()
+        try:
+            key = self._key or self._only_key()
+        except StoreUnavailable:
+            self.outcome = DELETE  # even if the store cannot say which session is alive
+            raise
         if key is None:
             gone = self._fate in (Fate.LEFT, Fate.AMBIGUOUS)
             return DELETE if gone or self._seed is not None or self._new_seed() is not None else KEEP
@@ -526,7 +533,8 @@ class Lifecycle:
     def _end_by_handle(self, how: str) -> None:
         """End the successor of a session that was renewed, or the record that cannot be read."""
         if isinstance(self.store, ServerSideStore):
-            ended = self.store.end_found(self._known_key().handle, kind="ended")
+            # It does not end a session that somebody signed in to: see ends_successor.
+            ended = self.store.end_found(self._known_key().handle, kind="ended", follows=("renewed",))
             if ended is not None:
                 self._unsent.append((signals.session_ended, {"handle": ended, "how": how}))
 
@@ -535,7 +543,7 @@ class Lifecycle:
     def _commit_changes(self, base: Record) -> Outcome:
         draft, key, moves = self.draft, self._known_key(), self.draft.moves
         in_cookie, cleared = handle_of(key) is None, draft.changes.cleared
-        if (moves and draft.state) or (in_cookie and (cleared or draft.changes_owner)):
+        if (moves and (draft.state or draft.changes.renewed)) or (in_cookie and (cleared or draft.changes_owner)):
             self._need_cookie()
         if in_cookie and draft.changes and self._lacks_cookie():
             draft.settle(base)
@@ -548,21 +556,23 @@ class Lifecycle:
                 return self._sign_out(key, base)
             return self._move(key, base) if moves else self._merge(key, base)
         except SessionGone as gone:
+            self._outcome_if_it_fails = None
             return self._commit_gone(base, gone)
         except SessionCorrupt as error:
+            self._outcome_if_it_fails = None
             self._announce(signals.session_corrupt, key, newer=bool(error.newer))
             return self._commit_gone(base, SessionGone())
 
     def _sign_out(self, old: SessionKey, base: Record) -> Outcome:
         """End the session, and store what is left of it under a new key, without an owner."""
         newest, writer = contests.end(self.store, old, base), self._writer
-        state = self.draft.changes.apply(newest.state)
         try:
+            state = self.draft.changes.apply(newest.state)
             record = writer.record(state, newest, fresh=True) if state else None
             if record is None:
                 return self._ended("signed out")
             key = writer.save(record)
-        except Exception:  # the rest of the session cannot be stored, but the log-out has happened
+        except Exception:  # the rest cannot be computed (an updater may raise) or stored, but the log-out has happened
             self._announce(signals.session_ended, old, how="signed out")
             self._key, self._fate, self._outcome_if_it_fails = None, Fate.LEFT, DELETE
             self.draft.base = None

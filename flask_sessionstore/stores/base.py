@@ -300,7 +300,7 @@ class ServerSideStore(SessionStore):
         if not self._bury(key.handle, tombstone, replaces):
             try:
                 self._confirm_tombstone(key, tombstone)
-            except (SessionConflict, SessionGone):
+            except (SessionConflict, SessionGone, SessionCorrupt):
                 if to is None:
                     self.drop(new.handle)
                 raise
@@ -316,12 +316,20 @@ class ServerSideStore(SessionStore):
         """
         return self.end_found(handle, owner=owner) is not None
 
-    def end_found(self, handle: str, *, owner: str | None = None, kind: Kind = "revoked") -> str | None:
+    def end_found(
+        self,
+        handle: str,
+        *,
+        owner: str | None = None,
+        kind: Kind = "revoked",
+        follows: t.Collection[str] = RENEWALS,
+    ) -> str | None:
         """As :meth:`end`, but returns the handle of the session that ended: a successor's, if the session was renewed.
 
         :param kind: the kind of the tombstone that is left.
+        :param follows: the kinds of tombstones whose successors end too.
         """
-        ended = self._end(handle, kind=kind, owner=owner)
+        ended = self._end(handle, kind=kind, owner=owner, follows=follows)
         if ended is None:
             return None
         handle, record = ended

@@ -18,7 +18,7 @@ from flask_sessionstore.testing import Clock
 
 
 def test_an_sqlite_file_that_is_away_is_a_503_and_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="file of the old sessions is not there"):
+    with pytest.raises(StoreUnavailable, match="file of the old sessions does not exist"):
         look(from_flask_session(f"sqlite:///{tmp_path}/old.db"), "A" * 43)
     assert list(tmp_path.iterdir()) == []
 
@@ -42,7 +42,7 @@ def test_the_sessions_in_memcached_cannot_be_imported_at_once() -> None:
     app = make_app(MemoryStore(), from_flask_session("memcached://127.0.0.1:1"))
     result = app.test_cli_runner().invoke(args=["sessions", "import"])
     assert result.exit_code == 1
-    assert "Memcached cannot list what it has" in result.output
+    assert "Memcached cannot list its items" in result.output
 
 
 def test_of_several_old_sessions_the_one_that_is_still_there_is_imported(clock: Clock, tmp_path: Path) -> None:

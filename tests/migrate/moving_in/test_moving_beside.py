@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from flask import Flask
+from flask import Flask, Response, stream_with_context
 from http_support import KEPT, SET, Action, Browser, fate, set_cookies
+from lifecycle_views import both
 from old_sessions import (
     LOGIN,
     FlaskCookies,
@@ -23,12 +24,13 @@ from old_sessions import (
     show,
     sign_out,
 )
-from views import clear, purge, renew
+from views import clear, purge, renew, save
 
 from flask_sessionstore import ConfigurationError, session
 from flask_sessionstore.cli.checks import findings_of
 from flask_sessionstore.current import interface_in_use
 from flask_sessionstore.migrate import from_flask, from_flask_session, from_store
+from flask_sessionstore.signals import session_write_dropped
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
@@ -187,6 +189,42 @@ def test_a_sealed_session_is_renewed_by_the_first_request_with_our_cookie(memory
     kept = browser.key
     assert browser.data == LOGIN
     assert browser.key == kept
+
+
+def test_the_first_request_with_our_cookie_may_save_what_it_only_read(memory: MemoryStore, origin: Origin) -> None:
+    app = make_app(memory, origin.importer, SESSION_SEAL=True)
+    browser = Browser(app, origin.begin(**LOGIN))
+    assert browser.data == LOGIN
+    imported = browser.key
+    assert fate(browser.does(both(read_cart, save, lambda: ""))) == SET
+    assert browser.key != imported
+    assert browser.data == LOGIN
+
+
+def test_what_is_written_after_a_mere_renewal_is_not_dropped_in_silence(memory: MemoryStore, origin: Origin) -> None:
+    app = make_app(memory, origin.importer, SESSION_SEAL=True)
+    browser = Browser(app, origin.begin(**LOGIN))
+    assert browser.data == LOGIN
+    dropped: list[str] = []
+
+    def body() -> t.Iterator[str]:
+        handle = session.handle
+        assert handle is not None
+        assert memory.end(handle)
+        session["note"] = 1
+        session.save()
+        yield ""
+
+    def view() -> Response:
+        dict(session)
+        return Response(stream_with_context(body()))
+
+    def note(sender: object, *, reason: str, **_: object) -> None:
+        dropped.append(reason)
+
+    with session_write_dropped.connected_to(note, app):
+        assert fate(browser.does(view)) == SET
+    assert dropped == ["revoked"]
 
 
 def test_of_two_requests_that_renew_a_sealed_session_none_loses_what_it_wrote(

@@ -229,7 +229,7 @@ def test_health_checks_that_a_url_asks_for_cost_no_trip(
 
 def test_in_a_sentinels_url_the_database_is_a_number() -> None:
     for database in ("first", "-1", "1/2"):
-        with pytest.raises(ConfigurationError, match="a database's number") as caught:
+        with pytest.raises(ConfigurationError, match="the number of a database") as caught:
             from_url(f"redis+sentinel://127.0.0.1:1/mymaster/{database}")
         assert caught.value.key == "SESSION_STORE"
     assert isinstance(from_url("redis+sentinel://127.0.0.1:1/mymaster/2"), RedisStore)
