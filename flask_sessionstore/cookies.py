@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import typing as t
 from functools import lru_cache
+from hashlib import sha256
 
 from flask.wrappers import Response
 from werkzeug.http import dump_cookie, parse_list_header
@@ -76,6 +77,12 @@ def attributes_of(
         partitioned=partitioned,
     )
     return header.removeprefix(f"{name}=")
+
+
+@lru_cache(maxsize=64)
+def mark_of(attributes: str) -> int:
+    """A byte that tells these attributes from others: one of a hash of them."""
+    return sha256(attributes.encode()).digest()[0]
 
 
 def _check_cookie(
@@ -164,12 +171,15 @@ def is_public(response: Response) -> bool:
 
 
 def keep_private_with_cookie(response: Response) -> None:
-    """Forbid shared caches to keep a response that sets the cookie. CVE-2023-30861 shows what happens otherwise."""
+    """Forbid shared caches to keep a response that sets the cookie. CVE-2023-30861 shows what happens otherwise.
+
+    So too for a response that does not set it only because the browser has this cookie already.
+    """
     if not any(name.lower().endswith(_FOR_CACHES) for name, _ in response.headers):
         response.headers.add("Cache-Control", f"private, {_NOT_THE_COOKIE}")
         return
     if is_public(response):
-        logger.warning("a response marked as public carries a session cookie: it was made private")
+        logger.warning("a response that changes the session was marked as public: it was made private")
     directives = keep_private(response)
     if directives.isdisjoint(("no-store", "no-cache")):
         response.headers["Cache-Control"] += f", {_NOT_THE_COOKIE}"

@@ -2,7 +2,7 @@
 
 The text is the base64url of::
 
-    format (1), time (4), lifetime (4) | salt (16) | nonce (12) | encrypted: revision seen (4), session key | tag (16)
+    format (1), time (4), lifetime (4) | salt (16) | nonce (12) | encrypted: seen (4), mark (1), session key | tag (16)
 
 The first nine bytes are not encrypted, so that a request can see without decryption that nothing is due. AES-256-GCM
 authenticates them together with the rest, the purpose, and the cookie's name and path.
@@ -30,7 +30,7 @@ _PURPOSE = "flask_sessionstore.private cookie"
 _FORMAT = 1
 _CLEAR = struct.Struct(">BII")  # 9 bytes are 12 characters
 _HEAD = struct.Struct(">9s16s12s")  # the clear part, salt, nonce
-_SEEN = 4
+_TOLD = struct.Struct(">4sB")  # revision seen, and what stands for the cookie's attributes
 
 
 class TokenCipher(Tokens):
@@ -47,7 +47,7 @@ class TokenCipher(Tokens):
         random = os.urandom(28)
         salt, nonce = random[:16], random[16:]
         # The text of a key is base64url already. Encrypted as text, it would grow by a third a second time.
-        content = token.seen + from_base64url(f"{token.key}==")
+        content = _TOLD.pack(token.seen, token.mark) + from_base64url(f"{token.key}==")
         encrypted = _cipher(self._macs[0], salt).encrypt(nonce, content, clear + self._context)
         return to_base64url(clear + random + encrypted)
 
@@ -60,8 +60,8 @@ class TokenCipher(Tokens):
             if form != _FORMAT:
                 return None
             content, former = self._decrypt(salt, nonce, data[_HEAD.size :], clear)
-            key = key_class(to_base64url(content[_SEEN:]))
-            return Token.unpack(key, issued, lifetime, content[:_SEEN], former=former)
+            key = key_class(to_base64url(content[_TOLD.size :]))
+            return Token.unpack(key, issued, lifetime, *_TOLD.unpack_from(content), former=former)
         except (ValueError, struct.error):
             return None
 

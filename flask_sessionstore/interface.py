@@ -163,31 +163,37 @@ class StoreSessionInterface(SessionInterface):
             self.get_cookie_samesite(app),
             self.get_cookie_partitioned(app),
         )
-        value = _value_of(browser, outcome, attributes) if isinstance(outcome, Send) else cookies.DELETED
-        response.headers.add("Set-Cookie", f"{name}={value}{attributes}")
+        value = self._value_of(browser, outcome, attributes) if isinstance(outcome, Send) else cookies.DELETED
+        if value is not None:
+            response.headers.add("Set-Cookie", f"{name}={value}{attributes}")
         for old in browser.old_cookies() if signed_out or isinstance(outcome, Delete) else ():
             response.headers.add("Set-Cookie", f"{old}={cookies.DELETED}{attributes}")
         cookies.keep_private_with_cookie(response)
         cookies.vary_by_cookie(response)
 
+    def _value_of(self, browser: _Browser, sent: Send, attributes: str) -> str | None:
+        """A cookie's value, and its end if it has one; None if the cookie would tell the browser nothing."""
+        token = _token_of(sent, attributes)
+        if browser.holds(token) and not self.store.needs_seen and self._policy.refresh_interval:
+            return None
+        value = browser.protector.dumps(token)
+        if token.lifetime:
+            value += f"; Expires={_http_date(sent.record.expires_ms // 1000)}; Max-Age={token.lifetime}"
+        cookies.check_cookie_size(len(browser.cookie_name) + 1 + len(value) + len(attributes), sent.record)
+        return value
 
-def _value_of(browser: _Browser, sent: Send, attributes: str) -> str:
-    """A cookie's value, and its expiry if it has one."""
+
+def _token_of(sent: Send, attributes: str) -> Token:
     record = sent.record
     lifetime = cookie_lifetime(record)
-    seconds = 0 if lifetime is None else max(int(lifetime.total_seconds()), 1)
-    token = Token(
+    return Token(
         key=sent.key,
         issued=record.extended_ms // 1000,
-        lifetime=seconds,
+        lifetime=0 if lifetime is None else max(int(lifetime.total_seconds()), 1),
         permanent=record.permanent,
         seen=record.revision[:4],
+        mark=cookies.mark_of(attributes),
     )
-    value = browser.protector.dumps(token)
-    if seconds:
-        value += f"; Expires={_http_date(record.expires_ms // 1000)}; Max-Age={seconds}"
-    cookies.check_cookie_size(len(browser.cookie_name) + 1 + len(value) + len(attributes), record)
-    return value
 
 
 @lru_cache(maxsize=64)
@@ -204,6 +210,7 @@ class _Browser:
         "_cookie_path",
         "_interface",
         "_old",
+        "_only_token",
         "_protector",
         "_response",
         "_tokens",
@@ -222,6 +229,8 @@ class _Browser:
         self.begun = False
         self._response: Response | None = None
         self._tokens: list[Token] | None = None
+        # The verified token of the only cookie of our name; None before tokens are asked for, too.
+        self._only_token: Token | None = None
         self._protector: Tokens | None = None
         #: Whether the body of the response is made while it is sent.
         self.streams = False
@@ -242,6 +251,10 @@ class _Browser:
         if self._tokens is None:
             self._tokens = self._verified()
         return self._tokens
+
+    def holds(self, token: Token) -> bool:
+        """Whether the browser has a cookie that makes ``token`` needless, and no other of our name."""
+        return self._only_token is not None and self._only_token.makes_needless(token)
 
     def reads_former(self) -> bool:
         return bool(self._app.config.get("SECRET_KEY_FALLBACKS"))
@@ -327,6 +340,8 @@ class _Browser:
             return []
         loads = self.protector.loads
         tokens = [token for text in texts if (token := loads(text, self._interface.store.key_class)) is not None]
+        if len(texts) == 1 and tokens:
+            self._only_token = tokens[0]
         if len(tokens) < 2:
             return tokens
         # If two tokens have the same key, the token of the current secret counts: the other cookie may have a path or
@@ -360,7 +375,7 @@ class _ByHandle:
 
     def __init__(self, app: Flask, handle: str) -> None:
         self._app = app
-        self._token = Token(SessionKey.of(handle), issued=0, lifetime=0, permanent=False, seen=b"")
+        self._token = Token(SessionKey.of(handle), issued=0, lifetime=0, permanent=False, seen=b"", mark=0)
 
     def claims(self) -> list[Claim]:
         return []

@@ -1,10 +1,10 @@
 """Signed tokens: a token as text in a cookie, which everybody can read and nobody can forge.
 
-The text is ``<session key>.<time, lifetime and revision seen>.<signature>``, all in the characters of base64url. The
-signature is HMAC-SHA-256 under a key that HKDF derives from the application's secret, this purpose, and the cookie's
-name and path. So a token does not verify if it was signed for another cookie, for an application at another path, or by
-another extension with the same secret. Encrypted tokens are in :mod:`.encryption`. A setting decides which kind is
-read; the other kind is never tried.
+The text is ``<session key>.<time, lifetime, revision seen and mark>.<signature>``, all in the characters of base64url.
+The signature is HMAC-SHA-256 under a key that HKDF derives from the application's secret, this purpose, and the
+cookie's name and path. So a token does not verify if it was signed for another cookie, for an application at another
+path, or by another extension with the same secret. Encrypted tokens are in :mod:`.encryption`. A setting decides which
+kind is read; the other kind is never tried.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from .key import SessionKey, from_base64url, to_base64url
 from .tokens import Claim, Protection, Secrets, Token, Tokens
 
 _PURPOSE = "flask_sessionstore.cookie"
-_NUMBERS = struct.Struct(">II4s")  # time and lifetime in seconds, four bytes of the revision
+# Time and lifetime in seconds, four bytes of the revision, one that stands for the cookie's attributes.
+_NUMBERS = struct.Struct(">II4sB")
+_CLAIM = struct.Struct(">IIx")  # the first 9 bytes of these are 12 characters
 _SEPARATOR = "."
 
 
@@ -35,7 +37,7 @@ class TokenSigner(Tokens):
 
     def dumps(self, token: Token) -> str:
         """The cookie's value for ``token``, signed under the first secret."""
-        numbers = to_base64url(_NUMBERS.pack(token.issued, token.packed_lifetime, token.seen))
+        numbers = to_base64url(_NUMBERS.pack(token.issued, token.packed_lifetime, token.seen, token.mark))
         value = f"{token.key}{_SEPARATOR}{numbers}"
         return f"{value}{_SEPARATOR}{self._macs[0].sign(value)}"
 
@@ -47,7 +49,8 @@ class TokenSigner(Tokens):
                 # Compared as text, since base64's decoder also accepts other spellings of a signature.
                 if hmac.compare_digest(mac.sign(value), signature):
                     key, _, numbers = value.rpartition(_SEPARATOR)
-                    return Token.unpack(key_class(key), *_NUMBERS.unpack(from_base64url(numbers)), former=place > 0)
+                    told = _NUMBERS.unpack(from_base64url(f"{numbers}=="))
+                    return Token.unpack(key_class(key), *told, former=place > 0)
         except (ValueError, TypeError, struct.error):  # a TypeError: the signature is not ASCII
             pass
         return None
@@ -79,7 +82,7 @@ def signer(secrets: Secrets, cookie_name: str, cookie_path: str) -> Tokens:
 def read_claim(text: str) -> Claim | None:
     """What a cookie's value says before its signature is checked; None if it is not a token."""
     try:
-        issued, lifetime, _ = _NUMBERS.unpack(from_base64url(text.rsplit(_SEPARATOR, 2)[1]))
+        issued, lifetime = _CLAIM.unpack(from_base64url(text.rsplit(_SEPARATOR, 2)[1][:12]))
     except (ValueError, IndexError, struct.error):
         return None
     return Claim.unpack(issued, lifetime)

@@ -41,13 +41,25 @@ class Token(t.NamedTuple):
     permanent: bool
     #: The first four bytes of the revision that this browser has seen.
     seen: bytes
+    #: One byte that tells the cookie's attributes from others: see :func:`.cookies.mark_of`.
+    mark: int
     #: Whether the token was made under a former secret.
     former: bool = False
 
     @classmethod
-    def unpack(cls, key: SessionKey, issued: int, packed_lifetime: int, seen: bytes, *, former: bool) -> Token:
+    def unpack(
+        cls, key: SessionKey, issued: int, packed_lifetime: int, seen: bytes, mark: int, *, former: bool
+    ) -> Token:
         """The token that consists of these parts."""
-        return cls(key, issued, packed_lifetime & ~_PERMANENT, bool(packed_lifetime & _PERMANENT), seen, former)
+        return cls(key, issued, packed_lifetime & ~_PERMANENT, bool(packed_lifetime & _PERMANENT), seen, mark, former)
+
+    def makes_needless(self, other: Token) -> bool:
+        """Whether a browser that holds this token learns nothing from ``other`` but the time and the revision.
+
+        A cookie that has an end, as a permanent session's has, is always news: each change moves the end.
+        """
+        has_end = self.lifetime or other.lifetime
+        return self.key is other.key and self.mark == other.mark and not has_end and not self.former
 
     @property
     def packed_lifetime(self) -> int:

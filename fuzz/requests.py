@@ -19,7 +19,7 @@ NOW = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
 KEY = SessionKey("A" * 43)
 SECRET = "a secret"
 
-_TOKEN = Token(key=KEY, issued=NOW - 3600, lifetime=86400, permanent=True, seen=b"seen")
+_TOKEN = Token(key=KEY, issued=NOW - 3600, lifetime=86400, permanent=True, seen=b"seen", mark=7)
 #: A header with a token that is good.
 HEADER = "session=" + SIGNED.tokens((SECRET,), "session", "/").dumps(_TOKEN)
 

@@ -31,7 +31,7 @@ _SIGNER = Signer(
     key_derivation="none",
     digest_method=hashlib.sha256,
 )
-_TOKEN = Token(key=requests.KEY, issued=requests.NOW, lifetime=0, permanent=False, seen=b"seen")
+_TOKEN = Token(key=requests.KEY, issued=requests.NOW, lifetime=0, permanent=False, seen=b"seen", mark=7)
 
 
 def check(data: bytes) -> None:
@@ -53,7 +53,7 @@ def seeds() -> list[bytes]:
     texts = sorted(_MADE)
     headers = [f"a=1; session={texts[0]}; session={texts[1]}", f'session="{texts[0]}"; session=; session']
     unsigned = [text.rpartition(".")[0] for text in texts if "." in text]
-    return [*(text.encode("latin-1") for text in (*texts, *headers, *unsigned)), b"seen" + bytes(32)]
+    return [*(text.encode("latin-1") for text in (*texts, *headers, *unsigned)), b"seen\x07" + bytes(32)]
 
 
 def _make() -> set[str]:

@@ -69,6 +69,9 @@ class SessionStore(ABC):
     #: The class that parses the session key in a cookie.
     key_class: t.ClassVar[type[SessionKey]] = SessionKey
 
+    #: Whether ``load`` uses the revision that a browser has ``seen``. If it does, every change sends the cookie.
+    needs_seen: bool = False
+
     #: A clock for tests, which returns seconds since 1970; None: the system's clock.
     clock: t.Callable[[], float] | None = None
 
@@ -99,7 +102,8 @@ class SessionStore(ABC):
     def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
         """The record under ``key``; None if it does not exist, or has expired.
 
-        :param seen: the first four bytes of the newest revision that this browser has seen, for stores with a cache.
+        :param seen: the first four bytes of the newest revision that this browser has seen, for stores with a cache. It
+            may be an older revision unless the store sets :attr:`needs_seen`.
         :raises SessionGone: if there is a tombstone under the key; ``kind`` is its kind.
         :raises SessionCorrupt: if the bytes under the key are not a record.
         """

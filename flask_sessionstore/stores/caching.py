@@ -51,6 +51,8 @@ class CachingStore(ServerSideStore):
     :raises ConfigurationError: if the two cannot be paired, or ``max_age`` is out of range.
     """
 
+    needs_seen = True
+
     def __init__(
         self, cache: ServerSideStore, store: ServerSideStore, *, max_age: timedelta | float = timedelta(seconds=2)
     ) -> None:

@@ -52,6 +52,7 @@ class CookieStore(SessionStore):
     """
 
     key_class = _StateKey
+    needs_seen = True  # each state is another cookie
 
     @classmethod
     def from_url(cls, url: str, **options: t.Any) -> t.Self:

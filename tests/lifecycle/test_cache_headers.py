@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from flask import Response, abort, send_file, send_from_directory, stream_with_context
 from http_support import DELETED, KEPT, SET, Action, Browser, fate, make_app, started, warnings_in, watch
-from views import force, purge, read, write
+from lifecycle_views import fate_of_change
+from views import force, purge, read, renew, write
 from werkzeug.test import TestResponse
 
 from flask_sessionstore import SessionStore
@@ -63,13 +64,13 @@ _PRIVATE = {"private", 'no-cache="Set-Cookie"'}
         ("public, s-maxage=60, immutable", {"immutable", *_PRIVATE}),
     ],
 )
-@pytest.mark.parametrize("action", [write, purge, force])
-def test_no_cache_between_may_keep_a_response_with_the_cookie(
+@pytest.mark.parametrize("action", [write, purge, force, renew])
+def test_no_cache_between_may_keep_the_response_to_a_change_with_a_cookie_or_without(
     action: Action, given: str | None, sent: set[str], store: SessionStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     browser = started(make_app(store), a=1)
     response = browser.does(_answering(action, given))
-    assert fate(response) == (DELETED if action is purge else SET)
+    assert fate(response) == (DELETED if action is purge else SET if action is renew else fate_of_change(store))
     assert _cache_control(response) == sent
     public = given is not None and ("public" in given or "s-maxage" in given)
     assert len(warnings_in(caplog)) == (1 if public else 0)

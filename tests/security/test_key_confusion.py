@@ -29,7 +29,7 @@ from flask_sessionstore.tokens import Token
 
 SECRET = "a secret"
 STATE = {"_user_id": "ann", "user_id": 1, "admin": True}
-TOKEN = Token(key=SessionKey.generate(), issued=1, lifetime=0, permanent=False, seen=b"seen")
+TOKEN = Token(key=SessionKey.generate(), issued=1, lifetime=0, permanent=False, seen=b"seen", mark=7)
 #: What our encrypted tokens are bound to, and what sealed records are.
 PRIVATELY, SEAL = context(PRIVATE_PURPOSE), b"flask_sessionstore.seal"
 

@@ -265,7 +265,7 @@ def test_the_parts_tell_nothing_about_themselves(clock: Clock, output: Output) -
     record = Record(state={"letter": VALUE.encode()}, owner="ann")
     output.show(
         [key],  # str() of one alone is the secret: that is what it is for
-        Token(key=key, issued=1, lifetime=1, permanent=True, seen=b"seen"),
+        Token(key=key, issued=1, lifetime=1, permanent=True, seen=b"seen", mark=7),
         record,
         Session({"letter": VALUE}),
         SessionInfo.of(key.handle, record),

@@ -63,7 +63,7 @@ def test_no_cookie_can_be_made_from_it_even_with_the_secret(server_store: Server
             key = SessionKey(match.decode())
         except ValueError:
             continue
-        token = Token(key=key, issued=int(clock()), lifetime=0, permanent=False, seen=bytes(4))
+        token = Token(key=key, issued=int(clock()), lifetime=0, permanent=False, seen=bytes(4), mark=0)
         assert not identity(Browser(app, tokens.dumps(token)))
     rest = t.cast("str", user.cookie).split(".")[1]
     for text in (handle, handle[:43], bytes.fromhex(handle).hex(), ""):

@@ -454,7 +454,8 @@ def _begin(store: MemoryStore, data: t.Mapping[str, t.Any]) -> Token:
         owner=data.get(OWNER),
         permanent=True,
     ).written(int(store.now() * 1000), LIFETIME)
-    return Token(store.save(record, LIFETIME), int(STARTED), int(LIFETIME.total_seconds()), True, record.revision[:4])
+    seconds, seen = int(LIFETIME.total_seconds()), record.revision[:4]
+    return Token(store.save(record, LIFETIME), int(STARTED), seconds, True, seen, 0)
 
 
 # -- all orders ------------------------------------------------------------------------------------------------------

@@ -5,9 +5,11 @@ from __future__ import annotations
 import typing as t
 
 from flask import Flask
-from http_support import Action, Browser, fate, watch
+from http_support import KEPT, SET, Action, Browser, fate, watch
 
 from flask_sessionstore import SessionStore, session
+from flask_sessionstore.stores.caching import CachingStore
+from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import Clock
 
@@ -20,6 +22,15 @@ def memory_store(clock: Clock) -> MemoryStore:
 
 def store_of(app: Flask) -> SessionStore:
     return t.cast("t.Any", app.session_interface).store  # type: ignore[no-any-return]
+
+
+#: The stores with which the cookie is another one after every change: it is the session, or says what its browser saw.
+NEED_EVERY_COOKIE = (CachingStore, CookieStore)
+
+
+def fate_of_change(store: SessionStore) -> str:
+    """What becomes of the cookie of a browser session that was changed under the same key."""
+    return SET if isinstance(store, NEED_EVERY_COOKIE) else KEPT
 
 
 def both(*actions: Action) -> Action:

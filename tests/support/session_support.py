@@ -97,6 +97,7 @@ class Browser:
                 lifetime=int(lifetime.total_seconds()) if lifetime else 0,
                 permanent=outcome.record.permanent,
                 seen=outcome.record.revision[:4],
+                mark=0,
             )
         elif isinstance(outcome, Delete):
             self.token = None

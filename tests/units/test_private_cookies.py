@@ -102,7 +102,7 @@ def test_the_session_key_in_a_private_cookie_cannot_be_read(kind: str) -> None:
 
 def test_no_private_cookie_is_sent_twice(store: SessionStore, clock: Clock) -> None:
     store.clock = clock
-    browser = started(make_private(store), a=1)
+    browser = started(make_private(store, SESSION_REFRESH_INTERVAL=0), a=1)  # every change sends a cookie
     cookies = set()
     for _ in range(5):
         browser.does(force)
@@ -134,12 +134,13 @@ def test_the_limit_of_a_session_in_a_cookie_is_exact(kind: str, clock: Clock) ->
             assert (caught.value.size, caught.value.limit, caught.value.largest) == (size, 4093, ["a"])
 
 
-def test_encryption_takes_fifteen_bytes_of_a_cookie(store: SessionStore, clock: Clock) -> None:
+def test_encryption_takes_fifteen_bytes_of_a_cookie_at_most(store: SessionStore, clock: Clock) -> None:
     store.clock = clock
     signed = started(make_app(store), a=1)
     token = token_in(signed.cookie, "signed")
     assert token is not None
-    assert len(PRIVATE.tokens(("a secret",), "session", "/").dumps(token)) == len(str(signed.cookie)) + 15
+    private = PRIVATE.tokens(("a secret",), "session", "/").dumps(token)
+    assert len(private) - len(str(signed.cookie)) in (14, 15)
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------
@@ -238,7 +239,7 @@ def test_a_private_cookie_with_a_forged_time_extends_nothing(store: SessionStore
     cookie = str(browser.cookie)
     for issued, lifetime in ((0, 2**31 - 1), (2**32 - 1, 60), (0, 1)):
         clear_part = PRIVATE.tokens(("forged",), "session", "/").dumps(
-            Token(SessionKey("A" * 43), issued, lifetime, True, b"seen")
+            Token(SessionKey("A" * 43), issued, lifetime, True, b"seen", 0)
         )
         assert fate(Browser(app, clear_part[:12] + cookie[12:]).does()) == KEPT
     assert calls == []

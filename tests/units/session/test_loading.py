@@ -171,6 +171,7 @@ def corrupt(browser: Browser) -> Session:
         lifetime=0,
         permanent=False,
         seen=b"",
+        mark=0,
     )
     return browser.open()
 
