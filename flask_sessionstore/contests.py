@@ -5,7 +5,7 @@ kinds of writes, and each handles a loss in its own way:
 
 * A write under the same key *merges*: it applies the changes to the newest record, and tries again after a pause, until
   the time is up.
-* An *end* takes the newest revision at once. It never waits, and never fails because others write.
+* An *end* takes the newest revision at once, and after many losses any revision. It never waits.
 * A *move* to a new key does not wait either. After some losses it first stores the session under the new key, which
   no other request knows yet.
 """
@@ -61,7 +61,7 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 def end(store: SessionStore, key: SessionKey, newest: Record) -> Record:
-    """End the session, though others may write to it, and return the record that was ended.
+    """End the session, though others may write to it, and return the newest record of it that was read.
 
     :raises SessionGone: if another request was faster: the session has ended already, or goes on under another key.
     """

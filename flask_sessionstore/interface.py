@@ -344,8 +344,8 @@ class _Browser:
             self._only_token = tokens[0]
         if len(tokens) < 2:
             return tokens
-        # If two tokens have the same key, the token of the current secret counts: the other cookie may have a path or
-        # domain where our cookie does not replace it.
+        # If two tokens have the same key, the token of the current secret counts, so it comes last: the other cookie
+        # may have a path or domain where our cookie does not replace it.
         tokens.sort(key=lambda token: not token.former)
         return list({token.key: token for token in tokens}.values())
 

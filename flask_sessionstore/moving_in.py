@@ -46,7 +46,7 @@ class Tell(t.Protocol):
 
 
 class Doorkeeper:
-    """Imports one old session. A Doorkeeper is made before the store is first asked, and used for one request.
+    """Imports one old session. A Doorkeeper is made before the store is asked about that session, and used once.
 
     :param client: names the browser and its address.
     """

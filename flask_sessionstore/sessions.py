@@ -49,7 +49,12 @@ class Source(t.Protocol):
         """Start the draft."""
 
     def known_permanent(self) -> bool | None:
-        """``permanent``, from the browser's token or the session to be imported; None without both. Never loads."""
+        """``permanent``, from the browser's token or the session to be imported; None without both.
+
+        Loads only if the browser presented a session of another kind, and no cookie of ours.
+
+        :raises StoreUnavailable: if it has to load, and the store cannot be asked.
+        """
 
     def handle(self) -> str | None:
         """The handle under which the session is stored."""
@@ -378,7 +383,10 @@ class Session(SessionMixin):
 
     @property
     def permanent(self) -> bool:
-        """As in Flask: whether the cookie outlives the browser. Never loads. To set it does not create a session."""
+        """As in Flask: whether the cookie outlives the browser. To set it does not create a session.
+
+        It does not load a session of this package, but imports a session of another kind.
+        """
         with self._lock:
             draft = self._draft
             if not draft.loaded and "permanent" not in draft.changes.metadata:
@@ -483,9 +491,13 @@ class Session(SessionMixin):
     def save(self) -> None:
         """Store the changes now instead of at the end of the request: for streams, sockets and jobs.
 
+        If the session has gone meanwhile, its writes are dropped, with a warning and a signal, and without an error.
+
         :raises SessionError: if the browser would need a new cookie and it cannot be sent: the response has begun, or
             this is an event of Flask-SocketIO, or the session was opened by its handle.
-        :raises StoreError: if the store cannot do it.
+        :raises StoreError: if the store cannot do it, or other requests wrote first for all of
+            SESSION_CONFLICT_TIMEOUT.
+        :raises SessionInsertError, SessionGetError, SessionTooLarge: if a value, or the whole, cannot be kept.
         """
         with self._lock:
             self._source.save()

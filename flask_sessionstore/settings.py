@@ -1,6 +1,7 @@
 """The settings: one table, read from ``app.config`` when the application is set up, checked, and turned into a policy.
 
-A wrong setting is an error at start, which names the setting, its type, and what to write instead. Flask's own settings
+The defaults are in :class:`~.policy.Policy`, and in :class:`Settings` for what only the start needs. A wrong setting is
+an error at start, which names the setting, its type, and what to write instead. Flask's own settings
 keep their meaning, and are read through Flask's own attributes and methods at every request.
 """
 
@@ -45,7 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Setting(t.NamedTuple):
-    """One of our settings. Its default is the default of its field."""
+    """One of our settings. Its default is the default of its field, in ``Policy`` or in ``Settings``."""
 
     name: str
     read: Reader

@@ -1,4 +1,6 @@
-"""Who is signed in, according to a session's data: its owner, and the keys that log-ins are known to write.
+"""What a sign-in is, and a sign-out: who is signed in, according to a session's owner and the keys that log-ins write.
+
+A draft asks this file at each write; :mod:`.verdicts` decides about a sign-in whose session has gone meanwhile.
 
 Values are compared encoded, and decoded only if their bytes differ. They are of three sorts: text (a str, an int, a
 UUID), a mapping that names a user (by ``sub``, ``id`` and the like, and by ``iss`` or ``tid``, the issuer), and others,

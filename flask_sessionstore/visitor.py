@@ -102,7 +102,7 @@ class Visitor(t.Protocol):
         """The reason why a cookie cannot be sent; None as long as it can be sent."""
 
     def may_extend(self) -> bool:
-        """Whether the response may carry a cookie that only extends the session."""
+        """Whether the response may carry a cookie that only extends the session. Valid once there is a response."""
 
     def announce(self, signal: NamedSignal, **arguments: t.Any) -> None:
         """Send a signal in the name of the application."""

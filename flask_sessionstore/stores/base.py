@@ -39,6 +39,7 @@ from ..record import (
 )
 from ..sealing import seal, unseal
 from .abilities import Entry, HasSchema, OwnerIndex, Scans, Sweeps, has_left, list_name
+from .engines import MAX_LOSSES, too_busy
 
 __all__ = [
     "Entry",
@@ -57,9 +58,8 @@ _Ability = t.TypeVar("_Ability")
 
 # Within the minute for which tombstones stand, a browser does not renew its session more often than this.
 _MAX_SUCCESSORS = 8
-# If a write loses this often in a row, other writers are not the reason, and something else is wrong.
-_MAX_LOSSES = 100
-#: For ``replaces`` of :meth:`SessionStore.delete`: any revision, but not a tombstone.
+#: For ``replaces`` of :meth:`SessionStore.delete` only: any revision, but not a tombstone, and no successor. (There,
+#: None ends the successors too. In ``swap`` and ``renew``, None means what ANY means here.)
 ANY = b""
 
 
@@ -264,7 +264,7 @@ class ServerSideStore(SessionStore):
 
     def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
         handle = key.handle
-        for _ in range(_MAX_LOSSES):
+        for _ in range(MAX_LOSSES):
             data = self.read(handle)
             found = self._open(data, handle, key)
             if data is None or not isinstance(found, Record):
@@ -273,7 +273,7 @@ class ServerSideStore(SessionStore):
             data = move_times(data, record.extended_ms, record.expires_ms)
             if self.swap(handle, data, record.remaining, replaces=record.revision):
                 return key, record
-        raise _too_busy()
+        raise too_busy()
 
     def delete(
         self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False, owner: str | None = None
@@ -428,7 +428,7 @@ class ServerSideStore(SessionStore):
             expires_ms=now_ms + to_ms(ttl),
             successor=handle,
         )
-        for _ in range(_MAX_LOSSES):
+        for _ in range(MAX_LOSSES):
             if self.add(name, pack_tombstone(mark, name), ttl):
                 return True
             found = self._mark(name)
@@ -438,7 +438,7 @@ class ServerSideStore(SessionStore):
             if found.expires_ms >= mark.expires_ms or self.swap(name, longer, ttl, replaces=found.revision):
                 # With our revision it is our own mark: the reply was lost, and the client sent it again.
                 return found.revision == mark.revision
-        raise _too_busy()
+        raise too_busy()
 
     def marked(self, name: str) -> str | None:
         """The handle in the mark under ``name``; None if there is no mark.
@@ -486,7 +486,7 @@ class ServerSideStore(SessionStore):
 
     def _add(self, record: Record) -> SessionKey:
         """Store a record, which has its times already, under a new key."""
-        for _ in range(_MAX_LOSSES):
+        for _ in range(MAX_LOSSES):
             key = SessionKey.generate()
             if self._add_filed(key.handle, self._pack(key, record), record):
                 return key
@@ -495,7 +495,7 @@ class ServerSideStore(SessionStore):
                 return key  # our own write: its reply was lost, and the client sent it again
             if isinstance(taken, Tombstone) and taken.kind == "revoked":
                 raise Barred
-        raise _too_busy()
+        raise too_busy()
 
     def _add_filed(self, handle: str, data: bytes, record: Record, *, is_known: bool = False) -> bool:
         """Store the bytes of a record. Before that, file it under its owner, if the store has an index of owners.
@@ -587,7 +587,7 @@ class ServerSideStore(SessionStore):
 
     def _end_here(self, handle: str, kind: Kind, owner: str | None) -> Record | Tombstone | None:
         """End the record under ``handle`` and return it; without a record, return the tombstone there, or None."""
-        for losses in range(2 * _MAX_LOSSES):
+        for losses in range(2 * MAX_LOSSES):
             found, replaces = self._endable(handle)
             if not isinstance(found, Record):
                 return found
@@ -595,10 +595,10 @@ class ServerSideStore(SessionStore):
                 return None
             # Another writer may be faster than this loop, but cannot prevent the end: after many losses any revision
             # ends. A tombstone is never replaced, since its successor would be missed.
-            any_revision = losses >= _MAX_LOSSES
+            any_revision = losses >= MAX_LOSSES
             if self._bury(handle, self._tombstone(kind, found.owner), None if any_revision else replaces):
                 return found
-        raise _too_busy()
+        raise too_busy()
 
     def _endable(self, handle: str) -> tuple[Record | Tombstone | None, bytes | None]:
         """The record or tombstone under ``handle``, and the revision to replace.
@@ -632,7 +632,3 @@ def has_expired(data: bytes, now: float) -> bool:
     """Whether packed bytes have expired at ``now`` (seconds since 1970): for engines that do not store their expiry."""
     expires_ms = expires_ms_of(data)
     return expires_ms is not None and expires_ms <= int(now * 1000)
-
-
-def _too_busy() -> StoreUnavailable:
-    return StoreUnavailable("the session store changes faster than it can be written; try again")

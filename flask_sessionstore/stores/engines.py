@@ -1,4 +1,4 @@
-"""What the stores that speak to a server share: how long they wait, and when they send a command again.
+"""What the stores share: how long they wait for a server, when they send a command again, and when they give up.
 
 A write may be sent twice. A connection can be lost after the server has done the write and before the reply arrives.
 Then the store sends the write once more, over another connection, and may meet its own write. That is safe: every
@@ -15,7 +15,7 @@ from ..errors import StoreUnavailable
 CONNECT_TIMEOUT, TIMEOUT = 1, 2
 #: Seconds after which an operation sends nothing again.
 PATIENCE = 1.0
-#: After so many losses in a row against other writers, something else must be wrong.
+#: If a write loses this often in a row, other writers are not the reason, and something else is wrong.
 MAX_LOSSES = 100
 
 

@@ -60,7 +60,7 @@ if kind >= 1 and kind <= 7 then
     if left > 0 then redis.call('PEXPIRE', KEYS[1], left) end
     return head
 end
-local tombstone, mark = ARGV[1], string.rep('\0', 4)
+local tombstone, mark = ARGV[1], string.rep('\\0', 4)
 if #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} and math.floor(string.byte(head, 83) / 2) % 2 == 1 then
     local size = struct.unpack('>I2', head, 84)
     local owner = redis.call('GETRANGE', KEYS[1], {HEADER_SIZE}, {HEADER_SIZE} + size - 1)
