@@ -87,5 +87,5 @@ def test_a_name_that_was_taken_and_is_free_again_is_no_failure(narrow: Narrow) -
 
 @pytest.mark.parametrize("scheme", ["gopher+tls", "redis+pymysql"])
 def test_a_driver_is_named_for_databases_alone(scheme: str) -> None:
-    with pytest.raises(ConfigurationError, match="no store is known"):
+    with pytest.raises(ConfigurationError, match="unknown URL scheme"):
         from_url(f"{scheme}://127.0.0.1/sessions")
