@@ -57,7 +57,7 @@ def copy(source: str, target: str | None, dry_run: bool, as_json: bool) -> None:
 
     FROM and TO are URLs as for SESSION_STORE, or names of settings that hold such a URL, so that you need not type a
     password. Without TO, the target is the application's own store. Let the application use TO first, with
-    import_session=migrate.from_store(FROM): then nobody is logged out meanwhile, and nothing is lost.
+    import_session=migrate.from_store(the store of FROM): then nobody is logged out meanwhile, and nothing is lost.
     """
     from ..migrate.bulk import copy_all
 

@@ -49,7 +49,8 @@ def from_flask_session(
 
     Pickles are read as data: nothing in them is run, and no module is imported for them.
 
-    :param source: where the sessions are. A URL as for SESSION_STORE, a client of redis-py, pymemcache, pymongo or
+    :param source: where the sessions are. A URL as for SESSION_STORE (but the folder of a ``file:`` URL is below the
+        working folder, as Flask-Session's is), a client of redis-py, pymemcache, pymongo or
         boto3, an Engine of SQLAlchemy (Flask-SQLAlchemy's ``db.engine``), cachelib's FileSystemCache, or a folder.
     :param prefix: SESSION_KEY_PREFIX, as it was.
     :param signed: SESSION_USE_SIGNER.
@@ -58,7 +59,7 @@ def from_flask_session(
     :param remove: remove each old session once it is imported. Otherwise old sessions end by themselves, and old
         versions of the application can still use them meanwhile.
     :param options: ``table`` and ``schema`` of a database; ``database`` and ``collection`` of MongoDB; ``table``
-        of a client of boto3's.
+        of a client of boto3's, ``endpoint_url`` of a ``dynamodb:`` URL.
     :raises ConfigurationError: if ``source`` is not something that can be read, or its driver is not installed.
     """
     origin_ = origin(source, options)
@@ -72,8 +73,13 @@ def from_store(store: SessionStore, *, former: Flask | None = None, remove: bool
 
     :param former: an application that serves no requests, and has the settings under which the cookies were made.
     :param remove: remove each session from the other store once it is imported.
-    :raises ConfigurationError: if the other store keeps nothing on the server's side.
+    :raises ConfigurationError: if the other store keeps nothing on the server's side, or if ``remove`` comes with
+        ``former``: it would remove the session that goes on in the same store.
     """
     if not isinstance(store, ServerSideStore):
         raise ConfigurationError(f"from_store takes a store on the server's side, not {type(store).__name__}")
+    if remove and former is not None:
+        raise ConfigurationError(
+            "from_store: with former, sessions may go on in the same store and cannot be removed; leave out remove=True"
+        )
     return OtherStore(store, former=former, remove=remove)

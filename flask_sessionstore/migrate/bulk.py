@@ -172,13 +172,17 @@ class _Copy:
         if target.marked(mark) is not None:
             return KNOWN
         if self._dry_run:
-            return COPIED if target.read(handle) is None else KNOWN
+            return LEFT_OUT if self._is_barred(record) else COPIED if target.read(handle) is None else KNOWN
         index = target.ability(OwnerIndex)
         if record.owner is not None and index is not None:
             index.file(record.owner, handle)
         added = target.add(handle, data, self._remaining(record))
-        if record.owner is not None and target.marked(owner_mark(record.owner)) is not None:
+        if self._is_barred(record):
             target.end_found(handle)
             return LEFT_OUT
         target.mark(mark, handle, self._remaining(record))
         return COPIED if added else KNOWN
+
+    def _is_barred(self, record: Record) -> bool:
+        """Whether all sessions of the owner were ended, so that none is let in."""
+        return record.owner is not None and self._target.marked(owner_mark(record.owner)) is not None

@@ -182,7 +182,9 @@ def _mongodb(settings: _Settings) -> _Move:
         store = stores.from_url(f"{url}/{database}", collection=ours, prefix=settings.prefix)
         return settings.move(store, line, url, f'"{url}"', **options)
     store = _store_class("mongodb")(client[database][ours], prefix=settings.prefix)
-    return settings.move(store, f"MongoDBStore(client[{database!r}][{ours!r}])", client, "client", **options)
+    return settings.move(
+        store, f"MongoDBStore(client[{database!r}][{ours!r}], prefix={settings.prefix!r})", client, "client", **options
+    )
 
 
 def _sqlalchemy(settings: _Settings) -> _Move:
@@ -191,11 +193,14 @@ def _sqlalchemy(settings: _Settings) -> _Move:
     table, schema = settings("SQLALCHEMY_TABLE", "sessions"), settings("SQLALCHEMY_SCHEMA")
     options = {"table": table} | ({} if schema is None else {"schema": schema})
     ours, engine_line = f"{table}_{_SUFFIX}", "db.engine" if bind is None else f"db.engines[{bind!r}]"
+    given = {**options, "table": ours, "prefix": settings.prefix}
     with app.app_context():
         engine = db.engine if bind is None else db.engines[bind]
-        store = _store_class("sqlite")(engine, **{**options, "table": ours}, prefix=settings.prefix)
+        store = _store_class("sqlite")(engine, **given)
         store.create_schema()
-    written = "".join(f", {name}={value!r}" for name, value in {**options, "table": ours}.items())
+    written = "".join(
+        f", {name}={value!r}" for name, value in {**options, "table": ours, "prefix": settings.prefix}.items()
+    )
     return settings.move(store, f"lambda app: SQLAlchemyStore({engine_line}{written})", engine, engine_line, **options)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import pickletools
 import struct
 import typing as t
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from uuid import UUID
 
@@ -378,6 +378,13 @@ def _make_date(state: t.Any) -> date:
     return date(year, month, day)
 
 
+def _make_time(state: t.Any, zone: t.Any = None) -> time | Foreign:
+    if isinstance(zone, Foreign):
+        return zone
+    hour, minute, second, *rest = struct.unpack("6B", _typed(state, bytes))
+    return time(hour & 127, minute, second, int.from_bytes(bytes(rest), "big"), tzinfo=zone, fold=hour >> 7)
+
+
 def _make_timedelta(days: t.Any, seconds: t.Any, microseconds: t.Any) -> timedelta:
     return timedelta(*(_typed(part, int) for part in (days, seconds, microseconds)))
 
@@ -415,6 +422,7 @@ _MAKERS: dict[str, _Maker] = {
     "_codecs.encode": _make_encoded,
     "datetime.datetime": _make_datetime,
     "datetime.date": _make_date,
+    "datetime.time": _make_time,
     "datetime.timedelta": _make_timedelta,
     "datetime.timezone": _make_timezone,
     "decimal.Decimal": lambda text: Decimal(_typed(text, str)),

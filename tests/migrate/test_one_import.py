@@ -105,10 +105,11 @@ def test_in_mongodb_what_is_ours_stands_beside_what_was(caplog: pytest.LogCaptur
         app.config.update(SESSION_MONGODB_DB="shop", SESSION_MONGODB_COLLECT="visits")
         Session(app)
     assert type(store_of(app)).__name__ == "MongoDBStore"
-    assert "MongoDBStore(client['shop']['visits_store'])" in caplog.text
+    assert "MongoDBStore(client['shop']['visits_store'], prefix='session:')" in caplog.text
 
 
-def test_in_a_database_it_makes_its_table(tmp_path: Path) -> None:
+def test_in_a_database_it_makes_its_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "flask_sessionstore")
     db = SQLAlchemy()
     app = make_app(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=db, SESSION_SQLALCHEMY_TABLE="old")
     app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path}/app.db"
@@ -123,6 +124,7 @@ def test_in_a_database_it_makes_its_table(tmp_path: Path) -> None:
         )
     Session(app)
     goes_on(app, "SQLAlchemyStore")
+    assert "SQLAlchemyStore(db.engine, table='old_store', prefix='session:')" in caplog.text
     with app.app_context():
         assert set(sa.inspect(db.engine).get_table_names()) >= {"old", "old_store"}
         db.engine.dispose()

@@ -23,6 +23,7 @@ from cachelib.file import FileSystemCache
 from cachelib.simple import SimpleCache
 from dynamodb_servers import ANYBODY, REGION, TABLE, DynamoDBServer
 from engines import NOW, dynamodb, in_files, in_sql, look, make_app, new_table
+from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from memcached_server import MemcachedServer
 from pymongo import MongoClient
@@ -33,6 +34,7 @@ from flask_sessionstore.errors import ConfigurationError, SessionCorrupt, StoreU
 from flask_sessionstore.migrate import Listing, contents, from_flask_session, from_store
 from flask_sessionstore.migrate.importing import to_record
 from flask_sessionstore.stores.cookie import CookieStore
+from flask_sessionstore.stores.memory import MemoryStore
 
 SID = "A" * 43
 IN_SQLITE = next(case for case in all_recorded("sqlite") if case.version == "0.8.0")
@@ -363,6 +365,11 @@ def test_a_database_of_mongodbs_is_no_client() -> None:
 def test_a_store_without_a_servers_side_has_nothing_to_import() -> None:
     with pytest.raises(ConfigurationError, match="from_store takes a store on the server's side, not CookieStore"):
         from_store(CookieStore())
+
+
+def test_what_goes_on_under_another_cookie_in_the_same_store_is_not_removed() -> None:
+    with pytest.raises(ConfigurationError, match="leave out remove=True"):
+        from_store(MemoryStore(), former=Flask("former"), remove=True)
 
 
 def test_no_driver_is_imported_before_it_is_needed() -> None:

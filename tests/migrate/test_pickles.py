@@ -38,6 +38,7 @@ scalars = (
     | st.complex_numbers(allow_nan=False)
     | st.datetimes(timezones=st.none() | st.just(UTC) | st.just(timezone(timedelta(hours=2), "CEST")))
     | st.dates()
+    | st.times()
     | st.timedeltas()
     | st.uuids()
     | st.decimals(allow_nan=False)
