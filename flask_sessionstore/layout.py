@@ -159,23 +159,12 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None, head: bool)
         kind_name = t.cast("Kind", _KINDS[kind])
         if len(data) - rest != (32 if kind_name in _NAMING else 0):
             raise ValueError("a tombstone of the wrong length")
-        before, after = _OWNERS.unpack(idle.to_bytes(8, "big"))
-        return Tombstone(
-            kind=kind_name,
-            revision=history[:8],
-            expires_ms=expires,
-            left_ms=extended,
-            successor=data[rest:].hex() or None,
-            before=before,
-            after=after,
-        )
+        return _tombstone(kind_name, history[:8], extended, expires, idle, data[rest:])
     if len(data) < rest:
         raise ValueError("its owner or client is cut off")
     revisions = _REVISIONS.unpack(history)
     if _NO_REVISION in revisions:  # it was written fewer than four times, or it is damaged
-        if revisions[0] == _NO_REVISION and any(history):
-            raise ValueError("the newest of its revisions is missing")
-        revisions = tuple([revision for revision in revisions if revision != _NO_REVISION])
+        revisions = _fewer(revisions)
     sealed, state = bool(flags & _SEALED), memoryview(data)[rest:]
     if sealed and decrypt is not None:
         sealed, state = False, memoryview(decrypt(data[:rest], data[rest:]))
@@ -195,6 +184,26 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None, head: bool)
         idle_ms=idle,
         end_ms=end,
     )
+
+
+def _tombstone(kind: Kind, revision: bytes, left_ms: int, expires_ms: int, owners: int, successor: bytes) -> Tombstone:
+    before, after = _OWNERS.unpack(owners.to_bytes(8, "big"))
+    return Tombstone(
+        kind=kind,
+        revision=revision,
+        expires_ms=expires_ms,
+        left_ms=left_ms,
+        successor=successor.hex() or None,
+        before=before,
+        after=after,
+    )
+
+
+def _fewer(revisions: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Those that were written, of the four places for revisions."""
+    if revisions[0] == _NO_REVISION and any(map(any, revisions)):
+        raise ValueError("the newest of its revisions is missing")
+    return tuple([revision for revision in revisions if revision != _NO_REVISION])
 
 
 def of_another(handle: str) -> t.Callable[[bytes], bool]:
