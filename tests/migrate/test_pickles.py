@@ -179,6 +179,7 @@ class Number(int):
         (collections.OrderedDict(a=1), "collections.OrderedDict"),
         (collections.defaultdict(list, a=[1]), "collections.defaultdict"),
         (Number(3), f"{__name__}.Number"),
+        (collections.deque([1, 2]), "collections.deque"),
         (range(3), "builtins.range"),
         (datetime(2026, 1, 1, tzinfo=ZoneInfo("Europe/Berlin")), "builtins.getattr"),
         (dict, "builtins.dict"),
@@ -302,6 +303,32 @@ def test_an_instruction_in_the_wrong_place_is_refused() -> None:
         ):
             with pytest.raises(SessionCorrupt):
                 loads(opcode.code.encode("latin-1") + b".")
+
+
+MISUSES: dict[str, bytes] = {
+    "a number that names a class": b"\x80\x04K\x01K\x02\x93.",
+    "an item put into a number": b"K\x01K\x02a.",
+    "a member put into a list": b"\x80\x04](K\x02\x90.",
+    "a pair put into a list": b"]K\x01K\x02s.",
+    "a key without a value": b"}(K\x01u.",
+    "a state for a number": b"K\x01}b.",
+    "a call of a set that was made": b"c__builtin__\nset\n)R)R.",
+    "a call of a number": b"K\x01)R.",
+    "a call with a number for its arguments": b"c__builtin__\nset\nK\x01R.",
+}
+
+
+@pytest.mark.parametrize("data", MISUSES.values(), ids=MISUSES)
+def test_an_instruction_for_a_value_of_another_type_is_damage(data: bytes) -> None:
+    with pytest.raises(SessionCorrupt, match="it is damaged"):
+        loads(data)
+
+
+def test_what_is_put_into_an_object_that_is_not_made_is_dropped_with_it() -> None:
+    filled = b"(K\x01\x90(K\x02e(K\x03K\x04u"  # a member, an item and a pair
+    found, foreign = loads(b"\x80\x04cshop\nCart\n)R" + filled + b".")
+    assert isinstance(found, Foreign)
+    assert foreign == ["shop.Cart"]
 
 
 def test_a_zone_is_no_value_of_a_writers_choosing() -> None:
