@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import typing as t
 import uuid
 from datetime import timedelta
@@ -99,6 +100,31 @@ def test_an_owner_whose_sessions_were_all_ended_is_left_out(old: tuple[str, str]
         manager(app).revoke_all("A")
     assert counts(app, "import")["not let in"] == 1
     assert Browser(app, "A" * 43).data == {}
+
+
+def test_what_has_ended_or_has_nothing_in_it_is_not_imported(tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / "old.db")
+    database.execute("CREATE TABLE sessions (id INTEGER, session_id TEXT, data BLOB, expiry TIMESTAMP)")
+    rows = [
+        (1, "session:" + "A" * 43, msgspec.msgpack.encode(LOGIN), "2000-01-01 00:00:00.000000"),
+        (2, "session:" + "B" * 43, msgspec.msgpack.encode({}), None),
+    ]
+    database.executemany("INSERT INTO sessions VALUES (?, ?, ?, ?)", rows)
+    database.commit()
+    database.close()
+    store = MemoryStore()
+    app = make_app(store, from_flask_session(f"sqlite:///{tmp_path}/old.db"))
+    assert counts(app, "import") == {"expired": 1, "not let in": 1}
+    assert bytes_of(store) == {}
+
+
+def test_each_old_session_that_is_imported_is_removed_where_that_is_wanted(old: tuple[str, str]) -> None:
+    url, prefix = old
+    app = make_app(MemoryStore(), from_flask_session(url, prefix=prefix, remove=True))
+    assert counts(app, "import") == {"msgpack": 3, "json": 1, "unreadable": 1}
+    with redis.Redis.from_url(url) as client:
+        assert set(client.keys(f"{prefix}*")) == {f"{prefix}{'E' * 43}".encode(), f"{prefix}no-id".encode()}
+    assert [Browser(app, letter * 43).data.get("_user_id") for letter in "ABCD"] == ["A", "B", "C", "7"]
 
 
 def test_sessions_in_dynamodb_are_imported(shared_dynamodb: t.Callable[[str], DynamoDBServer]) -> None:
@@ -255,6 +281,26 @@ def test_a_copy_in_the_midst_of_requests_loses_no_write_and_undoes_no_log_out(
     assert len(list(copied)) == 20
     assert [browser.data for browser in visitors] == [{"n": 3}] * 20
     assert [browser.data for browser in thieves] == [{}] * 20
+
+
+def test_what_cannot_be_read_or_has_ended_is_not_copied(before: FileSystemStore, clock: Clock) -> None:
+    clock.now = before.now()
+    before.clock = clock
+    started(make_app(before), **LOGIN)
+    clock.advance(2 * MONTH)
+    before.add("a" * 64, b"junk", timedelta(days=1))
+    target = MemoryStore()
+    assert counts(moved_to(target, before), "copy", "OLD_STORE") == {"expired": 1, "unreadable": 1}
+    assert bytes_of(target) == {}
+
+
+def test_a_copy_of_more_than_is_held_at_a_time_leaves_nothing_behind() -> None:
+    source, target = MemoryStore(), MemoryStore()
+    handles = [f"{number:064x}" for number in range(300)]
+    for handle in handles:
+        source.mark(handle, "b" * 64, timedelta(days=1))
+    assert list(bulk.copy_all(source, target)) == [bulk.MARKS] * 300
+    assert {target.marked(handle) for handle in handles} == {"b" * 64}
 
 
 def test_between_urls_and_without_a_store_of_its_own(tmp_path: Path) -> None:

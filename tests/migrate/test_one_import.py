@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import sqlite3
 import typing as t
 import uuid
 from decimal import Decimal
@@ -128,6 +129,60 @@ def test_in_a_database_it_makes_its_table(tmp_path: Path, caplog: pytest.LogCapt
     with app.app_context():
         assert set(sa.inspect(db.engine).get_table_names()) >= {"old", "old_store"}
         db.engine.dispose()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_database_that_the_settings_do_not_name_is_the_applications(is_there: bool, tmp_path: Path) -> None:
+    """It is found among the extensions, or made from Flask-SQLAlchemy's settings, as Flask-Session does."""
+    old = sqlite3.connect(tmp_path / "app.db")
+    old.execute("CREATE TABLE sessions (id INTEGER PRIMARY KEY, session_id TEXT, data BLOB, expiry TIMESTAMP)")
+    old.execute("INSERT INTO sessions VALUES (1, ?, ?, NULL)", (f"session:{SID}", pickle.dumps(KEPT)))
+    old.commit()
+    old.close()
+    app = make_app(SESSION_TYPE="sqlalchemy", SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/app.db")
+    database = SQLAlchemy(app) if is_there else None
+    Session(app)
+    goes_on(app, "SQLAlchemyStore")
+    assert database is None or app.extensions["sqlalchemy"] is database
+    with app.app_context():
+        app.extensions["sqlalchemy"].engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("kind", "store", "lines"),
+    [
+        (
+            "redis",
+            "RedisStore",
+            ['SESSION_STORE = "redis://localhost:6379/0"', 'SESSION_KEY_PREFIX = "session:store:"'],
+        ),
+        (
+            "memcached",
+            "MemcachedStore",
+            ['SESSION_STORE = "memcached://localhost:11211"', 'SESSION_KEY_PREFIX = "session:store:"'],
+        ),
+        (
+            "mongodb",
+            "MongoDBStore",
+            [
+                (
+                    'SESSION_STORE = "mongodb://localhost:27017/flask_session", with SESSION_STORE_OPTIONS ='
+                    " {\"collection\": 'sessions_store'}"
+                )
+            ],
+        ),
+    ],
+)
+def test_without_a_client_it_is_the_server_on_this_machine(
+    kind: str, store: str, lines: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(SESSION_TYPE=kind)
+    with caplog.at_level(logging.INFO, "flask_sessionstore"):
+        Session(app)
+    assert type(store_of(app)).__name__ == store
+    said = [line.strip() for line in caplog.text.splitlines()]
+    assert said[said.index(lines[0]) :][: len(lines)] == lines
+    assert [line for line in said if line.startswith("SESSION_KEY_PREFIX")] == lines[1:]
 
 
 def test_in_dynamodb_it_makes_its_table_and_has_the_credentials_of_the_application(
