@@ -297,6 +297,79 @@ def test_an_id_in_other_letters_names_no_session(kind: str, shared_database: t.A
     assert look(importer, sid.upper()) is None
 
 
+def keep_in_sqlite(file: Path, *names: str) -> None:
+    database = sqlite3.connect(file)
+    database.execute("CREATE TABLE sessions (id INTEGER, session_id TEXT COLLATE NOCASE, data BLOB, expiry TIMESTAMP)")
+    rows = [(number, name, b'{"_user_id":"7"}') for number, name in enumerate(names)]
+    database.executemany("INSERT INTO sessions VALUES (?, ?, ?, NULL)", rows)
+    database.commit()
+    database.close()
+
+
+def test_where_letters_are_equal_only_the_very_name_is_removed_and_listed(tmp_path: Path) -> None:
+    keep_in_sqlite(tmp_path / "old.db", f"session:{'a' * 43}", f"session:{SID}", f"SESSION:{'b' * 43}")
+    importer, app = from_flask_session(f"sqlite:///{tmp_path}/old.db"), make_app()
+    credential = importer.recognise(app, SID)
+    assert credential is not None
+    importer.remove(credential)
+    assert importer.find(app, credential, NOW) is None
+    assert look(importer, "a" * 43) is not None
+    assert [listed.text for listed, _ in importer.listed(app, NOW)] == ["a" * 43]
+
+
+def postgresql_with_one(url: str) -> tuple[sa.Engine, str]:
+    """An engine whose connections have the name of the table, which has one old session."""
+    table = f"old_{uuid.uuid4().hex}"
+    url = url.replace("postgresql:", "postgresql+psycopg:")
+    engine = sa.create_engine(url, connect_args={"application_name": table})
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE TABLE {table} (id INT, session_id TEXT, data BYTEA, expiry TIMESTAMP)")
+        row = {"name": f"session:{SID}", "data": b"{}"}
+        connection.execute(sa.text(f"INSERT INTO {table} VALUES (1, :name, :data, NULL)"), row)
+    return engine, table
+
+
+CONFLICT = """
+CREATE SEQUENCE {0}_tries;
+CREATE FUNCTION {0}_once() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF nextval('{0}_tries') = 1 THEN
+        RAISE EXCEPTION 'met another' USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN OLD;
+END $$;
+CREATE TRIGGER once BEFORE DELETE ON {0} FOR EACH ROW EXECUTE FUNCTION {0}_once();
+"""
+
+
+def test_a_removal_that_met_another_transaction_is_sent_again(shared_database: t.Any) -> None:
+    """A sequence counts on where its transaction fails, so the first removal fails, and only that."""
+    engine, table = postgresql_with_one(shared_database("postgresql").url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(CONFLICT.format(table))
+    importer, app = from_flask_session(engine, table=table), make_app()
+    credential = importer.recognise(app, SID)
+    assert credential is not None
+    importer.remove(credential)
+    assert importer.find(app, credential, NOW) is None
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql(f"SELECT last_value FROM {table}_tries").scalar_one() == 2
+    engine.dispose()
+
+
+def test_a_connection_that_the_server_closed_is_replaced(shared_database: t.Any) -> None:
+    engine, table = postgresql_with_one(shared_database("postgresql").url)
+    importer = from_flask_session(engine, table=table)
+    assert look(importer, SID) is not None
+    other = sa.create_engine(engine.url)
+    with other.connect() as connection:
+        end = sa.text("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = :name")
+        assert connection.execute(end, {"name": table}).scalars().all() == [True]
+    assert look(importer, SID) is not None
+    other.dispose()
+    engine.dispose()
+
+
 # -- where they are ------------------------------------------------------------------------------------------------
 
 
