@@ -184,6 +184,13 @@ def test_show_decodes_the_values_when_asked_to() -> None:
         assert re.search(rf"^{key} +{re.escape(repr(value))}$", text, re.MULTILINE)
 
 
+def test_show_shows_a_number_that_python_writes_in_no_decimal_digits() -> None:
+    app = shop(MemoryStore())
+    handle = handle_of(started(app, number=10**5000))
+    assert data(app, "show", handle, "--values")["values"] == {"number": hex(10**5000)}
+    assert "<a value of type int, too large to show>" in output(app, "show", handle, "--values")
+
+
 def test_show_shows_the_other_values_beside_one_that_cannot_be_decoded() -> None:
     store = MemoryStore()
     record = Record(state={"bad": b"\xc1", "good": b"\x01"}).written(store._now_ms(), DAY)

@@ -52,8 +52,8 @@ def written(folder: Path, data: bytes, sid: str = SID) -> Listing:
 # -- records that cannot be read -----------------------------------------------------------------------------------
 
 
-def deep_msgpack() -> bytes:
-    return b"\x81\xa1x" + b"\x91" * 100_000 + b"\xc0"
+def deep_msgpack(levels: int, inside: bytes) -> bytes:
+    return b"\x81\xa1x" + b"\x91" * levels + inside
 
 
 UNREADABLE: dict[str, tuple[bytes, str]] = {
@@ -65,7 +65,11 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "a cut-off pickle": (pickle.dumps({"a": 1})[:-1], "its pickle cannot be read: it is damaged"),
     "cut-off MessagePack": (msgspec.msgpack.encode({"a": "b"})[:-1], "it is not MessagePack that can be read"),
     "more after MessagePack": (b"\x80\xc0", "it is not MessagePack that can be read"),
-    "deep MessagePack": (deep_msgpack(), "it is not MessagePack that can be read"),
+    "deep MessagePack": (deep_msgpack(100_000, b"\xc0"), "it is not MessagePack that can be read"),
+    "a text too deep in MessagePack": (
+        deep_msgpack(codec.MAX_DEPTH, msgspec.msgpack.encode("x" * 300)),
+        "it is not MessagePack that can be read",
+    ),
     "numbers of one hash": (
         msgspec.msgpack.encode({"x": {n * sys.hash_info.modulus: 1 for n in range(1, 4)} | dict.fromkeys(range(2001))}),
         "it is not MessagePack that can be read",
@@ -89,6 +93,15 @@ def test_an_empty_session_is_one_in_every_format(data: bytes, tmp_path: Path) ->
     old = look(written(tmp_path / "old", data), SID)
     assert old is not None
     assert old.record.state == {}
+
+
+def test_a_long_text_in_messagepack_comes_back_as_deep_as_it_may_lie(tmp_path: Path) -> None:
+    old = look(written(tmp_path / "old", deep_msgpack(90, msgspec.msgpack.encode("x" * 300))), SID)
+    assert old is not None
+    value = codec.decode(old.record.state["x"])
+    for _ in range(90):
+        (value,) = value
+    assert value == "x" * 300
 
 
 def test_a_mapping_with_numbers_for_keys_comes_back_however_deep_it_lies(tmp_path: Path) -> None:
@@ -259,6 +272,16 @@ def test_a_table_that_is_missing_or_ours_in_dynamodb_is_named(
     with pytest.raises(ConfigurationError, match=f"no table {table} of Flask-Session's") as caught:
         look(importer, SID)
     assert caught.value.key == "import_session"
+
+
+def test_dynamodb_without_credentials_is_no_missing_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="credentials") as caught:
+        look(from_flask_session(f"dynamodb://{REGION}/Sessions"), SID)
+    assert "no table" not in str(caught.value)
 
 
 def test_in_dynamodb_what_is_no_session_and_what_never_ends(
