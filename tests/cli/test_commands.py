@@ -20,7 +20,7 @@ from views import renew
 from flask_sessionstore import SessionKey, StoreUnavailable, session
 from flask_sessionstore.layout import pack
 from flask_sessionstore.record import TOMBSTONE_TIME, Record
-from flask_sessionstore.stores import Entry, ServerSideStore
+from flask_sessionstore.stores import Entry, OwnerIndex, ServerSideStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import Clock
 
@@ -351,6 +351,24 @@ def test_cleanup_removes_what_has_expired_in_batches(swept_store: ServerSideStor
     assert data(app, "stats")["expired"] == 0
     assert alive.data == {"user": "ada"}
     assert data(app, "cleanup") == {"removed": 0}
+
+
+class WithoutLists(MemoryStore):
+    """A store of one's own, that cannot list the sessions of an owner."""
+
+    def ability(self, kind: t.Callable[..., t.Any]) -> t.Any:
+        return None if kind is OwnerIndex else super().ability(kind)
+
+
+def test_cleanup_needs_no_lists_of_owners(clock: Clock) -> None:
+    store = WithoutLists()
+    store.clock = clock
+    app = shop(store, PERMANENT_SESSION_LIFETIME=DAY)
+    started(app, cart=1)
+    clock.advance(DAY.total_seconds())
+    alive = started(app, cart=2)
+    assert output(app, "cleanup") == "1 removed\n"
+    assert alive.data == {"cart": 2}
 
 
 @pytest.mark.parametrize("batch", ["0", "-1", "many"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import threading
 import typing as t
@@ -170,6 +171,20 @@ def test_a_response_that_would_be_streamed_is_closed(faulty: FaultyStore) -> Non
     assert is_unavailable(response)
     assert "sent" not in response.text
     assert closed.is_set()
+
+
+def test_a_body_that_has_to_be_closed_is_closed_though_it_is_not_sent(faulty: FaultyStore) -> None:
+    browser, body = started(live_app(faulty), a=1), io.BytesIO(b"never sent")
+
+    def view() -> Response:
+        write()
+        return Response(body)
+
+    faulty.fail("swap")
+    response = browser.does(view)
+    assert is_unavailable(response)
+    assert "sent" not in response.text
+    assert body.closed
 
 
 @pytest.mark.parametrize("operation", ["read", "swap"])

@@ -14,7 +14,7 @@ from flask.sessions import SecureCookieSessionInterface
 from itsdangerous import Signer
 from writers import SECRET_KEY
 
-from flask_sessionstore import Record, SessionKey, SessionManager
+from flask_sessionstore import Record, SessionCorrupt, SessionKey, SessionManager
 from flask_sessionstore.derived import owner_mark
 from flask_sessionstore.key import is_handle
 from flask_sessionstore.migrate import Credential, Importer, from_flask, from_flask_session, from_store
@@ -147,6 +147,21 @@ def test_flasks_large_cookies_are_read_too(app: Flask) -> None:
     cookie = flask_cookie(app, text="x" * 3000)
     assert cookie.startswith(".")
     assert data_of(from_flask(), cookie, app, NOW) == (["text"], False)
+
+
+def test_a_signed_cookie_that_holds_no_mapping_is_damage(app: Flask) -> None:
+    serializer = SecureCookieSessionInterface().get_signing_serializer(app)
+    assert serializer is not None
+    with pytest.raises(SessionCorrupt, match="it is not a mapping"):
+        look(t.cast("t.Any", from_flask()), str(serializer.dumps([1])))
+
+
+def test_a_cookie_whose_secret_was_dropped_since_is_none_of_flasks(app: Flask) -> None:
+    credential = from_flask().recognise(app, flask_cookie(app, a=1))
+    assert credential is not None
+    for secret in ("another", None):
+        app.secret_key = secret
+        assert from_flask().find(app, credential, NOW) is None
 
 
 def test_flasks_cookie_under_a_fallback_secret_is_the_same_credential(app: Flask) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import typing as t
+import zlib
 from datetime import timedelta
 
 import pytest
 from every_store import alive
+from itsdangerous.encoding import base64_encode
 
-from flask_sessionstore import ConfigurationError, Record, SessionConflict, SessionGone, SessionKey
-from flask_sessionstore.record import new_revision
+from flask_sessionstore import ConfigurationError, Record, SessionConflict, SessionCorrupt, SessionGone, SessionKey
+from flask_sessionstore.layout import pack_tombstone
+from flask_sessionstore.record import Tombstone, new_revision
 from flask_sessionstore.stores import ServerSideStore, StoreFull, from_url
 from flask_sessionstore.stores.base import ANY
+from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
 
 HOUR = timedelta(hours=1)
@@ -89,3 +94,36 @@ def test_a_name_that_was_taken_and_is_free_again_is_no_failure(narrow: Narrow) -
 def test_a_driver_is_named_for_databases_alone(scheme: str) -> None:
     with pytest.raises(ConfigurationError, match="unknown URL scheme"):
         from_url(f"{scheme}://127.0.0.1/sessions")
+
+
+def test_the_url_of_cookies_has_nothing_in_it() -> None:
+    with pytest.raises(ConfigurationError, match='URL is just "cookie:"'):
+        from_url("cookie://here")
+
+
+def without(module: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where ``module`` is not installed. The package that imports it is imported anew."""
+    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+
+
+def test_files_are_refused_where_there_are_no_locks_of_posix(monkeypatch: pytest.MonkeyPatch) -> None:
+    without("fcntl", "flask_sessionstore.stores.filesystem", monkeypatch)
+    with pytest.raises(ConfigurationError, match="FileSystemStore needs a POSIX system"):
+        from_url("file:sessions")
+
+
+def test_a_part_of_this_package_that_is_missing_is_not_called_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = "flask_sessionstore.stores.memcached"
+    without(part, part, monkeypatch)
+    with pytest.raises(ModuleNotFoundError, match=part):
+        from_url("memcached://127.0.0.1")
+
+
+def test_a_tombstone_in_a_cookie_is_damage() -> None:
+    """Only who has the secret could sign it; a cookie that ends is deleted instead."""
+    ended = Tombstone(kind="ended", revision=new_revision(), expires_ms=2**40)
+    text = base64_encode(zlib.compress(pack_tombstone(ended, "0" * 64))).decode()
+    with pytest.raises(SessionCorrupt, match="does not hold a session record"):
+        CookieStore().load(CookieStore.key_class(text))

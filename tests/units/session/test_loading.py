@@ -285,6 +285,14 @@ def test_repr_shows_handle_status_and_keys_and_never_a_value(browser: Browser) -
     assert repr(session) == "<Session new purged []>"
 
 
+def test_a_session_that_was_purged_is_not_read_again(browser: Browser) -> None:
+    browser.write(a=1)
+    session = browser.open()
+    session.purge()
+    session.reload()
+    assert (dict(session), session.status) == ({}, PURGED)
+
+
 def test_a_free_standing_session_cannot_be_saved_or_reloaded() -> None:
     for act in (Session().save, Session().reload):
         with pytest.raises(SessionError, match="free-standing"):
