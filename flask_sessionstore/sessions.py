@@ -293,9 +293,7 @@ class Session(SessionMixin):
         """
         with self._lock:
             for key in reversed(self):
-                value = self.pop(key, MISSING)
-                if value is not MISSING:
-                    return key, value
+                return key, self.pop(key)
             raise KeyError("the session is empty")
 
     def setdefault(self, key: str, default: t.Any = None) -> t.Any:

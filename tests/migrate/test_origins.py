@@ -158,6 +158,28 @@ def test_who_goes_through_all_sessions_gets_past_the_one_that_is_none(valkey: se
             assert find() is not None
 
 
+@pytest.mark.redis
+def test_who_goes_through_all_sessions_leaves_out_what_ends_meanwhile(valkey: servers.RedisServer) -> None:
+    prefix = f"{uuid.uuid4()}:"
+
+    class Ending(redis.connection.Connection):
+        """Sees one session end between the names and what is under them."""
+
+        def read_response(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
+            reply = super().read_response(*args, **kwargs)
+            if isinstance(reply, list) and any(prefix.encode() in str(part).encode() for part in reply):
+                with redis.Redis.from_url(valkey.url) as other:
+                    other.delete(prefix + SID)
+            return reply
+
+    with redis.Redis.from_url(valkey.url) as client:
+        client.mset({prefix + SID: b"{}", prefix + "B" * 43: b"{}"})
+    pool = redis.ConnectionPool.from_url(valkey.url, connection_class=Ending)
+    importer = from_flask_session(redis.Redis(connection_pool=pool), prefix=prefix)
+    assert [listed.text for listed, _ in importer.listed(make_app(), NOW)] == ["B" * 43]
+    pool.disconnect()
+
+
 # -- ends ----------------------------------------------------------------------------------------------------------
 
 
