@@ -13,7 +13,7 @@ import sys
 import tracemalloc
 import typing as t
 import uuid
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -182,6 +182,7 @@ class Number(int):
         (collections.deque([1, 2]), "collections.deque"),
         (range(3), "builtins.range"),
         (datetime(2026, 1, 1, tzinfo=ZoneInfo("Europe/Berlin")), "builtins.getattr"),
+        (time(12, tzinfo=ZoneInfo("Europe/Berlin")), "builtins.getattr"),
         (dict, "builtins.dict"),
     ],
 )
