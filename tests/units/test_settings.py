@@ -287,3 +287,7 @@ def test_flasks_own_settings_are_no_mistakes() -> None:
 def test_fallbacks_are_a_list_or_nothing() -> None:
     for fallbacks in (None, [], ["former"], ("former", b"older")):
         SessionManager(app_with(SECRET_KEY_FALLBACKS=fallbacks))
+
+
+def test_options_of_none_are_no_options() -> None:
+    assert read_settings(app_with(SESSION_STORE_OPTIONS=None)).store_options == {}

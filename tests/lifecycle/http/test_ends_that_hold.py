@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 from flask import Flask
-from http_support import DELETED, Browser, fate, make_app, started
-from lifecycle_views import A, both, memory_store
-from views import clear, make_permanent, purge, read, remove_all, renew, sign_in
+from http_support import DELETED, Browser, fate, make_app, started, watch
+from lifecycle_views import A, both, memory_store, store_of
+from views import clear, make_permanent, purge, read, remove_all, renew, save, sign_in
 
 from flask_sessionstore import SessionCorrupt, SessionKey, SessionTooLarge, StoreUnavailable, session
 from flask_sessionstore.record import Record
@@ -176,3 +176,14 @@ def test_save_says_that_a_session_could_not_be_extended(clock: Clock) -> None:
 
     browser.does(view)
     assert browser.data == A
+
+
+@pytest.mark.parametrize("before", [read, lambda: None])
+def test_a_session_that_is_due_is_extended_once_in_a_request(before: t.Callable[[], None], memory_app: Flask) -> None:
+    browser = Browser(memory_app)
+    browser.does(both(lambda: session.update(a=1), make_permanent))
+    store = t.cast("MemoryStore", store_of(memory_app))
+    t.cast("Clock", store.clock).advance(20 * 86_400)
+    calls = watch(store)
+    browser.does(both(before, save, save))
+    assert calls.count("update_ttl") == 1
