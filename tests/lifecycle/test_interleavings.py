@@ -155,7 +155,7 @@ def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     before_saving, before_any = request.param
     monkeypatch.setattr(contests, "_LOSSES_BEFORE_SAVING", before_saving)
     monkeypatch.setattr(contests, "_MAX_LOSSES", before_any)
-    monkeypatch.setattr(base, "_MAX_LOSSES", 2)
+    monkeypatch.setattr(base, "MAX_LOSSES", 2)
 
 
 @pytest.mark.parametrize("patience", LOSES_OFTEN, indirect=True, ids=str)
