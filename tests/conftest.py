@@ -13,7 +13,7 @@ import pytest
 import servers
 from dynamodb_servers import EMULATORS, DynamoDBServer
 from every_store import STORES, stores
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from memcached_server import MemcachedServer
 from pymongo import MongoClient
 from pymongo.collection import Collection
@@ -25,8 +25,8 @@ from flask_sessionstore.stores import OwnerIndex, ServerSideStore, SessionStore
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 from flask_sessionstore.testing import Clock
 
-# A time limit for each example would fail by chance on a busy machine. What Hypothesis sets up for CI stays.
-settings.register_profile("project", settings.default, deadline=None)
+# Time limits would fail by chance on a busy machine. What else Hypothesis sets up for CI stays.
+settings.register_profile("project", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 
 
