@@ -39,13 +39,13 @@ from __future__ import annotations
 import struct
 import typing as t
 from binascii import a2b_hex
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 
 from .errors import SessionCorrupt
 from .key import is_handle
-from .record import IMPORTED, RENEWALS, Kind, Record, Tombstone, to_datetime, to_ms
+from .record import IMPORTED, MILLISECOND, NO_REVISION, RENEWALS, Kind, Record, Tombstone, to_datetime, to_ms
 
 #: The format byte that this version writes and reads.
 FORMAT = 1
@@ -76,8 +76,6 @@ _NAME_DIGITS = 16
 _NAMELESS = bytes(8)
 # Later formats will have numbers up to this. Bytes that begin with more are not records of ours (JSON, text, a pickle).
 _LAST_FORMAT = 31
-_NO_REVISION = bytes(8)
-_MILLISECOND = timedelta(milliseconds=1)
 
 #: Encrypts or decrypts a state, and also authenticates the bytes that precede it in the record.
 Cipher = t.Callable[[bytes, bytes], bytes]
@@ -163,7 +161,7 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None, head: bool)
     if len(data) < rest:
         raise ValueError("its owner or client is cut off")
     revisions = _REVISIONS.unpack(history)
-    if _NO_REVISION in revisions:  # it was written fewer than four times, or it is damaged
+    if NO_REVISION in revisions:  # it was written fewer than four times, or it is damaged
         revisions = _fewer(revisions)
     sealed, state = bool(flags & _SEALED), memoryview(data)[rest:]
     if sealed and decrypt is not None:
@@ -174,7 +172,7 @@ def _unpack(data: bytes, handle: str | None, decrypt: Cipher | None, head: bool)
         revisions=revisions,
         owner=data[_HEADER.size : names].decode() if flags & _OWNED else None,
         permanent=bool(flags & _PERMANENT),
-        lifetime=idle * _MILLISECOND if flags & _OWN_LIFETIME else None,
+        lifetime=idle * MILLISECOND if flags & _OWN_LIFETIME else None,
         deadline=to_datetime(deadline) if deadline else None,
         client=data[names:rest].decode() if flags & _CLIENT else None,
         derived=bool(flags & _DERIVED),
@@ -201,9 +199,9 @@ def _tombstone(kind: Kind, revision: bytes, left_ms: int, expires_ms: int, owner
 
 def _fewer(revisions: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """Those that were written, of the four places for revisions."""
-    if revisions[0] == _NO_REVISION and any(map(any, revisions)):
+    if revisions[0] == NO_REVISION and any(map(any, revisions)):
         raise ValueError("the newest of its revisions is missing")
-    return tuple([revision for revision in revisions if revision != _NO_REVISION])
+    return tuple([revision for revision in revisions if revision != NO_REVISION])
 
 
 def of_another(handle: str) -> t.Callable[[bytes], bool]:

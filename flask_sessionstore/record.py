@@ -16,14 +16,16 @@ TOMBSTONE_TIME = timedelta(seconds=60)
 #: A tombstone that claims to stand for longer than this from now is damaged.
 LONGEST_TOMBSTONE_TIME = timedelta(minutes=10)
 _LAST_MS = 253_402_300_799_999  # the last millisecond of the year 9999, the last year of datetime
-_MILLISECOND = timedelta(milliseconds=1)
-_LONGEST_MS = timedelta.max // _MILLISECOND
+#: Records keep times in whole milliseconds.
+MILLISECOND = timedelta(milliseconds=1)
+_LONGEST_MS = timedelta.max // MILLISECOND
 #: The kinds of tombstones that name a successor.
 RENEWALS = ("renewed", "signed in")
 #: The kind of a mark.
 IMPORTED: t.Literal["imported"] = "imported"
 _NOBODY = bytes(4)
-_NO_REVISION = bytes(8)
+#: Stands for a revision of a session that was not written yet.
+NO_REVISION = bytes(8)
 _MOST_NAMED = 3  # keys named in the message of SessionTooLarge
 
 
@@ -83,7 +85,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def revision(self) -> bytes:
         """The newest revision."""
-        return self.revisions[0] if self.revisions else _NO_REVISION
+        return self.revisions[0] if self.revisions else NO_REVISION
 
     @property
     def created_at(self) -> datetime:
@@ -103,7 +105,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def remaining(self) -> timedelta:
         """How long the record lives if nothing extends it again, counted from the last extension."""
-        return min(max(self.expires_ms - self.extended_ms, 1), _LONGEST_MS) * _MILLISECOND
+        return min(max(self.expires_ms - self.extended_ms, 1), _LONGEST_MS) * MILLISECOND
 
     def written(self, now_ms: int, ttl: timedelta) -> Record:
         """This record as it is written now, to be idle for ``ttl`` at most."""

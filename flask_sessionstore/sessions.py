@@ -21,6 +21,7 @@ from .changes import Changes
 from .draft import MISSING, Draft, SessionStatus, checked
 from .errors import SessionCorrupt, SessionError, SessionInsertError
 from .policy import Policy
+from .record import MILLISECOND
 
 if t.TYPE_CHECKING:
     from _typeshed import SupportsKeysAndGetItem
@@ -32,7 +33,6 @@ __all__ = ["Session", "SessionStatus", "Source", "begin", "source_of"]
 T = t.TypeVar("T")
 D = t.TypeVar("D")
 
-_MILLISECOND = timedelta(milliseconds=1)  # records keep times in whole milliseconds
 # Stands for a default that was not given.
 _REQUIRED: t.Any = object()
 
@@ -414,7 +414,7 @@ class Session(SessionMixin):
                 path="lifetime",
                 type=type(value),
             )
-        self._assign("lifetime", None if value is None else value - value % _MILLISECOND)
+        self._assign("lifetime", None if value is None else value - value % MILLISECOND)
 
     @property
     def deadline(self) -> datetime | None:

@@ -13,7 +13,8 @@ from ..errors import StoreUnavailable
 
 #: Seconds that a store made from a URL waits for a connection, and for a reply.
 CONNECT_TIMEOUT, TIMEOUT = 1, 2
-#: Seconds after which an operation sends nothing again.
+#: Seconds after which an operation on MongoDB or DynamoDB sends nothing again. (Other clients tell a time-out from a
+#: lost connection.)
 PATIENCE = 1.0
 #: If a write loses this often in a row, other writers are not the reason, and something else is wrong.
 MAX_LOSSES = 100
