@@ -175,7 +175,10 @@ def keep_private_with_cookie(response: Response) -> None:
 
     So too for a response that does not set it only because the browser has this cookie already.
     """
-    if not any(name.lower().endswith(_FOR_CACHES) for name, _ in response.headers):
+    for name, _ in response.headers:
+        if name.lower().endswith(_FOR_CACHES):
+            break
+    else:
         response.headers.add("Cache-Control", f"private, {_NOT_THE_COOKIE}")
         return
     if is_public(response):

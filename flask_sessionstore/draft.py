@@ -82,6 +82,8 @@ class Draft:
     #: Called with the keys that were dropped, because somebody signed in or out.
     on_login: t.Callable[[t.Collection[str]], object] | None = None
 
+    # Whether a value was changed in place to one that does not come back as it is.
+    _has_unfaithful = False
     # What this request did about who is signed in; None until :attr:`step` computes it.
     _step: signins.Step | None = signins.Step.NOTHING
 
@@ -101,16 +103,21 @@ class Draft:
         """Start from a record; or without a record from ``seed``, the data that another session interface kept."""
         self.loaded = True
         self.base = record
+        is_new_data = record is None or record.state is not self.state
         self.state = {} if record is None else dict(record.state)
-        # A view may hold a value that it has read: while the bytes are unchanged, the session keeps the same object.
-        if self._values:
-            self._values = {
-                key: known for key, known in self._values.items() if known[2] and self.state.get(key) == known[1]
-            }
+        if self._values and (is_new_data or self._has_unfaithful):
+            self._forget_stale()
         self.before = {} if record is None else record.state
         self.minded, self._step = False, signins.Step.NOTHING
         if seed:
             self._import(seed)
+
+    def _forget_stale(self) -> None:
+        """Forget values whose bytes have changed. The others stay the same objects, since a view may hold them."""
+        self._values = {
+            key: known for key, known in self._values.items() if known[2] and self.state.get(key) == known[1]
+        }
+        self._has_unfaithful = False
 
     def _import(self, seed: t.Mapping[str, object]) -> None:
         for key, value in seed.items():
@@ -285,6 +292,7 @@ class Draft:
             self.changes.nested(key, data)
             self.state[key] = data
             self._values[key] = (value, data, faithful)
+            self._has_unfaithful |= not faithful
 
     # -- who is signed in ------------------------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@ The text is the base64url of::
 
     format (1), time (4), lifetime (4) | salt (16) | nonce (12) | encrypted: seen (4), mark (1), session key | tag (16)
 
-The first nine bytes are not encrypted, so that a request can see without decryption that nothing is due. AES-256-GCM
-authenticates them together with the rest, the purpose, and the cookie's name and path.
+The token of a browser-session cookie has another format byte, and neither time nor lifetime. What precedes the salt is
+not encrypted, so that a request can see without decryption that nothing is due. AES-256-GCM authenticates it together
+with the rest, the purpose, and the cookie's name and path.
 
 Each token is encrypted under its own key: HMAC-SHA-256 of its salt, under a key that HKDF-SHA-256 derives from the
 application's secret, this purpose, and the cookie's name and path. A single key for all tokens would only be safe for
@@ -27,9 +28,10 @@ from .key import SessionKey, from_base64url, to_base64url
 from .tokens import Claim, Protection, Secrets, Token, Tokens
 
 _PURPOSE = "flask_sessionstore.private cookie"
-_FORMAT = 1
+_WITH_END, _WITHOUT_END = 1, 2  # formats
 _CLEAR = struct.Struct(">BII")  # 9 bytes are 12 characters
-_HEAD = struct.Struct(">9s16s12s")  # the clear part, salt, nonce
+_CLEAR_WITHOUT_END = bytes([_WITHOUT_END])
+_RANDOM = struct.Struct(">16s12s")  # salt, nonce
 _TOLD = struct.Struct(">4sB")  # revision seen, and what stands for the cookie's attributes
 
 
@@ -43,9 +45,11 @@ class TokenCipher(Tokens):
 
     def dumps(self, token: Token) -> str:
         """The cookie's value for ``token``, encrypted under the first secret."""
-        clear = _CLEAR.pack(_FORMAT, token.issued, token.packed_lifetime)
-        random = os.urandom(28)
-        salt, nonce = random[:16], random[16:]
+        clear = _CLEAR_WITHOUT_END
+        if token.lifetime:
+            clear = _CLEAR.pack(_WITH_END, token.issued, token.packed_lifetime)
+        random = os.urandom(_RANDOM.size)
+        salt, nonce = _RANDOM.unpack(random)
         # The text of a key is base64url already. Encrypted as text, it would grow by a third a second time.
         content = _TOLD.pack(token.seen, token.mark) + from_base64url(f"{token.key}==")
         encrypted = _cipher(self._macs[0], salt).encrypt(nonce, content, clear + self._context)
@@ -55,13 +59,11 @@ class TokenCipher(Tokens):
         """The token of a cookie's value; None if it was not encrypted under any of the secrets."""
         try:
             data = _decode(text)
-            clear, salt, nonce = _HEAD.unpack_from(data)
-            form, issued, lifetime = _CLEAR.unpack(clear)
-            if form != _FORMAT:
-                return None
-            content, former = self._decrypt(salt, nonce, data[_HEAD.size :], clear)
+            clear, times = _clear_part(data)
+            salt, nonce = _RANDOM.unpack_from(data, len(clear))
+            content, former = self._decrypt(salt, nonce, data[len(clear) + _RANDOM.size :], clear)
             key = key_class(to_base64url(content[_TOLD.size :]))
-            return Token.unpack(key, issued, lifetime, *_TOLD.unpack_from(content), former=former)
+            return Token.unpack(key, *_TOLD.unpack_from(content), *times, former=former)
         except (ValueError, struct.error):
             return None
 
@@ -85,12 +87,12 @@ def cipher(secrets: Secrets, cookie_name: str, cookie_path: str) -> Tokens:
 
 
 def read_claim(text: str) -> Claim | None:
-    """What a cookie's value says before it is decrypted; None if it is not a token."""
+    """What a cookie's value says before it is decrypted; None if its token has no end, or it is not a token."""
     try:
-        form, issued, lifetime = _CLEAR.unpack(from_base64url(text[:12]))
+        _, times = _clear_part(from_base64url(text[:12]))
     except (ValueError, struct.error):
         return None
-    return Claim.unpack(issued, lifetime) if form == _FORMAT else None
+    return Claim.unpack(*times) if times else None
 
 
 PRIVATE = Protection(read_claim, cipher)
@@ -100,6 +102,19 @@ def _cipher(mac: hmac.HMAC, salt: bytes) -> AESGCM:
     mac = mac.copy()
     mac.update(salt)
     return AESGCM(mac.digest())
+
+
+def _clear_part(data: bytes) -> tuple[bytes, tuple[int, ...]]:
+    """What of a token is not encrypted, and the time and lifetime in it, if its cookie has an end.
+
+    :raises ValueError, struct.error: if these are not the bytes of a token.
+    """
+    if data.startswith(_CLEAR_WITHOUT_END):
+        return _CLEAR_WITHOUT_END, ()
+    form, *times = _CLEAR.unpack_from(data)
+    if form != _WITH_END:
+        raise ValueError("a token of another format")
+    return data[: _CLEAR.size], tuple(times)
 
 
 def _decode(text: str) -> bytes:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import typing as t
 
+import msgspec
+
 from . import signals
 from .errors import SessionCorrupt, SessionGone
 from .key import SessionKey, short
@@ -26,7 +28,7 @@ logger = logging.getLogger("flask_sessionstore")
 _UNTRACED = (None, Fate.UNKNOWN, Fate.LATE)
 
 
-class Found(t.NamedTuple):
+class Found(msgspec.Struct, frozen=True):
     """A record and its key, or the reason why there is no record."""
 
     #: The key that was looked for. None if the browser presented no key, or the keys of several living sessions.

@@ -21,7 +21,7 @@ from .errors import ConfigurationError, StoreUnavailable
 from .hints import Hints
 from .key import SessionKey
 from .lifecycle import Lifecycle
-from .policy import Policy, cookie_lifetime
+from .policy import Policy, cookie_lifetime, is_persistent
 from .record import to_datetime
 from .sessions import Session, begin, source_of
 from .stores.base import SessionStore
@@ -173,9 +173,10 @@ class StoreSessionInterface(SessionInterface):
 
     def _value_of(self, browser: _Browser, sent: Send, attributes: str) -> str | None:
         """A cookie's value, and its end if it has one; None if the cookie would tell the browser nothing."""
-        token = _token_of(sent, attributes)
-        if browser.holds(token) and not self.store.needs_seen and self._policy.refresh_interval:
+        mark = cookies.mark_of(attributes)
+        if browser.holds(sent, mark) and not self.store.needs_seen and self._policy.refresh_interval:
             return None
+        token = _token_of(sent, mark)
         value = browser.protector.dumps(token)
         if token.lifetime:
             value += f"; Expires={_http_date(sent.record.expires_ms // 1000)}; Max-Age={token.lifetime}"
@@ -183,17 +184,11 @@ class StoreSessionInterface(SessionInterface):
         return value
 
 
-def _token_of(sent: Send, attributes: str) -> Token:
+def _token_of(sent: Send, mark: int) -> Token:
     record = sent.record
     lifetime = cookie_lifetime(record)
-    return Token(
-        key=sent.key,
-        issued=record.extended_ms // 1000,
-        lifetime=0 if lifetime is None else max(int(lifetime.total_seconds()), 1),
-        permanent=record.permanent,
-        seen=record.revision[:4],
-        mark=cookies.mark_of(attributes),
-    )
+    issued = record.extended_ms // 1000 if lifetime else 0
+    return Token(sent.key, issued, lifetime, record.permanent, record.revision[:4], mark)
 
 
 @lru_cache(maxsize=64)
@@ -252,9 +247,13 @@ class _Browser:
             self._tokens = self._verified()
         return self._tokens
 
-    def holds(self, token: Token) -> bool:
-        """Whether the browser has a cookie that makes ``token`` needless, and no other of our name."""
-        return self._only_token is not None and self._only_token.makes_needless(token)
+    def holds(self, sent: Send, mark: int) -> bool:
+        """Whether the browser has a cookie that makes another one needless, and no other of our name.
+
+        :param mark: what tells the attributes of the other cookie.
+        """
+        token = self._only_token
+        return token is not None and token.says_all(sent.key, mark) and not is_persistent(sent.record)
 
     def reads_former(self) -> bool:
         return bool(self._app.config.get("SECRET_KEY_FALLBACKS"))

@@ -246,6 +246,12 @@ def expires_ms_of(data: bytes) -> int | None:
     return expires_ms
 
 
+def is_over(data: bytes, now_ms: int) -> bool:
+    """Whether a packed record or tombstone has expired at ``now_ms`` (milliseconds since 1970)."""
+    expires_ms = expires_ms_of(data)
+    return expires_ms is not None and expires_ms <= now_ms
+
+
 def owner_in(data: bytes) -> str | None:
     """The owner of a packed record; None if it has none, or if the bytes are not a record."""
     if data[:2] != _LIVE or len(data) < _HEADER.size or not data[_FLAGS] & _OWNED:

@@ -315,9 +315,7 @@ class Lifecycle:
     def _claims_to_be_due(self) -> bool:
         """Whether the cookie says that its session is permanent and due. The cookie is not verified for that."""
         claims = self.visitor.claims()
-        if len(claims) != 1 or not claims[0].lifetime:
-            return False
-        return self._is_due(claims[0].issued * 1000, claims[0].lifetime * 1000)
+        return len(claims) == 1 and self._is_due(claims[0].issued * 1000, claims[0].lifetime * 1000)
 
     def _extend_seen(self, base: Record) -> Outcome:
         if self._extended:

@@ -87,6 +87,6 @@ def is_persistent(record: Record) -> bool:
     return record.permanent or record.lifetime is not None
 
 
-def cookie_lifetime(record: Record) -> timedelta | None:
-    """How long the cookie of ``record`` lives; None for a browser-session cookie."""
-    return record.remaining if is_persistent(record) else None
+def cookie_lifetime(record: Record) -> int:
+    """How long the cookie of ``record`` lives, in seconds; 0 for a browser-session cookie."""
+    return max((record.expires_ms - record.extended_ms) // 1000, 1) if is_persistent(record) else 0

@@ -9,6 +9,7 @@ import logging
 import sys
 import threading
 import typing as t
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from types import MappingProxyType
@@ -83,7 +84,7 @@ def source_of(session: Session) -> Source:
 
 def _pairs(other: t.Any) -> t.Iterable[tuple[t.Any, t.Any]]:
     """Keys and values of what ``dict.update`` takes."""
-    if isinstance(other, t.Mapping):
+    if isinstance(other, Mapping):
         return other.items()
     # An object with keys() need not iterate over its keys.
     return ((key, other[key]) for key in other.keys()) if hasattr(other, "keys") else other  # noqa: SIM118
@@ -117,7 +118,7 @@ class Session(SessionMixin):
     _warned = False
 
     def __init__(self, initial: t.Mapping[str, t.Any] | None = None) -> None:
-        if initial is not None and not isinstance(initial, t.Mapping):
+        if initial is not None and not isinstance(initial, Mapping):
             raise TypeError("Session(...) takes a mapping. To give an application sessions, write SessionManager(app).")
         self._begin(_FreeStanding(initial or {}))
 

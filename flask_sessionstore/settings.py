@@ -267,11 +267,12 @@ def secrets(app: Flask) -> tuple[str | bytes, ...]:
 
     :raises ConfigurationError: if SECRET_KEY_FALLBACKS is text where a list belongs.
     """
-    if not app.secret_key:
+    secret = app.secret_key
+    if not secret:
         return ()
     fallbacks = app.config.get("SECRET_KEY_FALLBACKS")
     if not fallbacks:
-        return (app.secret_key,)
+        return (secret,)
     former = () if isinstance(fallbacks, (str, bytes)) or not isinstance(fallbacks, Iterable) else tuple(fallbacks)
     # With an empty secret, cookies that anybody signed would be accepted.
     if not former or not all(isinstance(secret, (str, bytes)) and secret for secret in former):
@@ -279,7 +280,7 @@ def secrets(app: Flask) -> tuple[str | bytes, ...]:
             "SECRET_KEY_FALLBACKS takes a list of former secrets (str or bytes, not empty): write [former_secret]",
             key="SECRET_KEY_FALLBACKS",
         )
-    return (app.secret_key, *former)
+    return (secret, *former)
 
 
 def protection(app: Flask) -> Protection:

@@ -1,10 +1,11 @@
 """Signed tokens: a token as text in a cookie, which everybody can read and nobody can forge.
 
-The text is ``<session key>.<time, lifetime, revision seen and mark>.<signature>``, all in the characters of base64url.
-The signature is HMAC-SHA-256 under a key that HKDF derives from the application's secret, this purpose, and the
-cookie's name and path. So a token does not verify if it was signed for another cookie, for an application at another
-path, or by another extension with the same secret. Encrypted tokens are in :mod:`.encryption`. A setting decides which
-kind is read; the other kind is never tried.
+The text is ``<session key>.<revision seen, mark, time and lifetime>.<signature>``, all in the characters of base64url.
+The token of a browser-session cookie has neither time nor lifetime: it is shorter, so a request sees from its length
+that nothing is due, and SHA-256 has one block less to process. The signature is HMAC-SHA-256 under a key that HKDF
+derives from the application's secret, this purpose, and the cookie's name and path. So a token does not verify if it
+was signed for another cookie, for an application at another path, or by another extension with the same secret.
+Encrypted tokens are in :mod:`.encryption`. A setting decides which kind is read; the other kind is never tried.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from .key import SessionKey, from_base64url, to_base64url
 from .tokens import Claim, Protection, Secrets, Token, Tokens
 
 _PURPOSE = "flask_sessionstore.cookie"
-# Time and lifetime in seconds, four bytes of the revision, one that stands for the cookie's attributes.
-_NUMBERS = struct.Struct(">II4sB")
-_CLAIM = struct.Struct(">IIx")  # the first 9 bytes of these are 12 characters
+# Four bytes of the revision, one that stands for the cookie's attributes; then time and lifetime in seconds, if the
+# cookie has an end.
+_TOLD, _TOLD_WITH_END = struct.Struct(">4sB"), struct.Struct(">4sBII")
+_SHORT = 7  # characters of a token without an end
+_CLAIM = struct.Struct(">II")
 _SEPARATOR = "."
 
 
@@ -37,8 +40,11 @@ class TokenSigner(Tokens):
 
     def dumps(self, token: Token) -> str:
         """The cookie's value for ``token``, signed under the first secret."""
-        numbers = to_base64url(_NUMBERS.pack(token.issued, token.packed_lifetime, token.seen, token.mark))
-        value = f"{token.key}{_SEPARATOR}{numbers}"
+        if token.lifetime:
+            told = _TOLD_WITH_END.pack(token.seen, token.mark, token.issued, token.packed_lifetime)
+        else:
+            told = _TOLD.pack(token.seen, token.mark)
+        value = f"{token.key}{_SEPARATOR}{to_base64url(told)}"
         return f"{value}{_SEPARATOR}{self._macs[0].sign(value)}"
 
     def loads(self, text: str, key_class: type[SessionKey]) -> Token | None:
@@ -48,9 +54,9 @@ class TokenSigner(Tokens):
             for place, mac in enumerate(self._macs):
                 # Compared as text, since base64's decoder also accepts other spellings of a signature.
                 if hmac.compare_digest(mac.sign(value), signature):
-                    key, _, numbers = value.rpartition(_SEPARATOR)
-                    told = _NUMBERS.unpack(from_base64url(f"{numbers}=="))
-                    return Token.unpack(key_class(key), *told, former=place > 0)
+                    key, _, told = value.rpartition(_SEPARATOR)
+                    layout = _TOLD if len(told) == _SHORT else _TOLD_WITH_END
+                    return Token.unpack(key_class(key), *layout.unpack(from_base64url(f"{told}==")), former=place > 0)
         except (ValueError, TypeError, struct.error):  # a TypeError: the signature is not ASCII
             pass
         return None
@@ -80,12 +86,14 @@ def signer(secrets: Secrets, cookie_name: str, cookie_path: str) -> Tokens:
 
 
 def read_claim(text: str) -> Claim | None:
-    """What a cookie's value says before its signature is checked; None if it is not a token."""
-    try:
-        issued, lifetime = _CLAIM.unpack(from_base64url(text.rsplit(_SEPARATOR, 2)[1][:12]))
-    except (ValueError, IndexError, struct.error):
+    """What a cookie's value says before its signature is checked; None if it has no end, or is not a token."""
+    parts = text.rsplit(_SEPARATOR, 2)
+    if len(parts) < 3 or len(parts[1]) == _SHORT:
         return None
-    return Claim.unpack(issued, lifetime)
+    try:
+        return Claim.unpack(*_CLAIM.unpack(from_base64url(f"{parts[1]}==")[_TOLD.size :]))
+    except (ValueError, struct.error):
+        return None
 
 
 SIGNED = Protection(read_claim, signer)

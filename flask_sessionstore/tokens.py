@@ -17,7 +17,7 @@ _PERMANENT = 1 << 31  # the highest bit of a lifetime in a token
 
 
 class Claim(t.NamedTuple):
-    """What a cookie says before it is verified: enough to see that the request need not write anything."""
+    """What a cookie that has an end says before it is verified: enough to see that its session need not be extended."""
 
     #: As in :class:`Token`.
     issued: int
@@ -33,7 +33,8 @@ class Token(t.NamedTuple):
     """What a cookie says: a session key, and what the browser was told when it got the cookie."""
 
     key: SessionKey
-    #: When the session was last extended as far as this browser knows, in seconds since 1970.
+    #: When the session was last extended as far as this browser knows, in seconds since 1970; 0 for a browser-session
+    #: cookie, which has no end that an extension could move.
     issued: int
     #: The cookie's lifetime in seconds; 0 for a browser-session cookie.
     lifetime: int
@@ -48,18 +49,24 @@ class Token(t.NamedTuple):
 
     @classmethod
     def unpack(
-        cls, key: SessionKey, issued: int, packed_lifetime: int, seen: bytes, mark: int, *, former: bool
+        cls,
+        key: SessionKey,
+        seen: bytes,
+        mark: int,
+        issued: int = 0,
+        packed_lifetime: int = 0,
+        *,
+        former: bool,
     ) -> Token:
         """The token that consists of these parts."""
         return cls(key, issued, packed_lifetime & ~_PERMANENT, bool(packed_lifetime & _PERMANENT), seen, mark, former)
 
-    def makes_needless(self, other: Token) -> bool:
-        """Whether a browser that holds this token learns nothing from ``other`` but the time and the revision.
+    def says_all(self, key: SessionKey, mark: int) -> bool:
+        """Whether a browser that holds this token learns nothing from one with this key and mark, and without an end.
 
         A cookie that has an end, as a permanent session's has, is always news: each change moves the end.
         """
-        has_end = self.lifetime or other.lifetime
-        return self.key is other.key and self.mark == other.mark and not has_end and not self.former
+        return self.key is key and self.mark == mark and not self.lifetime and not self.former
 
     @property
     def packed_lifetime(self) -> int:
@@ -82,7 +89,7 @@ class Tokens(ABC):
 class Protection(t.NamedTuple):
     """A way to protect cookies: nobody can forge them, and, if they are encrypted, nobody can read them."""
 
-    #: Gives a cookie's claim before the cookie is verified, without any cryptography; None if it is not a token.
+    #: Gives a cookie's claim without any cryptography; None if it has no end, or is not a token.
     read_claim: t.Callable[[str], Claim | None]
     #: Gives the tokens of one cookie, for the secrets, the cookie's name and its path.
     tokens: t.Callable[[Secrets, str, str], Tokens]

@@ -78,7 +78,7 @@ class Visitor(t.Protocol):
     """The sender of a request: what it presented, and what can be sent back."""
 
     def claims(self) -> list[Claim]:
-        """The claims of its tokens, not verified."""
+        """The claims of its tokens that have an end, not verified."""
 
     def tokens(self) -> list[Token]:
         """Its tokens that are verified, each with a different session key."""

@@ -15,6 +15,8 @@ from .record import Kind, Record, largest_keys, new_revision, to_ms
 from .signins import owner_in
 from .stores.base import OwnerIndex, SessionStore
 
+# Bytes that a character of a key takes at most in UTF-8.
+_MOST_BYTES = 4
 # Milliseconds after which a write files its session in the owner's list again, as every extension does.
 _FILED_FOR = 60_000
 
@@ -96,7 +98,10 @@ class Writer:
 
     def _check_size(self, state: State, before: t.Mapping[str, bytes]) -> None:
         """Refuse growth beyond the limit. A session that is over it already may be made smaller, and may be ended."""
-        size, limit = size_of(state), self.policy.max_size
+        limit = self.policy.max_size
+        if sum(map(len, state.values())) + _MOST_BYTES * sum(map(len, state)) <= limit:
+            return  # nearly always, and quicker to see than the size itself
+        size = size_of(state)
         if size > limit and size > size_of(before):
             largest = largest_keys(state)
             raise SessionTooLarge(
@@ -119,8 +124,8 @@ class Writer:
         The owners differ if SESSION_OWNER_KEY was changed, or if a sign-out could not send a cookie.
         """
         ttl = self.policy.idle(record)
-        index = self.store.ability(OwnerIndex)
-        if record.owner == newest.owner or index is None:
+        index = None if record.owner == newest.owner else self.store.ability(OwnerIndex)
+        if index is None:
             key = self.store.update(key, record, ttl, replaces=newest.revision)
             if record.extended_ms - newest.extended_ms >= _FILED_FOR:
                 self._file_anew(key, record)

@@ -9,7 +9,7 @@ import typing as t
 from itsdangerous import Signer
 
 from flask_sessionstore import SessionCorrupt, SessionKey
-from flask_sessionstore.encryption import _HEAD, PRIVATE, _cipher
+from flask_sessionstore.encryption import PRIVATE, _cipher
 from flask_sessionstore.hkdf import context_of, derive_key
 from flask_sessionstore.interface import _Browser
 from flask_sessionstore.key import to_base64url
@@ -91,4 +91,4 @@ def _encrypted(content: bytes) -> str:
     clear, salt, nonce = b"\1" + bytes(8), bytes(16), bytes(12)
     cipher = _TOKENS["private"]
     encrypted = _cipher(cipher._macs[0], salt).encrypt(nonce, content, clear + cipher._context)
-    return to_base64url(_HEAD.pack(clear, salt, nonce) + encrypted)
+    return to_base64url(clear + salt + nonce + encrypted)

@@ -22,7 +22,7 @@ from datetime import timedelta
 
 from ..errors import Barred, SessionConflict, SessionCorrupt, SessionGone, StoreFull, StoreUnavailable
 from ..key import SessionKey
-from ..layout import expires_ms_of, is_sealed, is_tombstone, move_times, pack, pack_tombstone, revision_of, unpack
+from ..layout import is_over, is_sealed, is_tombstone, move_times, pack, pack_tombstone, revision_of, unpack
 from ..record import (
     IMPORTED,
     LONGEST_TOMBSTONE_TIME,
@@ -467,19 +467,18 @@ class ServerSideStore(SessionStore):
         """The record or tombstone that the bytes hold; None if they have expired. A sealed state is unsealed with
         ``key``; without it, it is left out.
         """
-        if data is None or has_expired(data, self.now()):  # first, as in the engines, even if the bytes are damaged
+        now_ms = self._now_ms()
+        if data is None or is_over(data, now_ms):  # first, as in the engines, even if the bytes are damaged
             return None
         if self.seal == "required" and key is not None and not (is_sealed(data) or is_tombstone(data)):
             raise SessionCorrupt("the store holds an unsealed session, but SESSION_SEAL requires sealed sessions")
-        found = unseal(data, key) if key is not None and is_sealed(data) else unpack(data, handle)
-        if isinstance(found, Tombstone) and found.kind != IMPORTED and self._stands_too_long(found):
+        found = unpack(data, handle) if key is None else unseal(data, key)
+        if isinstance(found, Record):
+            # Somebody with access to the store can change when a sealed record expires, but not its fixed end.
+            return None if 0 < found.end_ms <= now_ms else found
+        if found.kind != IMPORTED and found.expires_ms > now_ms + to_ms(LONGEST_TOMBSTONE_TIME):
             raise SessionCorrupt("the store holds a tombstone that would stand for too long", newer=False)
-        # Somebody with access to the store can change when a sealed record expires, but not its fixed end.
-        over = isinstance(found, Record) and 0 < found.end_ms <= self._now_ms()
-        return None if over else found
-
-    def _stands_too_long(self, tombstone: Tombstone) -> bool:
-        return tombstone.expires_ms > self._now_ms() + to_ms(LONGEST_TOMBSTONE_TIME)
+        return found
 
     def _find(self, key: SessionKey) -> Record | Tombstone | None:
         return self._open(self.read(key.handle), key.handle, key)
@@ -630,5 +629,4 @@ def gone(found: Record | Tombstone | None) -> SessionGone:
 
 def has_expired(data: bytes, now: float) -> bool:
     """Whether packed bytes have expired at ``now`` (seconds since 1970): for engines that do not store their expiry."""
-    expires_ms = expires_ms_of(data)
-    return expires_ms is not None and expires_ms <= int(now * 1000)
+    return is_over(data, int(now * 1000))

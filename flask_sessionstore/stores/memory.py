@@ -8,7 +8,7 @@ from collections import OrderedDict
 from datetime import timedelta
 
 from ..errors import ConfigurationError, SessionTooLarge
-from ..layout import may_replace, owner_in
+from ..layout import is_over, may_replace, owner_in
 from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired
 from .pool import PerProcess
 
@@ -99,7 +99,7 @@ class MemoryStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
     def _current(self, handle: str) -> bytes | None:
         data = self._entries.get(handle)
-        return None if data is None or has_expired(data, self.now()) else data
+        return None if data is None or is_over(data, self._now_ms()) else data
 
     def _put(self, handle: str, data: bytes) -> None:
         size = len(data) + _OVERHEAD

@@ -221,7 +221,7 @@ class Browser(t.NamedTuple):
     old_sessions: tuple[OldSession, ...] = ()
 
     def claims(self) -> list[Claim]:
-        return [Claim(token.issued, token.lifetime) for token in self.presented]
+        return [Claim(token.issued, token.lifetime) for token in self.presented if token.lifetime]
 
     def tokens(self) -> list[Token]:
         return list(self.presented)

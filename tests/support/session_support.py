@@ -52,7 +52,7 @@ class Browser:
         self.token: Token | None = None
 
     def claims(self) -> list[Claim]:
-        return [Claim(token.issued, token.lifetime) for token in self.tokens()]
+        return [Claim(token.issued, token.lifetime) for token in self.tokens() if token.lifetime]
 
     def tokens(self) -> list[Token]:
         return [] if self.token is None else [self.token]
@@ -90,11 +90,10 @@ class Browser:
         """The end of the session's request."""
         outcome = t.cast("Lifecycle", source_of(session)).commit()
         if isinstance(outcome, Send):
-            lifetime = cookie_lifetime(outcome.record)
             self.token = Token(
                 key=outcome.key,
                 issued=outcome.record.extended_ms // 1000,
-                lifetime=int(lifetime.total_seconds()) if lifetime else 0,
+                lifetime=cookie_lifetime(outcome.record),
                 permanent=outcome.record.permanent,
                 seen=outcome.record.revision[:4],
                 mark=0,

@@ -56,13 +56,16 @@ tokens = st.builds(
     Token,
     key=keys,
     issued=st.integers(0, 2**32 - 1),
-    lifetime=st.integers(0, 2**31 - 1),
+    lifetime=st.integers(1, 2**31 - 1),
     permanent=st.booleans(),
     seen=st.binary(min_size=4, max_size=4),
     mark=st.integers(0, 255),
     former=st.just(False),
 )
 
+
+# A browser-session cookie has no end, so it has no time either.
+tokens |= tokens.map(lambda token: token._replace(issued=0, lifetime=0, permanent=False))
 
 texts = st.text() | st.text(ALPHABET + ".") | st.text(st.characters(categories=["Cs"]))
 
@@ -76,7 +79,7 @@ def test_a_token_comes_back_as_it_was_sent(protection: Protection, token: Token)
     ours = protection.tokens(("secret",), "session", "/")
     text = ours.dumps(token)
     assert ours.loads(text, type(token.key)) == token
-    assert protection.read_claim(text) == Claim(token.issued, token.lifetime)
+    assert protection.read_claim(text) == (Claim(token.issued, token.lifetime) if token.lifetime else None)
     assert set(text) <= set(ALPHABET + ".")
 
 
@@ -91,8 +94,15 @@ def test_a_signed_token_starts_with_the_session_key() -> None:
 
 
 def test_the_text_of_a_signed_token_is_what_it_has_always_been() -> None:
-    expected = f"{KEY}.aVW5AIAADhBzZWVuBw.HhPivGbw97w0rI6MjnodxKw2ytPUglYEj3E7xHBZxX4"
+    expected = f"{KEY}.c2VlbgdpVbkAgAAOEA.MOvWdG1H5m-LfSfsOvneHD1BKYDXPofQR1zPUbMXBC4"
     assert TEXTS[SIGNED] == expected
+    without_end = SIGNER.dumps(TOKEN._replace(issued=0, lifetime=0, permanent=False))
+    assert without_end == f"{KEY}.c2Vlbgc.Pb-fPAx3YD6oxiVPuuMNLjgJZCPzlyWbRj-e_E8ck0k"
+
+
+def test_a_signed_token_without_an_end_is_so_short_that_its_hash_has_one_block() -> None:
+    value, _, _ = SIGNER.dumps(TOKEN._replace(issued=0, lifetime=0, permanent=False)).rpartition(".")
+    assert len(value) <= 64 - 9  # SHA-256 adds at least nine bytes (FIPS 180-4, section 5.1.1)
 
 
 def test_an_encrypted_token_of_long_ago_is_read() -> None:
