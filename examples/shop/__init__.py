@@ -16,6 +16,7 @@ from typing import Any
 from flask import Flask
 
 from .extensions import sessions
+from .lanes import add_lanes
 from .views import bp
 
 
@@ -35,6 +36,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
     sessions.init_app(app)
     app.register_blueprint(bp)
+    add_lanes(app)
     return app
 
 

@@ -92,6 +92,11 @@ def products() -> str:
     return render_template("products.html", products=PRODUCTS.values())
 
 
+@bp.get("/two-at-once")
+def lanes() -> str:
+    return render_template("lanes.html")  # what its buttons do is in lanes.py
+
+
 @bp.get("/cart")
 def cart() -> str:
     lines = cart_lines()
