@@ -93,6 +93,10 @@ class Changes:
     def __contains__(self, key: object) -> bool:
         return key in self._log
 
+    def __iter__(self) -> t.Iterator[str]:
+        """The keys that were written or removed."""
+        return iter(self._log)
+
     @property
     def writes(self) -> bool:
         """Whether any data was written or removed."""

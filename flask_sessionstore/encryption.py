@@ -63,7 +63,7 @@ class TokenCipher(Tokens):
             salt, nonce = _RANDOM.unpack_from(data, len(clear))
             content, former = self._decrypt(salt, nonce, data[len(clear) + _RANDOM.size :], clear)
             key = key_class(to_base64url(content[_TOLD.size :]))
-            return Token.unpack(key, *_TOLD.unpack_from(content), *times, former=former)
+            return Token.unpack(key, former, *_TOLD.unpack_from(content), *times)
         except (ValueError, struct.error):
             return None
 

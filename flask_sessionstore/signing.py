@@ -56,7 +56,7 @@ class TokenSigner(Tokens):
                 if hmac.compare_digest(mac.sign(value), signature):
                     key, _, told = value.rpartition(_SEPARATOR)
                     layout = _TOLD if len(told) == _SHORT else _TOLD_WITH_END
-                    return Token.unpack(key_class(key), *layout.unpack(from_base64url(f"{told}==")), former=place > 0)
+                    return Token.unpack(key_class(key), place > 0, *layout.unpack(from_base64url(f"{told}==")))
         except (ValueError, TypeError, struct.error):  # a TypeError: the signature is not ASCII
             pass
         return None

@@ -8,6 +8,8 @@ from __future__ import annotations
 import typing as t
 from abc import ABC, abstractmethod
 
+import msgspec
+
 from .key import SessionKey
 
 #: An application's secrets: the first makes tokens; tokens made under the others are still read.
@@ -16,7 +18,7 @@ Secrets = tuple[str | bytes, ...]
 _PERMANENT = 1 << 31  # the highest bit of a lifetime in a token
 
 
-class Claim(t.NamedTuple):
+class Claim(msgspec.Struct, frozen=True):
     """What a cookie that has an end says before it is verified: enough to see that its session need not be extended."""
 
     #: As in :class:`Token`.
@@ -29,7 +31,7 @@ class Claim(t.NamedTuple):
         return cls(issued, packed_lifetime & ~_PERMANENT)
 
 
-class Token(t.NamedTuple):
+class Token(msgspec.Struct, frozen=True):
     """What a cookie says: a session key, and what the browser was told when it got the cookie."""
 
     key: SessionKey
@@ -49,14 +51,7 @@ class Token(t.NamedTuple):
 
     @classmethod
     def unpack(
-        cls,
-        key: SessionKey,
-        seen: bytes,
-        mark: int,
-        issued: int = 0,
-        packed_lifetime: int = 0,
-        *,
-        former: bool,
+        cls, key: SessionKey, former: bool, seen: bytes, mark: int, issued: int = 0, packed_lifetime: int = 0
     ) -> Token:
         """The token that consists of these parts."""
         return cls(key, issued, packed_lifetime & ~_PERMANENT, bool(packed_lifetime & _PERMANENT), seen, mark, former)

@@ -15,8 +15,6 @@ from .record import Kind, Record, largest_keys, new_revision, to_ms
 from .signins import owner_in
 from .stores.base import OwnerIndex, SessionStore
 
-# Bytes that a character of a key takes at most in UTF-8.
-_MOST_BYTES = 4
 # Milliseconds after which a write files its session in the owner's list again, as every extension does.
 _FILED_FOR = 60_000
 
@@ -98,10 +96,9 @@ class Writer:
 
     def _check_size(self, state: State, before: t.Mapping[str, bytes]) -> None:
         """Refuse growth beyond the limit. A session that is over it already may be made smaller, and may be ended."""
-        limit = self.policy.max_size
-        if sum(map(len, state.values())) + _MOST_BYTES * sum(map(len, state)) <= limit:
-            return  # nearly always, and quicker to see than the size itself
-        size = size_of(state)
+        if before and not self._grows(state, before):
+            return  # no need to add up all of it
+        size, limit = size_of(state), self.policy.max_size
         if size > limit and size > size_of(before):
             largest = largest_keys(state)
             raise SessionTooLarge(
@@ -111,6 +108,16 @@ class Writer:
                 limit=limit,
                 largest=largest,
             )
+
+    def _grows(self, state: State, before: t.Mapping[str, bytes]) -> bool:
+        """Whether ``state`` may be larger than ``before``, in which the changes were made."""
+        growth = 0
+        for key in self.draft.changes:
+            if key in state:
+                if key not in before:
+                    return True
+                growth += len(state[key]) - len(before[key])
+        return growth > 0
 
     # -- writes ----------------------------------------------------------------------------------------------------
 

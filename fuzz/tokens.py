@@ -7,6 +7,7 @@ import hashlib
 import typing as t
 
 from itsdangerous import Signer
+from msgspec.structs import replace
 
 from flask_sessionstore import SessionCorrupt, SessionKey
 from flask_sessionstore.encryption import PRIVATE, _cipher
@@ -60,7 +61,7 @@ def _make() -> set[str]:
     store = CookieStore()
     store.clock = lambda: requests.NOW
     state = store.save(Record(state={"user": b"\xa3ann"}), requests.APP.permanent_session_lifetime)
-    return {tokens.dumps(_TOKEN._replace(key=key)) for tokens in _TOKENS.values() for key in (requests.KEY, state)}
+    return {tokens.dumps(replace(_TOKEN, key=key)) for tokens in _TOKENS.values() for key in (requests.KEY, state)}
 
 
 #: All tokens there are: whatever else is believed was forged.

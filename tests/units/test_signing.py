@@ -19,6 +19,7 @@ from flask.sessions import SecureCookieSessionInterface
 from hypothesis import example, given
 from hypothesis import strategies as st
 from itsdangerous import Signer
+from msgspec.structs import replace
 
 from flask_sessionstore import SessionKey, sealing
 from flask_sessionstore.encryption import PRIVATE, TokenCipher
@@ -65,7 +66,7 @@ tokens = st.builds(
 
 
 # A browser-session cookie has no end, so it has no time either.
-tokens |= tokens.map(lambda token: token._replace(issued=0, lifetime=0, permanent=False))
+tokens |= tokens.map(lambda token: replace(token, issued=0, lifetime=0, permanent=False))
 
 texts = st.text() | st.text(ALPHABET + ".") | st.text(st.characters(categories=["Cs"]))
 
@@ -85,8 +86,8 @@ def test_a_token_comes_back_as_it_was_sent(protection: Protection, token: Token)
 
 @BOTH
 def test_a_lifetime_longer_than_a_token_can_say_is_the_longest_it_can(protection: Protection) -> None:
-    text = protection.tokens(("secret",), "session", "/").dumps(TOKEN._replace(lifetime=2**40))
-    assert loads(protection, text) == TOKEN._replace(lifetime=2**31 - 1)
+    text = protection.tokens(("secret",), "session", "/").dumps(replace(TOKEN, lifetime=2**40))
+    assert loads(protection, text) == replace(TOKEN, lifetime=2**31 - 1)
 
 
 def test_a_signed_token_starts_with_the_session_key() -> None:
@@ -96,12 +97,12 @@ def test_a_signed_token_starts_with_the_session_key() -> None:
 def test_the_text_of_a_signed_token_is_what_it_has_always_been() -> None:
     expected = f"{KEY}.c2VlbgdpVbkAgAAOEA.MOvWdG1H5m-LfSfsOvneHD1BKYDXPofQR1zPUbMXBC4"
     assert TEXTS[SIGNED] == expected
-    without_end = SIGNER.dumps(TOKEN._replace(issued=0, lifetime=0, permanent=False))
+    without_end = SIGNER.dumps(replace(TOKEN, issued=0, lifetime=0, permanent=False))
     assert without_end == f"{KEY}.c2Vlbgc.Pb-fPAx3YD6oxiVPuuMNLjgJZCPzlyWbRj-e_E8ck0k"
 
 
 def test_a_signed_token_without_an_end_is_so_short_that_its_hash_has_one_block() -> None:
-    value, _, _ = SIGNER.dumps(TOKEN._replace(issued=0, lifetime=0, permanent=False)).rpartition(".")
+    value, _, _ = SIGNER.dumps(replace(TOKEN, issued=0, lifetime=0, permanent=False)).rpartition(".")
     assert len(value) <= 64 - 9  # SHA-256 adds at least nine bytes (FIPS 180-4, section 5.1.1)
 
 
@@ -129,7 +130,7 @@ def test_two_encrypted_tokens_share_neither_key_nor_nonce_nor_anything_encrypted
 
 @pytest.mark.parametrize("size", [1, 2, 3, 32, 1000, 2992])
 def test_encryption_adds_fifteen_characters_to_a_signed_token_at_most(size: int) -> None:
-    token = TOKEN._replace(key=CookieStore.key_class(encode(bytes(size))))
+    token = replace(TOKEN, key=CookieStore.key_class(encode(bytes(size))))
     signed, private = SIGNER.dumps(token), CIPHER.dumps(token)
     assert len(private) == len(encode(bytes(58 + size)))
     assert len(private) - len(signed) in (14, 15)
@@ -186,14 +187,14 @@ def test_a_token_cut_off_or_with_more_around_it_is_refused(protection: Protectio
 def test_a_token_has_one_spelling(protection: Protection, size: int) -> None:
     # Of bytes that are no multiple of three, the last character has bits to spare.
     ours = protection.tokens(("secret",), "session", "/")
-    text = ours.dumps(TOKEN._replace(key=CookieStore.key_class(encode(bytes(size)))))
+    text = ours.dumps(replace(TOKEN, key=CookieStore.key_class(encode(bytes(size)))))
     spellings = [text[:-1] + other for other in ALPHABET]
     spellings += [text + "=" * n for n in (1, 2, 3)] + [f"{text[:9]}{junk}{text[9:]}" for junk in ("!", " ", "\n", "=")]
     assert [found for found in spellings if ours.loads(found, CookieStore.key_class)] == [text]
 
 
 def test_parts_of_two_encrypted_tokens_make_no_third() -> None:
-    one, other = decode(CIPHER.dumps(TOKEN)), decode(CIPHER.dumps(TOKEN._replace(issued=1)))
+    one, other = decode(CIPHER.dumps(TOKEN)), decode(CIPHER.dumps(replace(TOKEN, issued=1)))
     for position in (5, 9, 25, 37, 74):
         assert loads(PRIVATE, encode(one[:position] + other[position:])) is None
 
@@ -233,7 +234,7 @@ def test_a_token_of_another_secret_is_refused(protection: Protection, secrets: t
 @BOTH
 def test_former_secrets_are_read_and_the_current_one_writes(protection: Protection) -> None:
     rotated = protection.tokens(("new", "older", "secret"), "session", "/")
-    assert rotated.loads(TEXTS[protection], SessionKey) == TOKEN._replace(former=True)
+    assert rotated.loads(TEXTS[protection], SessionKey) == replace(TOKEN, former=True)
     assert rotated.loads(rotated.dumps(TOKEN), SessionKey) == TOKEN
     text = rotated.dumps(TOKEN)
     assert [secret for secret in ("new", "older", "secret") if loads(protection, text, (secret,))] == ["new"]
@@ -412,7 +413,7 @@ def test_threads_may_share_the_tokens_of_a_cookie(protection: Protection) -> Non
     ours = protection.tokens(("new", "secret"), "session", "/")
 
     def there_and_back(number: int) -> bool:
-        token = TOKEN._replace(key=SessionKey.generate(), issued=number)
+        token = replace(TOKEN, key=SessionKey.generate(), issued=number)
         return all(ours.loads(ours.dumps(token), SessionKey) == token for _ in range(20))
 
     with ThreadPoolExecutor(8) as pool:
