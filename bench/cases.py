@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import typing as t
 from dataclasses import dataclass
+from functools import partial
 
 from flask import Flask
 
 from . import apps, engines
 from .apps import Place, Skip
 from .client import Client
-from .scenarios import LARGE, SMALL, Scenario, numbers
+from .scenarios import SCENARIOS, Scenario, numbers
 
 
 def nothing() -> None:
@@ -32,22 +35,25 @@ MakeApp = t.Callable[[Scenario, Place], Flask]
 MakeFloor = t.Callable[[Scenario, Place], t.Callable[[], object]]
 
 BARE = "bare request"
-THEIRS_REDIS, OURS_REDIS = "Flask-Session, Redis", "this project, Redis"
+VALKEY, REDIS_7 = "Valkey", "Redis 7"
+COOKIE, PRIVATE_COOKIE = "this project, cookie", "this project, cookie, encrypted"
+SEALED = "this project, memory, sealed"
 THEIRS_FILES, OURS_FILES = "Flask-Session, cachelib files", "this project, files"
-FILES = "os.open, read, close; os.replace"
+FILES, COMMANDS = "os.open, read, close; os.replace", "redis-py GET; SET, Valkey"
 
 APPS: dict[str, MakeApp] = {
     BARE: apps.bare,
     "Flask's own, cookie": apps.flask_cookie,
-    "this project, cookie": apps.ours_cookie,
-    "this project, cookie, encrypted": apps.ours_private_cookie,
+    COOKIE: apps.ours_cookie,
+    PRIVATE_COOKIE: apps.ours_private_cookie,
     engines.MEMORY: apps.ours_memory,
-    "this project, memory, sealed": apps.ours_sealed_memory,
+    SEALED: apps.ours_sealed_memory,
     THEIRS_FILES: apps.flask_session_files,
     OURS_FILES: apps.ours_files,
-    THEIRS_REDIS: apps.flask_session_redis,
-    OURS_REDIS: apps.ours_redis,
 }
+for server in (VALKEY, REDIS_7):
+    APPS[engines.THEIRS(server)] = partial(apps.flask_session_redis, server)
+    APPS[engines.OURS(server)] = partial(apps.ours_redis, server)
 
 
 def prepared_client(app: Flask, scenario: Scenario) -> Client:
@@ -71,10 +77,11 @@ def tidy_for(subject: str, scenario: Scenario, place: Place) -> t.Callable[[], o
     """
     if subject in (THEIRS_FILES, OURS_FILES, FILES, engines.THEIRS("SQLite"), engines.OURS("SQLite")):
         return os.sync
-    if subject in (THEIRS_REDIS, OURS_REDIS, engines.TWO_TIERS) and not scenario.seed:
-        from redis import Redis
+    for server in (VALKEY, REDIS_7):
+        if server in subject and not scenario.seed:
+            from redis import Redis
 
-        return Redis.from_url(place.redis_url(scenario)).flushdb
+            return Redis.from_url(place.redis_url(server, scenario)).flushdb
     return nothing
 
 
@@ -82,13 +89,13 @@ def tidy_for(subject: str, scenario: Scenario, place: Place) -> t.Callable[[], o
 
 
 def size_of(scenario: Scenario) -> int:
-    return {id(SMALL): 400, id(LARGE): 50_000}.get(id(scenario.seed), 100)
+    return 50_000 if scenario.large else 500
 
 
 def redis_floor(scenario: Scenario, place: Place) -> t.Callable[[], object]:
     from redis import Redis
 
-    client = Redis.from_url(place.redis_url(scenario))
+    client = Redis.from_url(place.redis_url(VALKEY, scenario))
     name = f"floor {scenario.name}"
     data = b"-" * size_of(scenario)
     client.set(name, data)
@@ -129,10 +136,16 @@ def write_file(path: str, data: bytes) -> None:
 
 FLOORS: dict[str, MakeFloor] = {
     FILES: files_floor,
-    "redis-py GET; SET": redis_floor,
+    COMMANDS: redis_floor,
 }
 SUBJECTS = (*APPS, *FLOORS)
-ENGINE_SUBJECTS = (BARE, engines.MEMORY, *engines.APPS)
+ENGINE_SUBJECTS = (BARE, engines.MEMORY, engines.THEIRS(VALKEY), engines.OURS(VALKEY), *engines.APPS)
+
+
+def chosen(subjects: t.Sequence[str], asked_for: t.Sequence[str] | None) -> list[str]:
+    """Those with one of these names, or else with one of these in their names; always the bare request."""
+    wanted = [{part} if part in subjects else {name for name in subjects if part in name} for part in asked_for or [""]]
+    return [name for name in subjects if name == BARE or any(name in names for names in wanted)]
 
 
 def make_case(subject: str, scenario: Scenario, place: Place) -> Case:
@@ -142,3 +155,23 @@ def make_case(subject: str, scenario: Scenario, place: Place) -> Case:
     if scenario.name == "untouched":
         raise Skip("an untouched session does not send a command")
     return Case(subject, scenario.name, FLOORS[subject](scenario, place), tidy_for(subject, scenario, place))
+
+
+def possible_cases(place: Place, subjects: t.Sequence[str], names: t.Sequence[str]) -> list[Case]:
+    """The cases that were asked for and can run here."""
+    cases = []
+    for subject in subjects:
+        for scenario in SCENARIOS:
+            if scenario.name in names:
+                with skipping(f"{subject}, {scenario.name}"):
+                    cases.append(make_case(subject, scenario, place))
+    return cases
+
+
+@contextlib.contextmanager
+def skipping(what: str) -> t.Iterator[None]:
+    """Name and leave out what cannot run here, so that the rest is measured."""
+    try:
+        yield
+    except (ImportError, Skip) as reason:
+        print(f"skipped: {what}: {reason}", file=sys.stderr)

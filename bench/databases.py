@@ -17,10 +17,11 @@ import subprocess
 import tempfile
 import time
 import typing as t
+from functools import partial
 from pathlib import Path
 
 from .apps import Skip
-from .server import free_port
+from .server import free_port, redis_program, running_redis, system_program, valkey_program
 
 Command = list[str | Path]
 
@@ -89,17 +90,12 @@ def running_memcached() -> t.Iterator[str]:
 
 
 SERVERS: dict[str, t.Callable[[], contextlib.AbstractContextManager[str]]] = {
+    "Valkey": partial(running_redis, valkey_program),
+    "Redis 7": partial(running_redis, redis_program),
     "PostgreSQL": running_postgresql,
     "MariaDB": running_mariadb,
     "Memcached": running_memcached,
 }
-
-
-def system_program(name: str, package: str) -> Path:
-    path = shutil.which(name, path="/usr/sbin:/usr/bin")
-    if path is None:
-        raise Skip(f"{name} is not installed: apt-get install {package}")
-    return Path(path)
 
 
 def postgresql_program(folder: Path) -> Path:

@@ -20,7 +20,8 @@ if t.TYPE_CHECKING:
 MakeApp = t.Callable[[Scenario, Place], Flask]
 
 SQL = ("SQLite", "PostgreSQL", "MariaDB")
-MEMORY, TWO_TIERS = "this project, memory", "this project, memory before Redis"
+MEMORY, TWO_TIERS = "this project, memory", "this project, memory before Valkey"
+PREPARED = "this project, PostgreSQL, prepared statements"
 THEIRS, OURS = "Flask-Session, {}".format, "this project, {}".format
 
 
@@ -30,7 +31,7 @@ def database_url(engine: str, owner: str, scenario: Scenario, place: Place) -> s
     return place.url_of(engine)
 
 
-def sqlalchemy_store(url: str, **options: str) -> SQLAlchemyStore:
+def sqlalchemy_store(url: str, **options: t.Any) -> SQLAlchemyStore:
     from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 
     store = SQLAlchemyStore.from_url(url, **options)
@@ -47,12 +48,12 @@ def theirs_sql(engine: str, scenario: Scenario, place: Place) -> Flask:
     return flask_session(config, scenario, db.init_app)
 
 
-def ours_sql(engine: str, scenario: Scenario, place: Place) -> Flask:
-    return ours(sqlalchemy_store(database_url(engine, "ours", scenario, place)), scenario)
+def ours_sql(engine: str, scenario: Scenario, place: Place, **options: t.Any) -> Flask:
+    return ours(sqlalchemy_store(database_url(engine, "ours", scenario, place), **options), scenario)
 
 
 def theirs_memcached(scenario: Scenario, place: Place) -> Flask:
-    from pymemcache.client.base import Client  # type: ignore[import-untyped]  # it has no types
+    from pymemcache.client.base import Client
 
     client = Client(place.url_of("Memcached").partition("//")[2], no_delay=True)
     return flask_session({"SESSION_TYPE": "memcached", "SESSION_MEMCACHED": client}, scenario)
@@ -70,19 +71,11 @@ def ours_two_tiers(scenario: Scenario, place: Place) -> Flask:
     from flask_sessionstore.stores.memory import MemoryStore
     from flask_sessionstore.stores.redis import RedisStore
 
-    return ours(CachingStore(MemoryStore(), RedisStore.from_url(place.redis_url(scenario))), scenario)
+    return ours(CachingStore(MemoryStore(), RedisStore.from_url(place.redis_url("Valkey", scenario))), scenario)
 
 
 APPS: dict[str, MakeApp] = {TWO_TIERS: ours_two_tiers}
 for name in SQL:
     APPS |= {THEIRS(name): partial(theirs_sql, name), OURS(name): partial(ours_sql, name)}
+APPS |= {PREPARED: partial(ours_sql, "PostgreSQL", prepared=True)}
 APPS |= {THEIRS("Memcached"): theirs_memcached, OURS("Memcached"): ours_memcached}
-
-Target = tuple[str, str, dict[str, float]]
-TARGETS: dict[str, Target] = {
-    "SQLite": (OURS("SQLite"), THEIRS("SQLite"), {"read": 0.08, "write": 0.20}),
-    "PostgreSQL": (OURS("PostgreSQL"), THEIRS("PostgreSQL"), {"read": 0.25, "write": 0.40}),
-    "MariaDB": (OURS("MariaDB"), THEIRS("MariaDB"), {}),
-    "Memcached": (OURS("Memcached"), THEIRS("Memcached"), {"read": 0.60, "write": 0.95}),
-    "memory before Redis, over memory": (TWO_TIERS, MEMORY, {"read": 1.50}),
-}

