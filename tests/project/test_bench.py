@@ -11,6 +11,9 @@ import pytest
 
 from bench import budgets, callgrind
 from bench.budgets import Budgets
+from bench.cases import BARE, chosen
+from bench.costs import ratio
+from bench.measure import costs, runs_of
 from bench.reports import Report, with_table
 
 ROOT = Path(callgrind.__file__).parents[1]
@@ -118,3 +121,25 @@ def test_a_kept_table_takes_the_place_of_the_one_before() -> None:
 def test_a_text_without_the_table_stays_as_it_is() -> None:
     report = Report("trips", "New", [["a"], ["1"]], "measured here")
     assert with_table("Nothing here.\n", report) == "Nothing here.\n"
+
+
+def test_what_else_the_machine_does_raises_no_cost() -> None:
+    quiet = {(BARE, "read"): [10.0] * 20, ("ours", "read"): [30.0] * 20}
+    busy = {(BARE, "read"): [10.0] * 20, ("ours", "read"): [900.0] * 10 + [30.0] * 10}
+    assert costs(quiet) == costs(busy) == {(BARE, "read"): 10.0, ("ours", "read"): 20.0}
+
+
+def test_a_ratio_is_the_median_of_the_runs() -> None:
+    times = {(BARE, "read"): [0.0] * 6, ("ours", "read"): [2.0, 2.0, 9.0, 9.0, 4.0, 4.0], ("theirs", "read"): [4.0] * 6}
+    runs = runs_of(times, 3)
+    assert ratio(runs, ("ours", "theirs", {"read": 0.45}), "read") == "1.00 (0.45)"
+    assert ratio(runs, ("ours", "theirs", {}), "read") == "1.00"
+    assert ratio(runs, ("ours", "nobody's", {"read": 0.45}), "read") == "–"
+
+
+def test_a_subject_is_chosen_by_its_name_or_by_a_part_of_several_names() -> None:
+    subjects = [BARE, "ours, memory", "ours, memory, sealed", "theirs"]
+    assert chosen(subjects, None) == subjects
+    assert chosen(subjects, ["ours, memory"]) == [BARE, "ours, memory"]
+    assert chosen(subjects, ["memory"]) == subjects[:3]
+    assert chosen(subjects, ["sealed", "theirs"]) == [BARE, *subjects[2:]]
