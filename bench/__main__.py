@@ -27,6 +27,7 @@ from .trips import trips_table
 
 MANY = 100_000
 COUNTED = tuple(dict.fromkeys([*APPS, *ENGINE_SUBJECTS]))
+WANTED = "what is wanted"
 ON_ALL_CORES = ("instructions", "throughput")
 MODES = {
     "instructions": "instructions of one request and of the import, by valgrind, compared with their budgets",
@@ -82,7 +83,7 @@ def server_urls(stack: contextlib.ExitStack, subjects: t.Sequence[str]) -> dict[
 
 
 def show(report: Report, options: argparse.Namespace) -> None:
-    print(report.text, report.measured, sep="\n", end="\n\n", flush=True)
+    print(report.printed, flush=True)
     if options.write_docs:
         keep(report)
 
@@ -106,13 +107,11 @@ def count(place: Place, options: argparse.Namespace) -> int:
 
 def counts(found: Figures, subjects: t.Sequence[str], names: t.Sequence[str], measured: str) -> t.Iterator[Report]:
     limits = budgets.read(budgets.FILE.read_text(encoding="utf-8"))
-    title = (
-        "Thousand instructions that a session adds to a request (in brackets what is wanted; of the bare request, all)"
-    )
-    yield Report("instructions", title, instructions.rows(found, subjects, names, limits), measured)
-    title = "Instructions of the import, as a share of those of Flask's own (in brackets what is wanted)"
+    title = "Thousand instructions that a session adds to a request (the bare request shows all of its own)"
+    yield Report("instructions", title, instructions.rows(found, subjects, names, limits), measured, WANTED)
+    title = "Instructions of the import, as a share of those of Flask's own"
     share = f"{found[instructions.IMPORT]:.2f} ({limits.wanted[instructions.IMPORT]:.2f})"
-    yield Report("import", title, [["", "share"], [instructions.IMPORT[0], share]], measured)
+    yield Report("import", title, [["", "share"], [instructions.IMPORT[0], share]], measured, WANTED)
 
 
 def costs_of(
@@ -123,8 +122,8 @@ def costs_of(
     found = runs_of(measure(cases, options.rounds * options.runs), options.runs)
     title = "Microseconds that a session adds to a request (bare requests and the plain commands show their full time)"
     yield Report(f"microseconds{name}", title, cost_rows(found, subjects, names), setting(place, options))
-    title = "This project's cost divided by Flask-Session's, where nothing else is named (target in brackets)"
-    yield Report(f"ratios{name}", title, ratio_rows(found, targets, names), setting(place, options))
+    title = "This project's cost divided by Flask-Session's, where nothing else is named"
+    yield Report(f"ratios{name}", title, ratio_rows(found, targets, names), setting(place, options), WANTED)
 
 
 def costs(place: Place, options: argparse.Namespace) -> t.Iterator[Report]:
@@ -145,7 +144,7 @@ def trips(place: Place, options: argparse.Namespace) -> t.Iterator[Report]:
 def throughput(place: Place, options: argparse.Namespace) -> t.Iterator[Report]:
     with skipping("throughput"):
         title = "Requests a second under gunicorn with two workers, and the share of what it serves without a session"
-        yield Report("throughput", title, throughput_rows(place, options.rounds), versions(place))
+        yield Report("throughput", title, throughput_rows(place, options.rounds), versions(place), WANTED)
 
 
 def growth(place: Place, options: argparse.Namespace) -> t.Iterator[Report]:

@@ -113,9 +113,16 @@ def test_a_kept_table_takes_the_place_of_the_one_before() -> None:
     text = "Before.\n\n.. begin ratios\n\nold\n\n.. end ratios\n\nAfter.\n"
     report = Report("ratios", "New", [["a", "b"], ["1", "2"]], "measured here")
     new = with_table(text, report)
-    assert new == f"Before.\n\n.. begin ratios\n\n{report.text}\n.. end ratios\n\nAfter.\n"
-    assert report.text.startswith("New:\n\n=  =\na  b\n")
+    assert new == f"Before.\n\n.. begin ratios\n\n{report.kept}\n.. end ratios\n\nAfter.\n"
     assert with_table(new, report) == new
+
+
+def test_what_is_wanted_is_printed_and_not_kept() -> None:
+    rows = [["ratio", "read"], ["files", "0.15 (0.13)"]]
+    report = Report("ratios", "Ratios", rows, "measured here", "what is wanted")
+    assert report.printed.startswith("Ratios (in brackets what is wanted):\n")
+    assert "0.15 (0.13)" in report.printed
+    assert report.kept == "Ratios:\n\n=====  ====\nratio  read\n=====  ====\nfiles  0.15\n=====  ====\n"
 
 
 def test_a_text_without_the_table_stays_as_it_is() -> None:
