@@ -29,9 +29,16 @@ def main(library: str, place: str, subjects: str, scenarios: str) -> None:
     gc.disable()
     counter = Counter(library)
     for case in cases:
-        several(case, 3)
-        for _ in range(BATCHES):
-            counter.count(f"{case.subject}: {case.scenario}", partial(several, case, RUNS))
+        try:
+            count(case, counter)
+        except RuntimeError as reason:  # on a slow day a connection was lost meanwhile, say
+            print(f"skipped: {case.subject}, {case.scenario}: {reason}", file=sys.stderr)
+
+
+def count(case: Case, counter: Counter) -> None:
+    several(case, 3)
+    for _ in range(BATCHES):
+        counter.count(f"{case.subject}: {case.scenario}", partial(several, case, RUNS))
 
 
 def several(case: Case, count: int) -> None:

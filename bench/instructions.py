@@ -26,6 +26,7 @@ def measured(place: Place, subjects: t.Sequence[str], names: t.Sequence[str]) ->
     total = {
         (subject, name): statistics.median(batches) / counted.RUNS / 1000
         for title, batches in found.items()
+        if len(batches) == counted.BATCHES
         for subject, _, name in [title.partition(": ")]
     }
     return {case: value - (0 if case[0] == BARE else total[BARE, case[1]]) for case, value in total.items()}
