@@ -15,6 +15,7 @@ from . import budgets, instructions
 from .apps import Place
 from .budgets import Figures
 from .callgrind import CannotCount
+from .capacity import capacity_table
 from .cases import APPS, ENGINE_SUBJECTS, SUBJECTS, VALKEY, chosen, possible_cases, skipping
 from .costs import ENGINE_TARGETS, TARGETS, Pair, cost_rows, ratio_rows
 from .databases import SERVERS
@@ -26,6 +27,7 @@ from .throughput import throughput_rows
 from .trips import trips_table
 
 MANY = 100_000
+SESSIONS = 5_000
 COUNTED = tuple(dict.fromkeys([*APPS, *ENGINE_SUBJECTS]))
 WANTED = "what is wanted"
 ON_ALL_CORES = ("instructions", "throughput")
@@ -35,6 +37,7 @@ MODES = {
     "trips": "only the round trips to Redis",
     "throughput": "requests a second under gunicorn",
     "growth": f"{MANY:,} files against 100",
+    "capacity": "the room that sessions take in each engine",
 }
 
 
@@ -152,6 +155,11 @@ def growth(place: Place, options: argparse.Namespace) -> t.Iterator[Report]:
     yield Report("growth", title, growth_table(place, MANY, options.rounds * options.runs), setting(place, options))
 
 
+def capacity(place: Place, options: argparse.Namespace) -> t.Iterator[Report]:
+    title = "Bytes that a session takes, and the share of the room that is still taken after all were swept"
+    yield Report("capacity", title, capacity_table(place, SESSIONS), versions(place))
+
+
 def rows(place: Place, options: argparse.Namespace) -> t.Iterator[Report]:
     sizes = sorted({1_000, MANY, options.rows})
     title = "Microseconds of one operation of the store, in tables of so many rows (the ratio to the first)"
@@ -169,6 +177,7 @@ MEASURES: dict[str, t.Callable[[Place, argparse.Namespace], t.Iterator[Report]]]
     "trips": trips,
     "throughput": throughput,
     "growth": growth,
+    "capacity": capacity,
     "rows": rows,
 }
 SUBJECTS_OF: dict[str, t.Sequence[str]] = {
@@ -177,6 +186,7 @@ SUBJECTS_OF: dict[str, t.Sequence[str]] = {
     "instructions": COUNTED,
     "trips": [VALKEY],
     "throughput": [VALKEY],
+    "capacity": list(SERVERS),
     "rows": ["PostgreSQL"],
 }
 
