@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import tempfile
 import threading
 import typing as t
 from datetime import timedelta
@@ -74,7 +75,7 @@ class SQLContract(StoreContract):
 
 @contextlib.contextmanager
 def statements(store: SQLAlchemyStore) -> t.Iterator[list[str]]:
-    """What is sent meanwhile."""
+    """What SQLAlchemy sends meanwhile. The statements of requests pass it only on an Engine of the application's."""
     sent: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
@@ -83,6 +84,47 @@ def statements(store: SQLAlchemyStore) -> t.Iterator[list[str]]:
     sa.event.listen(store.engine, "before_cursor_execute", note)
     yield sent
     sa.event.remove(store.engine, "before_cursor_execute", note)
+
+
+def count_statements(store: SQLAlchemyStore, call: t.Callable[[], object]) -> int:
+    """How many statements a call sends, by the driver's or server's word. The store has a single connection."""
+    driver = t.cast("t.Any", store)._connections.lend(lambda connection: connection.connection.dbapi_connection)
+    ways = {"sqlite": _by_sqlite, "postgresql": _by_libpq, "mysql": _by_mariadb}
+    return ways[store.engine.dialect.name](driver, call)
+
+
+def _by_sqlite(driver: t.Any, call: t.Callable[[], object]) -> int:
+    sent: list[str] = []
+    driver.set_trace_callback(sent.append)
+    call()
+    driver.set_trace_callback(None)
+    return len(sent)
+
+
+def _by_libpq(driver: t.Any, call: t.Callable[[], object]) -> int:
+    with tempfile.TemporaryFile("w+") as file:
+        driver.pgconn.trace(file.fileno())
+        call()
+        driver.pgconn.untrace()
+        file.seek(0)
+        return file.read().count("ReadyForQuery")  # ends each reply
+
+
+def _by_mariadb(driver: t.Any, call: t.Callable[[], object]) -> int:
+    def questions() -> int:
+        with driver.cursor() as cursor:
+            cursor.execute("SHOW SESSION STATUS LIKE 'Questions'")
+            return int(cursor.fetchone()[1])
+
+    before = questions()
+    call()
+    return questions() - before - 1
+
+
+def connect_at_once(store: SQLAlchemyStore, number: int) -> None:
+    """Let the store have so many connections."""
+    start = threading.Barrier(number)
+    in_threads(number, lambda: t.cast("t.Any", store)._connections.lend(lambda connection: start.wait()))
 
 
 def in_threads(number: int, call: t.Callable[[], object]) -> None:

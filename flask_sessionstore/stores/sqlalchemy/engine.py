@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool, QueuePool, SingletonThreadPool
 
 from ...errors import ConfigurationError
 from ..engines import CONNECT_TIMEOUT, TIMEOUT
+from .cursors import DRIVERS
 
 #: Seconds to wait for a place in the pool.
 POOL_TIMEOUT = TIMEOUT
@@ -80,6 +81,7 @@ def make_engine(text: str, *, prepared: bool = False, ours: bool = True) -> Engi
             isolation_level="AUTOCOMMIT",
             pool_reset_on_return=None,  # there is never a transaction to end
             hide_parameters=True,
+            paramstyle=DRIVERS[driver].style if driver in DRIVERS else None,
             **_pool_for(url),
             **_SPARING,
         )

@@ -7,6 +7,7 @@ import time
 import typing as t
 
 from sqlalchemy import exc
+from sqlalchemy.engine import Connection
 
 FULL = {"SQLITE_FULL", "53100", 1021, 1114}
 TOO_LARGE = {"SQLITE_TOOBIG", 1153, 1406}
@@ -34,6 +35,21 @@ class Unacceptable(Exception):
     def __init__(self, rows: object = None) -> None:
         super().__init__("a reply to another statement")
         self.rows = rows
+
+
+def from_driver(error: Exception, statement: str, connection: Connection) -> BaseException:
+    """SQLAlchemy's exception for one that a driver raised, as SQLAlchemy itself makes it."""
+    dialect = connection.dialect
+    lost = dialect.is_disconnect(t.cast("t.Any", error), connection.connection.dbapi_connection, None)
+    return exc.DBAPIError.instance(
+        statement,
+        None,
+        error,
+        dialect.loaded_dbapi.Error,
+        hide_parameters=True,
+        connection_invalidated=lost,
+        dialect=dialect,
+    )
 
 
 def code_of(error: exc.DBAPIError) -> object:

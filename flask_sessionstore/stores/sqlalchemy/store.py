@@ -24,6 +24,7 @@ from ...record import TOMBSTONE_TIME, to_ms
 from ..base import Entry, HasSchema, OwnerIndex, Scans, ServerSideStore, Sweeps
 from ..pool import MAX_CONNECTIONS, NoneFree
 from .connections import Borrowed, Connections, kept
+from .cursors import DRIVERS, Direct, Driver, Values, send
 from .engine import LOCK_TIMEOUT_SET, POOL_TIMEOUT, give_up_spare, going_on, make_engine
 from .errors import (
     FULL,
@@ -55,6 +56,7 @@ _CUTS = ("sqlite", *_CLOCKS)  # databases whose substr is known to cut bytes
 _FAILURES = (exc.SQLAlchemyError, NoneFree, Unacceptable)
 
 R = t.TypeVar("R")
+_Statement = sa.Executable | Direct
 _Conditions = tuple[sa.ColumnElement[bool], ...]
 
 
@@ -123,6 +125,8 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
             store._connections = kept(engine, most=max_connections, patience=POOL_TIMEOUT)
         if engine.dialect.name == "postgresql":
             store._prepare(LOCK_TIMEOUT_SET)
+        if driver := DRIVERS.get(engine.dialect.driver):
+            store._use_cursors(driver)
         weakref.finalize(store, engine.dispose)
         return store
 
@@ -243,11 +247,11 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         here = (row.handle == sa.bindparam("name"), row.prefix == sa.bindparam("space"))
         expired, alive = row.expires_at <= sa.bindparam("now"), row.expires_at > sa.bindparam("now")
         data = sa.type_coerce(row.data, sa.types.NullType())  # without conversion: see _as_bytes
-        self._read = sa.select(data).where(*here, alive)
+        self._read: t.Any = sa.select(data).where(*here, alive)
         swap = sa.update(self.table).where(*here, alive, *first).values(new)
-        self._swap = swap.where(row.revision == sa.bindparam("old"))
-        self._swap_any = swap.where(sa.not_(_is_tombstone(row.data)))
-        self._drop = sa.delete(self.table).where(*here, *first)
+        self._swap: t.Any = swap.where(row.revision == sa.bindparam("old"))
+        self._swap_any: t.Any = swap.where(sa.not_(_is_tombstone(row.data)))
+        self._drop: t.Any = sa.delete(self.table).where(*here, *first)
         ours = row.prefix == sa.bindparam("space")
         self._expired = sa.select(row.handle).where(ours, expired).order_by(row.expires_at).limit(sa.bindparam("size"))
         # A sum, so that the planner does not use the index of expires_at again, which has all expired rows.
@@ -266,6 +270,12 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         self._page = further.order_by(row.handle).limit(sa.bindparam("size"))
 
         self._add_steps = self._make_add_steps(new, here, expired, first)
+
+    def _use_cursors(self, driver: Driver) -> None:
+        """Send by the driver's own cursors what ordinary requests send."""
+        self._read, self._drop = Direct(self._read, driver), Direct(self._drop, driver)
+        self._swap, self._swap_any = Direct(self._swap, driver), Direct(self._swap_any, driver)
+        self._add_steps = tuple(Direct(statement, driver) for statement in self._add_steps)
 
     def _make_add_steps(
         self, new: dict[str, t.Any], here: _Conditions, expired: sa.ColumnElement[bool], first: _Conditions
@@ -368,12 +378,15 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
 # -- exchanges -----------------------------------------------------------------------------------------------------
 
 
-def _find(connection: Connection, statement: t.Any, values: dict[str, t.Any]) -> t.Sequence[t.Any]:
+def _find(connection: Connection, statement: _Statement, values: Values) -> t.Sequence[t.Any]:
     """The rows that a statement finds."""
-    return connection.execute(statement, values).all()
+    reply = send(connection, statement, values)
+    if isinstance(reply, int):
+        raise Unacceptable
+    return reply
 
 
-def _find_its_own(connection: Connection, statement: t.Any, values: dict[str, t.Any]) -> t.Sequence[t.Any]:
+def _find_its_own(connection: Connection, statement: _Statement, values: Values) -> t.Sequence[t.Any]:
     """As :func:`_find`, for the record of a name; refuses the record of another name."""
     rows = _find(connection, statement, values)
     if rows and isinstance(rows[0][0], bytes) and of_another(values["name"])(rows[0][0]):
@@ -381,7 +394,7 @@ def _find_its_own(connection: Connection, statement: t.Any, values: dict[str, t.
     return rows
 
 
-def _find_among(connection: Connection, statement: t.Any, values: dict[str, t.Any]) -> t.Sequence[t.Any]:
+def _find_among(connection: Connection, statement: _Statement, values: Values) -> t.Sequence[t.Any]:
     """As :func:`_find`, where the rows are some of the names that were asked for."""
     rows = _find(connection, statement, values)
     if not {row[0] for row in rows} <= set(values["names"]):
@@ -389,15 +402,15 @@ def _find_among(connection: Connection, statement: t.Any, values: dict[str, t.An
     return rows
 
 
-def _change(connection: Connection, statement: t.Any, values: dict[str, t.Any]) -> int:
+def _change(connection: Connection, statement: _Statement, values: Values) -> int:
     """The number of rows that a statement changes."""
     try:
-        result = connection.execute(statement, values)
+        reply = send(connection, statement, values)
     except exc.IntegrityError:
         return 0  # the name is taken
-    if result.returns_rows:
+    if not isinstance(reply, int):
         raise Unacceptable
-    return result.rowcount
+    return reply
 
 
 def _create(connection: Connection, thing: sa.Table | sa.Index) -> None:

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from sql_stores import counted_connections, in_threads, make_engine, open_store, pass_time, url_of
+from sql_stores import connect_at_once, counted_connections, in_threads, make_engine, open_store, pass_time, url_of
 
 from flask_sessionstore import Record, SessionKey, StoreUnavailable
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
@@ -86,40 +86,55 @@ def look_for(store: SQLAlchemyStore, key: SessionKey) -> object:
     return store.taken([key.handle])
 
 
-@pytest.mark.parametrize("ask", [load, look_for])
-@pytest.mark.parametrize(("name", "kind"), [("postgresql", "URL"), ("mariadb", "URL"), ("postgresql", "Engine")])
-def test_a_reply_to_another_is_seen_by_nobody(
-    request: pytest.FixtureRequest, name: str, kind: str, ask: t.Callable[[SQLAlchemyStore, SessionKey], object]
-) -> None:
-    """Two ask at once and are given each other's record: both ask once more, over new connections."""
+Place = tuple[Swapping, SQLAlchemyStore]
+
+
+@pytest.fixture(params=[("postgresql", "URL"), ("mariadb", "URL"), ("postgresql", "Engine")], ids="-".join)
+def place(request: pytest.FixtureRequest) -> t.Iterator[Place]:
+    """A proxy, and a store that connects through it."""
+    name, kind = request.param
     server_url = url_of(name, request)
     port = sa.make_url(server_url).port
     assert port is not None
     with Swapping(port) as proxy:
-        url = server_url.replace(f":{port}/", f":{proxy.port}/")
-        prefix = f"{uuid4()}:"
+        url, prefix = server_url.replace(f":{port}/", f":{proxy.port}/"), f"{uuid4()}:"
         store = open_store(url, prefix) if kind == "URL" else SQLAlchemyStore(make_engine(url), prefix=prefix)
-        names = ["ann", "bob"] * 2
-        keys = {name: store.save(Record(state={"who": name.encode()}), DAY) for name in set(names)}
-        expected = {name: ask(store, key) for name, key in keys.items()}
-        found, start = {}, threading.Barrier(2)
-
-        def wait(*_args: object) -> None:
-            with contextlib.suppress(threading.BrokenBarrierError):
-                start.wait(timeout=5)
-
-        def ask_for_one() -> None:
-            name = names.pop()
-            found[name] = ask(store, keys[name])
-
-        sa.event.listen(store.engine, "before_cursor_execute", wait)
-        in_threads(2, ask_for_one)  # a connection for each
-        proxy.swap()
-        with counted_connections(store) as made:
-            in_threads(2, ask_for_one)
-        assert found == expected
-        assert len(made) == 2
+        yield proxy, store
         store.engine.dispose()
+
+
+def replies_to(place: Place, *calls: t.Callable[[], object]) -> list[object]:
+    """What two calls return whose replies are swapped: each is sent once more, over a new connection."""
+    proxy, store = place
+    replies, left = {}, list(enumerate(calls))
+
+    def call_one() -> None:
+        number, call = left.pop()
+        replies[number] = call()
+
+    connect_at_once(store, 2)
+    proxy.swap()
+    with counted_connections(store) as made:
+        in_threads(2, call_one)
+    assert len(made) == 2
+    return [replies[0], replies[1]]
+
+
+@pytest.mark.parametrize("ask", [load, look_for])
+def test_a_reply_to_another_is_seen_by_nobody(
+    place: Place, ask: t.Callable[[SQLAlchemyStore, SessionKey], object]
+) -> None:
+    _, store = place
+    ann, bob = (store.save(Record(state={"who": name}), DAY) for name in (b"ann", b"bob"))
+    expected = [ask(store, ann), ask(store, bob)]
+    assert replies_to(place, lambda: ask(store, ann), lambda: ask(store, bob)) == expected
+
+
+def test_a_read_and_a_write_that_are_given_each_other_s_reply_are_sent_again(place: Place) -> None:
+    _, store = place
+    kept, dropped = (store.save(Record(state={"who": b"ann"}), DAY) for _ in range(2))
+    assert replies_to(place, lambda: load(store, kept), lambda: store.drop(dropped.handle)) == [b"ann", None]
+    assert load(store, dropped) is None
 
 
 # -- waiting ---------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import typing as t
 from datetime import timedelta
 from uuid import uuid4
@@ -11,7 +10,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from sql_servers import MariaDB, PostgreSQL
-from sql_stores import counted_connections, in_threads, make_engine, open_store
+from sql_stores import connect_at_once, counted_connections, in_threads, make_engine, open_store
 
 from flask_sessionstore import Record, SessionConflict, StoreUnavailable
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
@@ -57,10 +56,7 @@ def test_a_server_that_takes_no_writes_any_more_is_left(request: pytest.FixtureR
     admin.exec_driver_sql(turn_off)
     store.engine.dispose()
     try:
-        start = threading.Barrier(3)
-        sa.event.listen(store.engine, "before_cursor_execute", wait := lambda *_args: start.wait())
-        in_threads(3, lambda: store.load(key))
-        sa.event.remove(store.engine, "before_cursor_execute", wait)
+        connect_at_once(store, 3)
         with pytest.raises(StoreUnavailable):
             store.update_ttl(key)  # there is no other yet
     finally:
@@ -82,10 +78,7 @@ def test_a_write_after_a_failover_is_served_at_once(request: pytest.FixtureReque
     admin = make_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect()
     admin.exec_driver_sql(turn_off)
     store.engine.dispose()
-    start = threading.Barrier(3)
-    sa.event.listen(store.engine, "before_cursor_execute", wait := lambda *_args: start.wait())
-    in_threads(3, lambda: store.load(key))  # three connections, none of which takes writes
-    sa.event.remove(store.engine, "before_cursor_execute", wait)
+    connect_at_once(store, 3)  # none of them takes writes
     admin.exec_driver_sql(allow)
     admin.exec_driver_sql(turn_on)
     with counted_connections(store) as made:

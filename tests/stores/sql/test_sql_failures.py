@@ -10,11 +10,10 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-import sqlalchemy as sa
 from flask import session
 from http_support import make_app
 from sql_servers import DATABASES, DatabaseServer
-from sql_stores import in_threads, open_store, operations
+from sql_stores import connect_at_once, in_threads, open_store, operations
 
 from flask_sessionstore import Record, SessionConflict, StoreUnavailable
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
@@ -37,18 +36,6 @@ def own_server(frail_server: DatabaseServer) -> DatabaseServer:
     if not frail_server.running:
         frail_server.start()
     return frail_server
-
-
-def at_once(store: SQLAlchemyStore, number: int, call: t.Callable[[], object]) -> None:
-    """In so many threads, each with a connection of its own."""
-    start = threading.Barrier(number)
-
-    def wait(*_args: object) -> None:
-        start.wait()
-
-    sa.event.listen(store.engine, "before_cursor_execute", wait)
-    in_threads(number, call)
-    sa.event.remove(store.engine, "before_cursor_execute", wait)
 
 
 @pytest.fixture
@@ -83,7 +70,7 @@ def test_a_restart_between_requests_is_not_noticed(own_server: DatabaseServer, o
 def test_a_restart_is_not_noticed_by_many_either(own_server: DatabaseServer, own_store: SQLAlchemyStore) -> None:
     """Not one of the connections that were kept is any good."""
     key = own_store.save(Record(state={"a": b"1"}), DAY)
-    at_once(own_store, 5, lambda: own_store.load(key))
+    connect_at_once(own_store, 5)
     own_server.stop()
     own_server.start()
     for _ in range(5):

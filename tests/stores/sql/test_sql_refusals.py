@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from sql_servers import DATABASES, PASSWORD, DatabaseServer
-from sql_stores import make_engine, open_store
+from sql_stores import make_engine, open_store, operations
 
 from flask_sessionstore import ConfigurationError, Record, SessionKey, StoreUnavailable
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
@@ -146,16 +146,48 @@ def test_who_is_not_let_in_is_told_so_and_shows_no_password(
     assert isinstance(caught.value.__cause__, sa.exc.DBAPIError)
 
 
-def test_no_error_shows_what_is_in_a_session(engine: sa.Engine) -> None:
-    """An Engine's own errors would quote the parameters."""
-    table = f"t{uuid4().hex[:8]}"
+@pytest.fixture
+def narrow_table(engine: sa.Engine) -> str:
+    """The name of a table that lacks most columns."""
+    name = f"t{uuid4().hex[:8]}"
     with engine.begin() as connection:
-        connection.exec_driver_sql(f"CREATE TABLE {table} (handle CHAR(64))")  # and no other column
-    store = SQLAlchemyStore(engine, table=table)
+        connection.exec_driver_sql(f"CREATE TABLE {name} (handle CHAR(64))")
+    return name
+
+
+@pytest.mark.parametrize("kind", ["URL", "Engine"])
+def test_no_error_shows_what_is_in_a_session(engine: sa.Engine, url: str, narrow_table: str, kind: str) -> None:
+    """An Engine's own errors would quote the parameters."""
+    if kind == "URL":
+        store = SQLAlchemyStore.from_url(url, table=narrow_table)
+    else:
+        store = SQLAlchemyStore(engine, table=narrow_table)
     record = Record(state={"a": bytes(range(65, 90))})
     with pytest.raises(StoreUnavailable) as caught:
         store.save(record, DAY)
     assert "ABCDE" not in "".join(traceback.format_exception(caught.value))
+    store.engine.dispose()
+
+
+@pytest.mark.parametrize("operation", ["read", "add", "swap", "drop"])
+def test_the_causes_of_errors_are_the_same_with_a_url_and_an_engine(
+    engine: sa.Engine, url: str, narrow_table: str, operation: str
+) -> None:
+    """SQLAlchemy's exceptions, around those of the driver."""
+    stores = (SQLAlchemyStore.from_url(url, table=narrow_table), SQLAlchemyStore(engine, table=narrow_table))
+
+    def cause(store: SQLAlchemyStore) -> t.Any:
+        with pytest.raises(StoreUnavailable, match="refused") as caught:
+            operations(store)[operation]()
+        return caught.value.__cause__
+
+    one, other = map(cause, stores)
+    assert type(one) is type(other)
+    assert type(one.orig) is type(other.orig)
+    assert one.__cause__ is one.orig
+    assert narrow_table in one.statement
+    assert not one.connection_invalidated
+    stores[0].engine.dispose()
 
 
 def test_an_exhausted_pool_is_named(url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import typing as t
@@ -11,7 +12,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from sql_servers import DatabaseServer
-from sql_stores import UNKNOWN, SQLContract, in_threads, open_store, pass_time, statements
+from sql_stores import UNKNOWN, SQLContract, count_statements, in_threads, open_store, pass_time, statements
 
 from flask_sessionstore import Record
 from flask_sessionstore.stores import ServerSideStore
@@ -60,11 +61,7 @@ def test_every_operation_is_as_many_statements_as_promised(store: SQLAlchemyStor
     key = store.save(Record(state={"a": b"1"}), DAY)
     record = t.cast("Record", store.load(key))
 
-    def count(call: t.Callable[[], object]) -> int:
-        with statements(store) as sent:
-            call()
-        return len(sent)
-
+    count = functools.partial(count_statements, store)
     assert count(lambda: store.save(record, DAY)) == 1
     assert count(lambda: store.load(key)) == 1
     assert count(lambda: store.update(key, record, DAY, replaces=record.revision)) == 1
@@ -73,6 +70,20 @@ def test_every_operation_is_as_many_statements_as_promised(store: SQLAlchemyStor
     assert count(lambda: store.renew(key, record, DAY, replaces=record.revision)) == 2
     key = store.save(Record(state={"a": b"1"}), DAY)
     assert count(lambda: store.delete(key)) == 2
+
+
+@pytest.mark.parametrize("kind", ["URL", "Engine"])
+def test_the_events_of_an_engine_see_every_statement_and_those_of_a_url_none_of_requests(
+    store: SQLAlchemyStore, engine: sa.Engine, kind: str
+) -> None:
+    store = store if kind == "URL" else SQLAlchemyStore(engine, prefix=store.prefix)
+    with statements(store) as sent:
+        key = store.save(Record(state={"a": b"1"}), DAY)
+        record = t.cast("Record", store.load(key))
+        store.update(key, record, DAY, replaces=record.revision)
+        store.delete(key)
+        store.drop(key.handle)
+    assert len(sent) == {"URL": 0, "Engine": 6}[kind]
 
 
 def test_mariadb_is_asked_once_an_operation(shared_database: StartDatabase) -> None:
