@@ -68,7 +68,7 @@ def test_nothing_is_read_from_a_folder_that_others_can_write_to(tmp_path: Path) 
 
 
 def test_a_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
-    """Though each of its locks was taken, and is open still."""
+    """Though each of its locks was taken before."""
     folder = tmp_path / "sessions"
     store = FileSystemStore(folder)
     for number in range(256):

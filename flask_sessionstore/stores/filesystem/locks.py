@@ -10,109 +10,88 @@ import pwd
 import random
 import stat
 import time
-import weakref
+import typing as t
 from pathlib import Path
 
 from ...errors import ConfigurationError, StoreUnavailable
 
 #: How many locks there are.
 LOCKS = 64
+#: How many folders the records are spread over, by the first two digits of their handles.
+FOLDERS = 256
 
 _PATIENCE = 2.0  # seconds for a lock; an exchange takes a fraction of a millisecond
-_FIRST_PAUSE, _LONGEST_PAUSE = (
-    0.0005,
-    0.002,
-)  # seconds; if pauses grew further, the longest waiter would ask least often
+# Seconds. If pauses grew further, the longest waiter would ask least often.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.002
 # A file need not be open for writing to be locked, so an existing file can be locked on a read-only file system too.
 _FLAGS = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC
-
-#: A lock that is held: the process, the lock's number, the descriptor.
-Held = tuple[int, int, int]
 
 
 class Locks:
     """A fixed set of locks between all threads and processes.
 
-    A lock belongs to an open file description. Threads that share it, and a process and its children, do not exclude
-    each other. So each holder opens a descriptor of its own. An idle descriptor is kept under its process id, which a
-    child does not have, however it was forked: not every server calls the hooks of ``os.register_at_fork``.
+    A lock belongs to an open file, and is held only for one exchange. Each holder opens the file anew: so the threads
+    of a process exclude each other, nothing is kept that a fork would share, and nobody waits for a lock whose file was
+    removed with the folder.
     """
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._idle: dict[tuple[int, int], int] = {}
-        weakref.finalize(self, _close_all, self._idle)
 
-    def acquire(self, number: int) -> Held:
-        """Take a lock.
+    def acquire(self, number: int) -> int:
+        """Take a lock, and return the descriptor that holds it.
 
         :raises StoreUnavailable: if others kept it for two seconds.
         """
-        process = os.getpid()
-        while True:
-            descriptor = self._idle.pop((process, number), None)
-            if descriptor is None:
-                descriptor = self._open(number)
-            try:
-                _lock(descriptor, number)
-                if self._is_current(descriptor, number):
-                    return process, number, descriptor
-            except BaseException:
-                os.close(descriptor)
-                raise
+        held = self._try(number)
+        if held is not None:
+            return held
+        for _ in _pauses():
+            held = self._try(number)
+            if held is not None:
+                return held
+        raise StoreUnavailable(
+            f"another process has locked the session folder's .locks/{number:02x} for more than {_PATIENCE:g} s"
+        )
+
+    def release(self, held: int) -> None:
+        """Give a lock back. A child that was forked meanwhile has the file open too, so to close it is not enough."""
+        try:
+            fcntl.flock(held, fcntl.LOCK_UN)
+        finally:
+            os.close(held)
+
+    def _try(self, number: int) -> int | None:
+        """Take a lock if it is free."""
+        descriptor = self._open(f"{self._root}/.locks/{number:02x}")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             os.close(descriptor)
-
-    def release(self, held: Held) -> None:
-        """Give a lock back, and keep one idle descriptor of its file."""
-        process, number, descriptor = held
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        if self._idle.setdefault((process, number), descriptor) != descriptor:
+            return None
+        except BaseException:
             os.close(descriptor)
+            raise
+        return descriptor
 
-    def _open(self, number: int) -> int:
-        _make_folder(self._root)
-        return os.open(self._path(number), _FLAGS, 0o600)
-
-    def _is_current(self, descriptor: int, number: int) -> bool:
-        """Whether the lock's file is still in the folder. If the folder was removed, others lock another file."""
-        with contextlib.suppress(FileNotFoundError):
-            return os.path.samestat(os.fstat(descriptor), os.stat(self._path(number)))
-        return False
-
-    def _path(self, number: int) -> str:
-        return f"{self._root}/.locks/{number:02x}"
+    def _open(self, path: str) -> int:
+        try:
+            return os.open(path, _FLAGS, 0o600)
+        except FileNotFoundError:
+            make_folder(self._root)
+            return os.open(path, _FLAGS, 0o600)
 
 
-def _close_all(idle: dict[tuple[int, int], int]) -> None:
-    while idle:
-        (process, _), descriptor = idle.popitem()
-        if process == os.getpid():
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-
-
-def _lock(descriptor: int, number: int) -> None:
-    if _locked(descriptor):
-        return
+def _pauses() -> t.Iterator[None]:
+    """Waits a moment before each next step, until it has waited for long enough."""
     # The slept time is also counted separately, since a test may have stopped the clock.
     begun, slept, pause = time.monotonic(), 0.0, _FIRST_PAUSE
-    while not _locked(descriptor):
-        if max(slept, time.monotonic() - begun) >= _PATIENCE:
-            raise StoreUnavailable(
-                f"another process has locked the session folder's .locks/{number:02x} for more than {_PATIENCE:g} s"
-            )
+    while max(slept, time.monotonic() - begun) < _PATIENCE:
         span = random.uniform(pause / 2, pause)  # noqa: S311  - not used for security
         time.sleep(span)
         slept += span
         pause = min(pause * 1.5, _LONGEST_PAUSE)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        yield
 
 
 def check_folder(root: str) -> None:
@@ -155,8 +134,14 @@ def _refused(why: str, root: str | None = None) -> ConfigurationError:
     return ConfigurationError(f"the session folder {why}", key="SESSION_STORE")
 
 
-def _make_folder(root: str) -> None:
+def make_folder(root: str) -> None:
+    """Make the store's folder, and all folders in it that a new session needs.
+
+    :raises ConfigurationError: as :func:`check_folder` does.
+    """
     with contextlib.suppress(FileExistsError):
         Path(root).mkdir(0o700, parents=True)
     check_folder(root)
-    Path(root, ".locks").mkdir(0o700, exist_ok=True)
+    for name in (*(f"{number:02x}" for number in range(FOLDERS)), ".locks"):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(f"{root}/{name}", 0o700)

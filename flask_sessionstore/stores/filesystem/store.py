@@ -5,17 +5,18 @@
     sessions/               0700
       .locks/00 ... 3f      a fixed set, locked around every write
       .owners/              the lists of each owner's sessions: see owners.py
-      a7/                   fan-out by the first two digits of the handle
-        session%3Aa7...     the record, 0600
-        session%3Aa7...+    the spare, or
-        session%3Aa7...~    the spare
+      00/ ... ff/           fan-out by the first two digits of the handle, made together
+        session%3Aff...     the record, 0600
+        session%3Aff...+    the spare, or
+        session%3Aff...~    the spare
 
 A record is exchanged under its lock: the new record is written into the spare; the old record is renamed to the third
 name, where it is the next spare; and the new record is renamed to the record's name. To rename a temporary file over
 the record would be simpler. But then ext4 flushes the file to the disk (``auto_da_alloc``), and every write takes and
 frees an inode. As ext4 does not use a freed inode again for minutes, each write on a busy folder would search through
-thousands of them. A file that is being written has a zero as its first byte. A reader that finds such a file, or no
-file, reads again under the lock.
+thousands of them. (Linux could exchange two names in one step, but Python has no function for it, and other systems
+would still need the two renames.) A file that is being written is empty, or has a zero as its first byte. A reader that
+finds such a file, or no file, reads again under the lock.
 
 Two spares without a record exist only between the two renames. If a reader finds them under the lock, a writer was
 killed there, and its exchange is finished. One spare without a record means that somebody removed the record by hand,
@@ -41,7 +42,7 @@ from ...key import is_handle
 from ...layout import HEAD_SIZE, HEADER_SIZE, TIMES, is_tombstone, may_replace
 from ..base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
 from ..exposure import network_file_system
-from .locks import LOCKS, Held, Locks, check_folder, user_name
+from .locks import LOCKS, Locks, check_folder, user_name
 from .owners import OwnerFolders
 
 logger = logging.getLogger("flask_sessionstore")
@@ -230,7 +231,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(os.path.dirname(path), 0o700)
             descriptor = os.open(path, _NEW_FILE, 0o600)
-        _fill(descriptor, path, data)
+        _fill(descriptor, path, data, is_new=True)
         return True
 
     def _current(self, path: str) -> bytes | None:
@@ -239,6 +240,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         return None if head is None or has_expired(head, self.now()) else head
 
     def _locked(self, handle: str) -> _Locked:
+        self._exists()  # checked before anything is written
         return _Locked(self._locks, int(handle[:2], 16) % LOCKS)
 
     def _read_again(self, handle: str, path: str, size: int | None) -> bytes | None:
@@ -337,7 +339,7 @@ class _Locked:
 
     def __enter__(self) -> None:
         try:
-            self._held: Held = self._locks.acquire(self._number)
+            self._held = self._locks.acquire(self._number)
         except OSError as error:
             raise _translated(error) from error
 
@@ -416,7 +418,7 @@ def _cut_off(path: str) -> str | None:
 
 def _exchange(path: str, data: bytes) -> bool:
     """Replace the record by ``data``; the old record becomes the spare. False if somebody has just removed it."""
-    spare, aside = _SPARES if not os.path.exists(path + _SPARES[1]) else _SPARES[::-1]
+    spare, aside = _SPARES[::-1] if os.access(path + _SPARES[1], os.F_OK) else _SPARES
     _fill(_open_spare(path + spare), path + spare, data)
     try:
         os.rename(path, path + aside)
@@ -434,14 +436,15 @@ def _open_spare(path: str) -> int:
         return os.open(path, _NEW_FILE, 0o600)
 
 
-def _fill(descriptor: int, path: str, data: bytes) -> None:
-    """Write a file, new or existing, and close it."""
+def _fill(descriptor: int, path: str, data: bytes, *, is_new: bool = False) -> None:
+    """Write a file, and close it. Its first byte is a zero until it is written, last: a new file has a hole there."""
     try:
-        os.pwrite(descriptor, _TAKEN, 0)
+        if not is_new:
+            os.pwrite(descriptor, _TAKEN, 0)
+            os.ftruncate(descriptor, len(data))
         view, written = memoryview(data), 1
         while written < len(data):
             written += os.pwrite(descriptor, view[written:], written)
-        os.ftruncate(descriptor, written)
         os.pwrite(descriptor, data[:1], 0)
     except OSError:
         _remove(path)  # half a record takes space, and the disk may be full
