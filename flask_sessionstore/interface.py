@@ -25,6 +25,7 @@ from .policy import Policy, cookie_lifetime, is_persistent
 from .record import to_datetime
 from .sessions import Session, begin, source_of
 from .stores.base import SessionStore
+from .sweeping import Sweeper
 from .tokens import Claim, Token, Tokens
 from .user_agents import describe_client
 from .visitor import Delete, Keep, OldSession, Send, Visitor
@@ -56,6 +57,7 @@ class StoreSessionInterface(SessionInterface):
         #: Importers recognise the credentials of sessions of another kind; import functions make data from a request.
         self.importers, self.import_functions = _split(import_session)
         self._hints = Hints()
+        self._sweeper = Sweeper(store)
 
     def open_session(self, app: Flask, request: Request) -> Session | None:
         """The request's session, which has not read the cookie yet; None if the application has no secret.
@@ -83,6 +85,8 @@ class StoreSessionInterface(SessionInterface):
             if looked is not None:
                 looked(lifecycle.handle())
             self._send(app, lifecycle, response)
+            if lifecycle.made_session and self._sweeper.is_due(self._policy.sweep_interval):
+                response.call_on_close(self._sweeper.sweep)  # the visitor has the answer by then
         except StoreUnavailable as error:
             if _propagates(app) or _is_event(browser.request):
                 self._send(app, lifecycle, response)

@@ -58,6 +58,8 @@ class Lifecycle:
     dropped: str | None = None
     #: The latest decision about the cookie.
     outcome: Outcome = KEEP
+    #: Whether this request made a new session.
+    made_session = False
     #: Whether this request signed somebody out, and the rest of the session goes on under a new key.
     signed_out = False
 
@@ -482,6 +484,7 @@ class Lifecycle:
         except SessionGone as gone:
             self._fate = Fate.of(gone)
             return self._drop()
+        self.made_session = True
         self._announce(signals.session_created, key)
         self._signed_in = record.owner is not None
         return self._stored(key, record)

@@ -37,6 +37,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     max_size: int = 1024 * 1024
     #: For how long a write tries again when other requests write first.
     conflict_timeout: timedelta = timedelta(seconds=2)
+    #: The least time between two sweeps in a process; None: requests never sweep.
+    sweep_interval: timedelta | None = timedelta(seconds=60)
     #: How many sessions an owner may have; None: any number.
     max_per_owner: int | None = None
     #: Whether records keep the browser and the address of the last sign-in.

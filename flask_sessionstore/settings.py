@@ -194,6 +194,7 @@ SETTINGS = (
     Setting("SESSION_PRIVATE_READS", _flag, "private_reads"),
     Setting("SESSION_MAX_SIZE", _count("bytes"), "max_size"),
     Setting("SESSION_CONFLICT_TIMEOUT", _span, "conflict_timeout"),
+    Setting("SESSION_SWEEP_INTERVAL", _or_none(_interval), "sweep_interval"),
     Setting("SESSION_SEAL", _seal, "seal"),
     Setting("SESSION_COOKIE_CONTENT_SECURITY", _content_security, "protection"),
 )
@@ -230,7 +231,7 @@ _FLASK_SESSION_KEYS = {
     "SESSION_USE_SIGNER": "nothing: cookies are always signed",
     "SESSION_ID_LENGTH": "nothing: session keys always hold 256 random bits",
     "SESSION_SERIALIZATION_FORMAT": "nothing: there is one format",
-    "SESSION_CLEANUP_N_REQUESTS": "nothing: the store's page describes clean-up",
+    "SESSION_CLEANUP_N_REQUESTS": "nothing, or SESSION_SWEEP_INTERVAL = 60",
 }
 _ALIKE = 0.8
 

@@ -33,6 +33,16 @@ class Sweeps(ABC):
     def delete_expired(self, limit: int | None = None) -> int:
         """Remove expired records, at most ``limit``, and return how many. Safe while applications run."""
 
+    def sweep(self, limit: int) -> bool:
+        """Remove some of the records that expired more than a minute ago, at most ``limit``. A request calls this after
+        it made a new session, if SESSION_SWEEP_INTERVAL has passed. So it must not take long.
+
+        To be overridden if nothing else removes expired records; by default this does nothing.
+
+        :return: whether there is probably more to remove, so that the next new session calls this again.
+        """
+        return False
+
 
 class HasSchema(ABC):
     """The ability to make the table or the indexes that the store needs in its engine."""

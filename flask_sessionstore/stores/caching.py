@@ -248,6 +248,9 @@ class _BothSweep(Sweeps):
         self._tiers.sweep_cache(limit)
         return self._store.delete_expired(limit)
 
+    def sweep(self, limit: int) -> bool:
+        return self._store.sweep(limit)  # a cache removes what it has no room for
+
 
 def _revisions(data: bytes) -> list[bytes]:
     """The last four revisions of a packed record, newest first."""

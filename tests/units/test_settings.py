@@ -51,6 +51,7 @@ def test_without_settings_the_policy_is_flasks_and_the_design_s() -> None:
     assert settings.policy.refresh_interval == timedelta(seconds=60)
     assert settings.policy.max_size == 1024 * 1024
     assert settings.policy.conflict_timeout == timedelta(seconds=2)
+    assert settings.policy.sweep_interval == timedelta(seconds=60)
 
 
 DURATIONS = [
@@ -58,6 +59,7 @@ DURATIONS = [
     ("SESSION_ABSOLUTE_LIFETIME", "absolute_lifetime"),
     ("SESSION_REFRESH_INTERVAL", "refresh_interval"),
     ("SESSION_CONFLICT_TIMEOUT", "conflict_timeout"),
+    ("SESSION_SWEEP_INTERVAL", "sweep_interval"),
     ("PERMANENT_SESSION_LIFETIME", "lifetime"),
 ]
 
@@ -122,6 +124,7 @@ WRONG: dict[str, list[t.Any]] = {
     "SESSION_ABSOLUTE_LIFETIME": [0, -5, "1h", True, float("nan"), 1e20, timedelta(days=-1)],
     "SESSION_REFRESH_INTERVAL": [-1, "60", None, False, timedelta(seconds=-1)],
     "SESSION_CONFLICT_TIMEOUT": [0, -1, "2", True, None],
+    "SESSION_SWEEP_INTERVAL": [-1, "60", True, timedelta(seconds=-1)],
     "SESSION_PERMANENT": [1, "yes", None],
     "SESSION_MAX_PER_OWNER": [0, -1, 1.5, "3", True],
     "SESSION_RECORD_CLIENT": [1, "yes", None],

@@ -61,7 +61,7 @@ class OwnerFolders:
         """When a handle was filed, in milliseconds since 1970; None if it is not filed."""
         try:
             found = os.lstat(folder / (self._name + handle))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return found.st_mtime_ns // _NS if stat.S_ISREG(found.st_mode) else None
 

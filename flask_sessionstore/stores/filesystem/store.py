@@ -39,10 +39,11 @@ from urllib.request import url2pathname
 
 from ...errors import ConfigurationError, SessionCorrupt, StoreError, StoreFull, StoreUnavailable
 from ...key import is_handle
-from ...layout import HEAD_SIZE, HEADER_SIZE, TIMES, is_tombstone, may_replace
+from ...layout import HEAD_SIZE, HEADER_SIZE, TIMES, is_tombstone, may_replace, owner_in
+from ...record import TOMBSTONE_TIME
 from ..base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
 from ..exposure import network_file_system
-from .locks import LOCKS, Locks, check_folder, user_name
+from .locks import FOLDERS, LOCKS, Locks, check_folder, user_name
 from .owners import OwnerFolders
 
 logger = logging.getLogger("flask_sessionstore")
@@ -57,13 +58,15 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LONGEST_NAME = 255 - 64 - 1
 # Bytes that one os.read asks for: nearly every session fits.
 _CHUNK = 64 * 1024
+# A sweep that may remove some files looks at so many times more, and so takes a few milliseconds at most.
+_MOST_LOOKED_AT = 4
 
 
 class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     """Sessions as files in a folder of this machine, shared by all its processes.
 
-    Expired files stay until :meth:`delete_expired` removes them. Not for network file systems, since their locks are
-    not reliable.
+    Expired files stay until a sweep or :meth:`delete_expired` removes them. Not for network file systems, since
+    their locks are not reliable.
 
     :param path: the folder. It is made at first use, accessible only to its owner.
     :raises ConfigurationError: if the prefix is too long for the names of files.
@@ -83,6 +86,9 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         self._owners = OwnerFolders(self._root, self._name)
         self._locks = Locks(self._root)
         self._checked = False
+        # What a sweep has still to look at in its folder.
+        self._unswept: list[str] = []
+        self._folder = random.randrange(FOLDERS)  # noqa: S311  - not used for security
 
     @classmethod
     def from_url(cls, url: str, **options: t.Any) -> t.Self:
@@ -150,11 +156,12 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
     def delete_expired(self, limit: int | None = None) -> int:
         removed = unreadable = 0
+        now = self.now()
         for handle in self._handles() if self._exists() else ():
             if limit is not None and removed >= limit:
                 break
             try:
-                removed += self._has_expired(handle) and self._remove_expired(handle)
+                removed += self._has_expired(handle, now) and self._remove_expired(handle, now)
             except PermissionError:
                 unreadable += 1
         if unreadable:
@@ -162,6 +169,21 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
                 "%d session files cannot be read and were not removed; they may belong to another user", unreadable
             )
         return removed
+
+    def sweep(self, limit: int) -> bool:
+        """Look at some files of one folder; once all were looked at, the next sweep looks at the next folder."""
+        if not self._exists():
+            return False
+        now, unswept = self.now() - TOMBSTONE_TIME.total_seconds(), self._unswept or self._next_folder()
+        removed = 0
+        with contextlib.suppress(IndexError):  # all were looked at, perhaps by other threads
+            for _ in range(_MOST_LOOKED_AT * limit):
+                if removed >= limit:
+                    break
+                handle = unswept.pop()
+                with contextlib.suppress(PermissionError):
+                    removed += self._has_expired(handle, now) and self._remove_expired(handle, now)
+        return bool(unswept)
 
     # -- owners, and all sessions ----------------------------------------------------------------------------------
 
@@ -284,9 +306,19 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             first = random.randrange(len(folders) or 1)  # noqa: S311  - not used for security
             for folder in folders[first:] + folders[:first]:
                 if len(folder) == 2:
-                    names = os.listdir(f"{self._root}/{folder}")
-                    ours = (name.removeprefix(self._name) for name in names if name.startswith(self._name))
-                    yield from sorted(filter(is_handle, {name.rstrip("".join(_SPARES)) for name in ours}))
+                    yield from self._handles_in(folder)
+
+    def _handles_in(self, folder: str) -> list[str]:
+        names = os.listdir(f"{self._root}/{folder}")
+        ours = (name.removeprefix(self._name) for name in names if name.startswith(self._name))
+        return sorted(filter(is_handle, {name.rstrip("".join(_SPARES)) for name in ours}))
+
+    def _next_folder(self) -> list[str]:
+        self._folder = (self._folder + 1) % FOLDERS
+        self._unswept = []
+        with _translating(), contextlib.suppress(FileNotFoundError):
+            self._unswept = self._handles_in(f"{self._folder:02x}")
+        return self._unswept
 
     def _owner_folders(self) -> t.Iterator[Path]:
         with _translating():
@@ -295,23 +327,27 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def _prune(self, folder: Path, handle: str) -> bool:
         """Remove an entry if its session is gone."""
         with self._locked(handle):
-            filed_ms = self._owners.filed_ms(folder, handle)
-            if filed_ms is None:
-                return False
-            entry = Entry(handle, _read_locked(self._path(handle), HEAD_SIZE), filed_ms)
-            left = has_left(entry, folder.name, self.now())
-            if left:
-                self._owners.unfile(folder, handle)
-            return left
+            return self._prune_locked(folder, handle)
 
-    def _has_expired(self, handle: str) -> bool:
-        """Whether a file has probably expired; only probably, since the lock is not held.
+    def _prune_locked(self, folder: Path, handle: str) -> bool:
+        """As :meth:`_prune`, for who has the lock already."""
+        filed_ms = self._owners.filed_ms(folder, handle)
+        if filed_ms is None:
+            return False
+        entry = Entry(handle, _read_locked(self._path(handle), HEAD_SIZE), filed_ms)
+        left = has_left(entry, folder.name, self.now())
+        if left:
+            self._owners.unfile(folder, handle)
+        return left
+
+    def _has_expired(self, handle: str, now: float) -> bool:
+        """Whether a file had probably expired at ``now``; only probably, since the lock is not held.
 
         :raises PermissionError: if the file cannot be read.
         """
         try:
             head = _read(self._path(handle), HEADER_SIZE)
-            return head[:1] in (b"", _TAKEN) or has_expired(head, self.now())
+            return head[:1] in (b"", _TAKEN) or has_expired(head, now)
         except FileNotFoundError:
             return True
         except PermissionError:
@@ -319,13 +355,17 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         except OSError as error:
             raise _translated(error) from error
 
-    def _remove_expired(self, handle: str) -> bool:
+    def _remove_expired(self, handle: str, now: float) -> bool:
+        """Remove a file and its owner's entry, if it had expired at ``now``."""
         path = self._path(handle)
         with self._locked(handle):
-            head = _read_locked(path, HEADER_SIZE)
-            if head and not has_expired(head, self.now()):
+            head = _read_locked(path, HEAD_SIZE)
+            if head and not has_expired(head, now):
                 return False
             _remove_all(path)
+            owner = owner_in(head or b"")
+            if owner is not None:
+                self._prune_locked(self._owners.folder(owner), handle)
             return head is not None
 
 

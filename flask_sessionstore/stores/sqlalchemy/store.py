@@ -182,7 +182,13 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
             self._run(_change, self._drop, values)
 
     def delete_expired(self, limit: int | None = None) -> int:
-        now_ms, removed = self._engines_now_ms(), 0
+        return self._remove_expired(self._engines_now_ms(), limit)
+
+    def sweep(self, limit: int) -> bool:
+        return self._remove_expired(self._engines_now_ms() - to_ms(TOMBSTONE_TIME), limit) >= limit
+
+    def _remove_expired(self, now_ms: int, limit: int | None) -> int:
+        removed = 0
         while limit is None or removed < limit:
             size = _BATCH if limit is None else min(_BATCH, limit - removed)
             row = {"space": self.prefix, "now": now_ms, "size": size}
