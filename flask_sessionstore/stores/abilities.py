@@ -13,6 +13,9 @@ from ..errors import SessionCorrupt
 from ..layout import unpack
 from ..record import TOMBSTONE_TIME, Tombstone, to_ms
 
+# A shorter list is not worth reading for what has left it.
+_PRUNED_FROM = 16
+
 
 class Entry(t.NamedTuple):
     """A session in a list of sessions."""
@@ -103,6 +106,13 @@ def list_name(owner: str) -> str:
     It is a hash, so the owner may be any text, and can be learnt from the name only by guessing.
     """
     return hashlib.sha256(owner.encode()).hexdigest()[:32]
+
+
+def has_doubled(length: int) -> bool:
+    """Whether an owner's list is to be pruned, now that it has grown to this length. So lists stay short, though nobody
+    cleans up, and filing costs hardly more.
+    """
+    return length >= _PRUNED_FROM and length & (length - 1) == 0
 
 
 def has_left(entry: Entry, name: str, now: float, *, expires: bool = True) -> bool:

@@ -343,7 +343,36 @@ def test_sessions_come_and_go_and_leave_no_file(files: FileSystemStore, folder: 
     assert files.prune() == 400 - 7
     assert filed(folder) == []
     files.delete_expired()
-    assert [path for path in folder.rglob("*") if path.is_file() and path.parent.name != ".locks"] == []
+    left = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != ".locks"]
+    assert left == [folder / ".gitignore"]
+
+
+def test_a_list_does_not_grow_with_sessions_that_have_gone(files: FileSystemStore, folder: Path, clock: Clock) -> None:
+    """A sign-in prunes a list that has doubled, so nobody has to clean up."""
+    living, longest = [saved(files) for _ in range(5)], 0
+    for _ in range(100):
+        saved(files, ttl=timedelta(minutes=1))
+        longest = max(longest, len(handles(files)))
+        clock.advance(60 + LATER)
+    assert longest == 15
+    assert {key.handle for key in living} <= set(handles(files))
+
+
+def test_an_extension_prunes_no_list(files: FileSystemStore, clock: Clock) -> None:
+    made = [saved(files, ttl=timedelta(minutes=1)) for _ in range(16)]
+    clock.advance(60 + LATER)
+    for key in made:
+        files.file("ann", key.handle)
+    assert len(handles(files)) == 16
+
+
+def test_a_list_that_cannot_be_pruned_stops_no_sign_in(files: FileSystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> bool:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(FileSystemStore, "_prune", fail)
+    made = {saved(files).handle for _ in range(17)}
+    assert set(handles(files)) == made
 
 
 def test_a_folder_that_a_killed_clean_up_left_goes_with_the_next(files: FileSystemStore, folder: Path) -> None:

@@ -142,6 +142,16 @@ def make_folder(root: str) -> None:
     with contextlib.suppress(FileExistsError):
         Path(root).mkdir(0o700, parents=True)
     check_folder(root)
+    with contextlib.suppress(FileExistsError):
+        _make_file(f"{root}/.gitignore", b"*\n")
     for name in (*(f"{number:02x}" for number in range(FOLDERS)), ".locks"):
         with contextlib.suppress(FileExistsError):
             os.mkdir(f"{root}/{name}", 0o700)
+
+
+def _make_file(path: str, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)

@@ -49,13 +49,12 @@ class OwnerFolders:
         name = list_name(owner)
         return self._root / name[:2] / name
 
-    def file(self, folder: Path, handle: str, ms: int) -> None:
-        """Add a handle, or renew the time of its entry."""
-        descriptor = self._open(folder, handle)
-        try:
-            os.utime(descriptor, ns=(ms * _NS, ms * _NS))
-        finally:
-            os.close(descriptor)
+    def file(self, folder: Path, handle: str, ms: int) -> bool:
+        """Add a handle, or renew the time of its entry; return whether it is new."""
+        path = folder / (self._name + handle)
+        is_new = not path.exists()
+        self._touch(path, ms)
+        return is_new
 
     def filed_ms(self, folder: Path, handle: str) -> int | None:
         """When a handle was filed, in milliseconds since 1970; None if it is not filed."""
@@ -96,16 +95,18 @@ class OwnerFolders:
         except OSError:
             return False  # there is nothing, or the next operation raises the error
 
-    def _open(self, folder: Path, handle: str, tries: int = _TRIES) -> int:
+    def _touch(self, path: Path, ms: int, tries: int = _TRIES) -> None:
         try:
-            return os.open(folder / (self._name + handle), _FLAGS, 0o600)
+            os.close(os.open(path, _FLAGS, 0o600))
+            os.utime(path, ns=(ms * _NS, ms * _NS))
+            return
         except FileNotFoundError:
             if not tries:
                 raise
-        for path in (self._root, folder.parent, folder):
+        for folder in (self._root, path.parent.parent, path.parent):
             with contextlib.suppress(FileExistsError, FileNotFoundError):
-                path.mkdir(0o700)
-        return self._open(folder, handle, tries - 1)
+                folder.mkdir(0o700)
+        self._touch(path, ms, tries - 1)
 
 
 def _folders(folder: Path, name: re.Pattern[str]) -> list[Path]:

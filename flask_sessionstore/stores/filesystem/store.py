@@ -3,6 +3,7 @@
 ::
 
     sessions/               0700
+      .gitignore            for all that is here
       .locks/00 ... 3f      a fixed set, locked around every write
       .owners/              the lists of each owner's sessions: see owners.py
       00/ ... ff/           fan-out by the first two digits of the handle, made together
@@ -41,6 +42,7 @@ from ...errors import ConfigurationError, SessionCorrupt, StoreError, StoreFull,
 from ...key import is_handle
 from ...layout import HEAD_SIZE, HEADER_SIZE, TIMES, is_tombstone, may_replace, owner_in
 from ...record import TOMBSTONE_TIME
+from ..abilities import has_doubled
 from ..base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
 from ..exposure import network_file_system
 from .locks import FOLDERS, LOCKS, Locks, check_folder, user_name
@@ -193,7 +195,10 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             logger.warning("a session of an owner is not listed: %s", _no_folder(folder))
             return
         with self._locked(handle):  # so that a sweep that has just found the entry old does not remove it
-            self._owners.file(folder, handle, self._now_ms())
+            is_new = self._owners.file(folder, handle, self._now_ms())
+        if is_new:
+            with contextlib.suppress(StoreUnavailable):  # the session is filed; the next pruning can do the rest
+                self._prune_if_doubled(folder)
 
     def unfile(self, owner: str, *handles: str) -> None:
         folder = self._owners.folder(owner)
@@ -323,6 +328,12 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def _owner_folders(self) -> t.Iterator[Path]:
         with _translating():
             yield from self._owners.folders()
+
+    def _prune_if_doubled(self, folder: Path) -> None:
+        with _translating():
+            handles = self._owners.handles(folder)
+        for handle in handles if has_doubled(len(handles)) else ():
+            self._prune(folder, handle)
 
     def _prune(self, folder: Path, handle: str) -> bool:
         """Remove an entry if its session is gone."""

@@ -26,6 +26,7 @@ from ...errors import ConfigurationError, SessionCorrupt, StoreFull, StoreUnavai
 from ...key import SessionKey, is_handle
 from ...layout import HEAD_SIZE, of_another, pack_tombstone, unpack
 from ...record import TOMBSTONE_TIME, Kind, Record, Tombstone, to_ms
+from ..abilities import has_doubled
 from ..base import Entry, OwnerIndex, Scans, ServerSideStore, gone, has_left, list_name
 from ..exposure import clear_text
 from ..pool import NoneFree
@@ -41,8 +42,6 @@ logger = logging.getLogger("flask_sessionstore")
 _ENDED, _RENEWALS = 1, (3, 4, 5)
 # So many keys are sent at once: that takes few round trips, and no round trip blocks others for long.
 _BATCH = 500
-# An owner's list of this length, or more, is pruned whenever its length has doubled.
-_PRUNED_FROM = 16
 # The only maxmemory-policy with which a Redis whose memory is full refuses writes instead of removing sessions.
 _NO_EVICTION = "noeviction"
 
@@ -149,7 +148,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         length = self._run(FILE, key, self._tests_now, handle)
         if length < 0:
             logger.warning("a session of an owner is not listed: %s", _no_list(key))
-        elif length >= _PRUNED_FROM and length & (length - 1) == 0:
+        elif has_doubled(length):
             with contextlib.suppress(StoreUnavailable):  # the session is filed; the next pruning can do the rest
                 self._prune([key])
 

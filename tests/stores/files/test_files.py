@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 import threading
 import time
 import typing as t
@@ -234,6 +235,16 @@ def test_a_folder_that_is_removed_while_its_lock_is_awaited_is_made_anew(
     again = locks.acquire(5)
     assert os.fstat(again).st_ino == (folder / ".locks" / "05").stat().st_ino
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_git_ignores_the_folder(folder: Path) -> None:
+    """Sessions do not belong into a commit, wherever the folder is."""
+    saved(FileSystemStore(folder))
+    (folder.parent / "app.py").touch()
+    subprocess.run(["git", "init", "-q", folder.parent], check=True)
+    status = ["git", "-C", str(folder.parent), "status", "--porcelain", "--untracked-files=all"]
+    assert subprocess.run(status, check=True, capture_output=True, text=True).stdout == "?? app.py\n"
 
 
 # -- what is removed by hand -----------------------------------------------------------------------------------------
