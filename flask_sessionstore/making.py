@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing as t
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from flask import Flask
 
@@ -54,4 +54,4 @@ def _in_instance_folder(app: Flask, url: str) -> str:
         raise ConfigurationError("SESSION_STORE is not a URL", key="SESSION_STORE") from error
     if parts.scheme != "file" or parts.netloc or parts.path.startswith("/") or not parts.path:
         return url
-    return "file://" + quote((Path(app.instance_path) / unquote(parts.path)).as_posix())
+    return (Path(app.instance_path) / unquote(parts.path)).as_uri()

@@ -129,10 +129,6 @@ def _built_in(path: str, extra: str) -> type[SessionStore]:
     try:
         return t.cast("type[SessionStore]", getattr(importlib.import_module(f".{module}", __name__), name))
     except ModuleNotFoundError as error:
-        if error.name == "fcntl":
-            raise ConfigurationError(
-                f"{name} needs a POSIX system: use memory: or redis://...", key="SESSION_STORE"
-            ) from error
         if not extra or error.name is None or error.name.startswith("flask_sessionstore"):
             raise
         raise ConfigurationError(

@@ -18,7 +18,7 @@ from live import is_unavailable, live_app
 from views import clear, nothing, purge, read, sign_in, write
 
 from flask_sessionstore import ConfigurationError, session
-from flask_sessionstore.stores.filesystem import FileSystemStore
+from flask_sessionstore.stores.filesystem import FileSystemStore, posix
 from flask_sessionstore.stores.filesystem import store as filesystem
 from flask_sessionstore.stores.memory import MemoryStore
 
@@ -93,7 +93,7 @@ class _Killed(BaseException):
 class _MortalOS:
     """The os module for a process that is killed at its ``last`` change to the file system; a write is cut in half."""
 
-    _CHANGES = frozenset({"open", "pwrite", "rename", "replace", "unlink", "link", "utime", "ftruncate", "makedirs"})
+    _CHANGES = frozenset({"open", "write", "rename", "replace", "unlink", "link", "utime", "ftruncate", "makedirs"})
 
     def __init__(self, last: int) -> None:
         self._left = last
@@ -106,8 +106,8 @@ class _MortalOS:
         self._left -= 1
         if self._left > 0:
             return function(*args, **kwargs)
-        if self._left == 0 and function is os.pwrite:
-            os.pwrite(args[0], args[1][: (len(args[1]) + 1) // 2], args[2])
+        if self._left == 0 and function is os.write:
+            os.write(args[0], args[1][: (len(args[1]) + 1) // 2])
         raise _Killed
 
 
@@ -125,7 +125,9 @@ def test_whenever_a_writer_is_killed_the_record_is_whole(
         for number in range(writes_before):
             browser.does(lambda: session.update(a=-number - 1))  # noqa: B023  - called at once
         with monkeypatch.context() as patch, contextlib.suppress(_Killed):
-            patch.setattr(filesystem, "os", _MortalOS(last))
+            mortal = _MortalOS(last)
+            patch.setattr(filesystem, "os", mortal)
+            patch.setattr(posix, "os", mortal)
             browser.twin().does(view)
             break  # it lived: the end of its work
         again = Browser(make_app(FileSystemStore(folder)), *browser.cookies)
@@ -143,7 +145,9 @@ def test_a_writer_that_is_killed_making_a_session_leaves_nothing_to_see(
     for last in range(1, 30):
         store = FileSystemStore(tmp_path / str(last))
         with monkeypatch.context() as patch, contextlib.suppress(_Killed):
-            patch.setattr(filesystem, "os", _MortalOS(last))
+            mortal = _MortalOS(last)
+            patch.setattr(filesystem, "os", mortal)
+            patch.setattr(posix, "os", mortal)
             Browser(make_app(store)).does(write)
             break
         again = FileSystemStore(tmp_path / str(last))

@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 import redis
 import servers
+from file_support import FileContract
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -62,23 +63,8 @@ class TestMemoryStore(StoreContract):
         t.cast("MemoryStore", store)._entries[handle] = data
 
 
-class TestFileSystemStore(StoreContract):
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> ServerSideStore:
-        return FileSystemStore(tmp_path / "sessions")
-
-    def path(self, store: ServerSideStore, handle: str) -> Path:
-        return t.cast("FileSystemStore", store).path / handle[:2] / f"session%3A{handle}"
-
-    def peek(self, store: ServerSideStore, handle: str) -> bytes | None:
-        path = self.path(store, handle)
-        return path.read_bytes() if path.exists() else None
-
-    def poke(self, store: ServerSideStore, handle: str, data: bytes) -> None:
-        self.path(store, handle).write_bytes(data)
-
-    def reopen(self, store: ServerSideStore) -> t.Callable[[], ServerSideStore]:
-        return functools.partial(FileSystemStore, t.cast("FileSystemStore", store).path)
+class TestFileSystemStore(FileContract):
+    """As the system that runs the tests has it."""
 
 
 class TestFaultyStore(StoreContract):

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import pwd
-import random
 import stat
-import time
-import typing as t
 from pathlib import Path
 
 from ...errors import ConfigurationError, StoreUnavailable
+from . import system
+from .waiting import PATIENCE, pauses
 
 #: How many locks there are.
 LOCKS = 64
 #: How many folders the records are spread over, by the first two digits of their handles.
 FOLDERS = 256
 
-_PATIENCE = 2.0  # seconds for a lock; an exchange takes a fraction of a millisecond
-# Seconds. If pauses grew further, the longest waiter would ask least often.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.002
 # A file need not be open for writing to be locked, so an existing file can be locked on a read-only file system too.
-_FLAGS = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC
+_FLAGS = os.O_RDONLY | os.O_CREAT
 
 
 class Locks:
@@ -46,58 +40,44 @@ class Locks:
         held = self._try(number)
         if held is not None:
             return held
-        for _ in _pauses():
+        for _ in pauses():
             held = self._try(number)
             if held is not None:
                 return held
         raise StoreUnavailable(
-            f"another process has locked the session folder's .locks/{number:02x} for more than {_PATIENCE:g} s"
+            f"another process has locked the session folder's .locks/{number:02x} for more than {PATIENCE:g} s"
         )
 
     def release(self, held: int) -> None:
-        """Give a lock back. A child that was forked meanwhile has the file open too, so to close it is not enough."""
+        """Give a lock back."""
         try:
-            fcntl.flock(held, fcntl.LOCK_UN)
+            system.unlock(held)
         finally:
             os.close(held)
 
     def _try(self, number: int) -> int | None:
         """Take a lock if it is free."""
         descriptor = self._open(f"{self._root}/.locks/{number:02x}")
+        is_ours = False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
+            is_ours = system.try_lock(descriptor)
+        finally:
+            if not is_ours:
+                os.close(descriptor)
+        return descriptor if is_ours else None
 
     def _open(self, path: str) -> int:
         try:
-            return os.open(path, _FLAGS, 0o600)
+            return system.open_file(path, _FLAGS)
         except FileNotFoundError:
             make_folder(self._root)
-            return os.open(path, _FLAGS, 0o600)
-
-
-def _pauses() -> t.Iterator[None]:
-    """Waits a moment before each next step, until it has waited for long enough."""
-    # The slept time is also counted separately, since a test may have stopped the clock.
-    begun, slept, pause = time.monotonic(), 0.0, _FIRST_PAUSE
-    while max(slept, time.monotonic() - begun) < _PATIENCE:
-        span = random.uniform(pause / 2, pause)  # noqa: S311  - not used for security
-        time.sleep(span)
-        slept += span
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
-        yield
+            return system.open_file(path, _FLAGS)
 
 
 def check_folder(root: str) -> None:
     """Refuse a folder in which other users can write: they could plant sessions, or leave files that we cannot read.
 
-    Root counts as another user.
+    Root counts as another user. Windows does not tell who may write to a folder, so there only links are refused.
 
     :raises ConfigurationError: if the folder belongs to another user, others can write to it, or it is a link.
     :raises OSError: if there is no such folder.
@@ -108,23 +88,9 @@ def check_folder(root: str) -> None:
         raise _refused(f"is a symbolic link: name the folder that it points to, {Path(target).as_uri()}")
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), root)
-    if status.st_uid != os.geteuid():
-        owner = user_name(status.st_uid)
-        raise _refused(
-            f"belongs to {owner}, and this process runs as {user_name(os.geteuid())}: run commands as its owner"
-            f" (sudo -u {owner} flask sessions ...), and give an application of another user a folder of its own",
-            root,
-        )
-    if stat.S_IMODE(status.st_mode) & 0o022:
-        raise _refused("can be written by other users: allow only the application's user (chmod 700)", root)
-
-
-def user_name(number: int) -> str:
-    """The name of a user; for a user without a name ``#`` and the number, as ``sudo -u`` takes it."""
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"#{number}"
+    why = system.refusal(status)
+    if why is not None:
+        raise _refused(why, root)
 
 
 def _refused(why: str, root: str | None = None) -> ConfigurationError:
@@ -150,7 +116,7 @@ def make_folder(root: str) -> None:
 
 
 def _make_file(path: str, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = system.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         os.write(descriptor, data)
     finally:

@@ -22,8 +22,9 @@ from pathlib import Path
 
 from ...key import is_handle
 from ..abilities import list_name
+from . import system
 
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+_FLAGS = os.O_WRONLY | os.O_CREAT
 _NS = 1_000_000  # nanoseconds in a millisecond
 _FAN, _FOLDER = re.compile("[0-9a-f]{2}"), re.compile("[0-9a-f]{32}")
 # A folder that disappears this often after it was made is not only being tidied up by other processes.
@@ -97,7 +98,7 @@ class OwnerFolders:
 
     def _touch(self, path: Path, ms: int, tries: int = _TRIES) -> None:
         try:
-            os.close(os.open(path, _FLAGS, 0o600))
+            os.close(system.open_file(str(path), _FLAGS))
             os.utime(path, ns=(ms * _NS, ms * _NS))
             return
         except FileNotFoundError:

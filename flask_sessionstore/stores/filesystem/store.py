@@ -45,15 +45,15 @@ from ...record import TOMBSTONE_TIME
 from ..abilities import has_doubled
 from ..base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
 from ..exposure import network_file_system
-from .locks import FOLDERS, LOCKS, Locks, check_folder, user_name
+from . import system
+from .locks import FOLDERS, LOCKS, Locks, check_folder
 from .owners import OwnerFolders
 
 logger = logging.getLogger("flask_sessionstore")
 
 _SPARES = ("+", "~")
 _TAKEN = b"\0"  # the first byte of a file that is being written
-_CLOEXEC = os.O_CLOEXEC
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # File systems allow 255 bytes for a name; 64 are the handle's, and 1 is for the suffix of a spare.
@@ -88,9 +88,9 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         self._owners = OwnerFolders(self._root, self._name)
         self._locks = Locks(self._root)
         self._checked = False
-        # What a sweep has still to look at in its folder.
+        # The folder that is swept, and what is still to be looked at there. Each process begins at a place of its own.
+        self._folder: int | None = None
         self._unswept: list[str] = []
-        self._folder = random.randrange(FOLDERS)  # noqa: S311  - not used for security
 
     @classmethod
     def from_url(cls, url: str, **options: t.Any) -> t.Self:
@@ -105,12 +105,9 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
 
     # -- the four primitives ---------------------------------------------------------------------------------------
 
-    def read(self, handle: str) -> bytes | None:
-        return self._read(handle)
-
-    def _read(self, handle: str, size: int | None = None) -> bytes | None:
-        """The bytes under a handle, or the first ``size`` of them."""
-        if not self._exists():
+    def read(self, handle: str, size: int | None = None) -> bytes | None:
+        """As for every store, or only the first ``size`` bytes."""
+        if not (self._checked or self._exists()):
             return None
         path = self._path(handle)
         try:
@@ -251,14 +248,14 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def _create(self, path: str, data: bytes) -> bool:
         """Write a new file; False if a file of this name exists."""
         try:
-            descriptor = os.open(path, _NEW_FILE, 0o600)
+            descriptor = system.open_file(path, _NEW_FILE)
         except FileExistsError:
             return False
         except FileNotFoundError:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(os.path.dirname(path), 0o700)
-            descriptor = os.open(path, _NEW_FILE, 0o600)
-        _fill(descriptor, path, data, is_new=True)
+            descriptor = system.open_file(path, _NEW_FILE)
+        _fill(descriptor, path, data)
         return True
 
     def _current(self, path: str) -> bytes | None:
@@ -284,7 +281,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def _listed(self, handle: str, size: int | None = None) -> bytes | None:
         """As :meth:`read`, for lists: a file that cannot be read counts as damaged, so others can be listed."""
         try:
-            return self._read(handle, size)
+            return self.read(handle, size)
         except StoreError as error:
             if isinstance(error.__cause__, PermissionError):
                 return b""
@@ -319,7 +316,8 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         return sorted(filter(is_handle, {name.rstrip("".join(_SPARES)) for name in ours}))
 
     def _next_folder(self) -> list[str]:
-        self._folder = (self._folder + 1) % FOLDERS
+        before = random.randrange(FOLDERS) if self._folder is None else self._folder  # noqa: S311  - not for security
+        self._folder = (before + 1) % FOLDERS
         self._unswept = []
         with _translating(), contextlib.suppress(FileNotFoundError):
             self._unswept = self._handles_in(f"{self._folder:02x}")
@@ -403,7 +401,7 @@ class _Locked:
 
 
 def _read(path: str, size: int | None = None) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | _CLOEXEC)
+    descriptor = system.open_file(path, os.O_RDONLY)
     try:
         return os.read(descriptor, size) if size else _read_all(descriptor)
     finally:
@@ -424,10 +422,11 @@ def _read_unlocked(path: str, size: int | None = None) -> bytes | None:
     the same before and after the reading, and does not mark a file being written, nothing was written in between. A
     new file is empty for a moment.
     """
-    descriptor = os.open(path, os.O_RDONLY | _CLOEXEC)
+    descriptor = system.open_file(path, os.O_RDONLY)
     try:
         data = os.read(descriptor, size) if size else _read_all(descriptor)
-        unchanged = data[:1] not in (b"", _TAKEN) and os.pread(descriptor, HEADER_SIZE, 0) == data[:HEADER_SIZE]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        unchanged = data[:1] not in (b"", _TAKEN) and os.read(descriptor, HEADER_SIZE) == data[:HEADER_SIZE]
         return data if unchanged else None
     finally:
         os.close(descriptor)
@@ -448,7 +447,7 @@ def _read_locked(path: str, size: int | None = None) -> bytes | None:
             return None
         data = _read(newer, size)
         with contextlib.suppress(OSError):  # a reader may lack the right to rename, and need not rename
-            os.rename(newer, path)
+            system.replace(newer, path)
     return None if data[:1] == _TAKEN else data
 
 
@@ -472,41 +471,47 @@ def _exchange(path: str, data: bytes) -> bool:
     spare, aside = _SPARES[::-1] if os.access(path + _SPARES[1], os.F_OK) else _SPARES
     _fill(_open_spare(path + spare), path + spare, data)
     try:
-        os.rename(path, path + aside)
+        system.replace(path, path + aside)
     except FileNotFoundError:
         return False
-    os.rename(path + spare, path)
+    system.replace(path + spare, path)
     return True
 
 
 def _open_spare(path: str) -> int:
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | _CLOEXEC, 0o600)
+        return system.open_file(path, os.O_WRONLY | os.O_CREAT)
     except PermissionError:  # the file of another user
-        os.unlink(path)
-        return os.open(path, _NEW_FILE, 0o600)
+        system.remove(path)
+        return system.open_file(path, _NEW_FILE)
 
 
-def _fill(descriptor: int, path: str, data: bytes, *, is_new: bool = False) -> None:
-    """Write a file, and close it. Its first byte is a zero until it is written, last: a new file has a hole there."""
+def _fill(descriptor: int, path: str, data: bytes) -> None:
+    """Write a file, new or existing, and close it; half a record would take space, and is removed."""
     try:
-        if not is_new:
-            os.pwrite(descriptor, _TAKEN, 0)
-            os.ftruncate(descriptor, len(data))
-        view, written = memoryview(data), 1
-        while written < len(data):
-            written += os.pwrite(descriptor, view[written:], written)
-        os.pwrite(descriptor, data[:1], 0)
+        try:
+            _write(descriptor, data)
+        finally:
+            os.close(descriptor)
     except OSError:
-        _remove(path)  # half a record takes space, and the disk may be full
+        _remove(path)
         raise
-    finally:
-        os.close(descriptor)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """Write all bytes. The first is a zero until everything else is written."""
+    os.write(descriptor, _TAKEN)
+    os.ftruncate(descriptor, len(data))
+    view, written = memoryview(data), 1
+    while written < len(data):
+        written += os.write(descriptor, view[written:])
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, data[:1])
 
 
 def _remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+        system.remove(path)
 
 
 def _remove_all(path: str) -> None:
@@ -536,9 +541,9 @@ def _unreadable(path: str, error: OSError) -> StoreError:
     """
     if isinstance(error, PermissionError):
         with contextlib.suppress(OSError):
-            owner = os.stat(path).st_uid
-            if owner != os.geteuid():
-                why = f"the file of this session belongs to {user_name(owner)} and cannot be read"
+            owner = system.stranger(path)
+            if owner is not None:
+                why = f"the file of this session belongs to {owner} and cannot be read"
                 return SessionCorrupt(why, newer=False)
     return _translated(error)
 

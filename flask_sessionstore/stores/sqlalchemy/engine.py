@@ -165,6 +165,8 @@ def _make_sqlite_file(_dialect: object, _record: object, args: t.Any, kwargs: t.
 
 def _keep_spare(path: str) -> None:
     """Reserve some space beside a database, for when the disk is full."""
+    if not hasattr(os, "posix_fallocate"):
+        return  # macOS and Windows cannot reserve space
     with contextlib.suppress(OSError):  # it exists already; or it cannot be made, and then no space is reserved
         room = os.statvfs(Path(path).parent)
         if room.f_bavail * room.f_frsize < 2 * _SPARE_SIZE:

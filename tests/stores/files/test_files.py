@@ -19,7 +19,7 @@ from forks import Child
 from http_support import make_app, started
 
 from flask_sessionstore import ConfigurationError, SessionConflict, SessionGone, SessionKey, StoreUnavailable, session
-from flask_sessionstore.stores.filesystem import FileSystemStore
+from flask_sessionstore.stores.filesystem import FileSystemStore, posix
 from flask_sessionstore.stores.filesystem import store as filesystem
 from flask_sessionstore.stores.filesystem.locks import LOCKS, Locks
 from flask_sessionstore.testing import Clock, later
@@ -53,17 +53,16 @@ def test_the_longest_prefix_works_for_records_their_spares_and_their_owners(fold
 # -- locks -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """For how long was slept; no time passes."""
-    spans: list[float] = []
-    monkeypatch.setattr(time, "sleep", spans.append)
-    return spans
+@pytest.fixture(params=["posix", "windows"])
+def locks(request: pytest.FixtureRequest, folder: Path) -> Locks:
+    """Locks of either kind of system."""
+    if request.param == "windows":
+        request.getfixturevalue("on_windows")
+    return Locks(str(folder))
 
 
-def test_a_lock_that_was_used_before_a_fork_excludes_parent_and_child(folder: Path, slept: list[float]) -> None:
+def test_a_lock_that_was_used_before_a_fork_excludes_parent_and_child(locks: Locks, slept: list[float]) -> None:
     """An open file that a child inherits would be locked for both."""
-    locks = Locks(str(folder))
     locks.release(locks.acquire(5))
     read, write = os.pipe()
 
@@ -113,9 +112,8 @@ def test_threads_and_forked_processes_lose_no_write(store: FileSystemStore) -> N
     assert int.from_bytes(loaded(store, key).state["n"], "big") == 1 + 3 * 2 * 50
 
 
-def test_who_holds_a_lock_excludes_its_own_thread_too(folder: Path, slept: list[float]) -> None:
+def test_who_holds_a_lock_excludes_its_own_thread_too(locks: Locks, slept: list[float]) -> None:
     """No lock belongs to a thread: greenlets that were threads when it was made exclude each other as well."""
-    locks = Locks(str(folder))
     held = locks.acquire(5)
     with pytest.raises(StoreUnavailable, match=r"another process has locked .* \.locks/05"):
         locks.acquire(5)
@@ -126,9 +124,8 @@ def test_who_holds_a_lock_excludes_its_own_thread_too(folder: Path, slept: list[
 
 @pytest.mark.parametrize("is_frozen", [False, True], ids=["clock runs", "clock is frozen"])
 def test_a_wait_for_a_lock_ends_after_two_seconds(
-    is_frozen: bool, folder: Path, slept: list[float], monkeypatch: pytest.MonkeyPatch
+    is_frozen: bool, locks: Locks, slept: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    locks = Locks(str(folder))
     locks.acquire(5)
     if is_frozen:
         monkeypatch.setattr(time, "monotonic", lambda: 1.0)
@@ -139,13 +136,12 @@ def test_a_wait_for_a_lock_ends_after_two_seconds(
     assert len(set(slept)) > 10, "no two wait in step"
 
 
-def test_sleep_that_takes_longer_than_it_was_told_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sleep_that_takes_longer_than_it_was_told_counts(locks: Locks, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
 
     def oversleep(seconds: float) -> None:
         now[0] += 0.5
 
-    locks = Locks(str(folder))
     locks.acquire(5)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(time, "sleep", oversleep)
@@ -206,9 +202,9 @@ def test_nothing_is_open_between_two_exchanges(store: FileSystemStore, monkeypat
     assert descriptors(store.path) == []
 
 
-def test_a_child_that_was_forked_while_a_lock_was_held_does_not_keep_it(folder: Path, slept: list[float]) -> None:
+def test_a_child_that_was_forked_while_a_lock_was_held_does_not_keep_it(locks: Locks, slept: list[float]) -> None:
     """It has the lock's file open for as long as it lives."""
-    locks, (read, write) = Locks(str(folder)), os.pipe()
+    read, write = os.pipe()
     held = locks.acquire(5)
     child = Child(lambda: os.read(read, 1))
     try:
@@ -222,9 +218,8 @@ def test_a_child_that_was_forked_while_a_lock_was_held_does_not_keep_it(folder: 
 
 
 def test_a_folder_that_is_removed_while_its_lock_is_awaited_is_made_anew(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    locks: Locks, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    locks = Locks(str(folder))
     held = locks.acquire(5)
 
     def remove(seconds: float) -> None:
@@ -270,7 +265,7 @@ def test_a_session_ends_with_its_file(store: FileSystemStore, writes: int) -> No
 class _InterruptedOS:
     """The os module of a process that something happens to before its ``last`` change to files."""
 
-    _CHANGES = frozenset({"open", "pwrite", "ftruncate", "rename", "unlink"})
+    _CHANGES = frozenset({"open", "write", "ftruncate", "replace", "unlink"})
 
     def __init__(self, last: int, happen: t.Callable[[], object]) -> None:
         self._left, self._happen = last, happen
@@ -299,7 +294,9 @@ def test_what_a_killed_writer_left_goes_on_and_ends_with_its_file(
         clock.advance(1)
 
         def write(step: int = step, store: FileSystemStore = store, key: SessionKey = key) -> None:
-            monkeypatch.setattr(filesystem, "os", _InterruptedOS(step, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+            interrupted = _InterruptedOS(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+            for module in (filesystem, posix):
+                monkeypatch.setattr(module, "os", interrupted)
             update(store, key)
 
         if Child(write).answer() == "None":
@@ -335,7 +332,9 @@ def test_a_writer_whose_record_is_removed_meanwhile_does_not_bring_it_back(
                     removed.append(path)
                     path.unlink()
 
-            patch.setattr(filesystem, "os", _InterruptedOS(step, remove))
+            interrupted = _InterruptedOS(step, remove)
+            for module in (filesystem, posix):
+                patch.setattr(module, "os", interrupted)
             try:
                 store.update(key, record, DAY, replaces=record.revision)
             except SessionGone:
