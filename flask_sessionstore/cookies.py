@@ -51,6 +51,8 @@ def _unquoted(value: str) -> str:
 # -- what browsers require of a cookie -----------------------------------------------------------------------------
 
 
+_SAMESITE = ("Lax", "None", "Strict")
+
 #: Written instead of a cookie's value to delete the cookie: an empty value, and an expiry in the past.
 DELETED = "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0"
 
@@ -66,7 +68,7 @@ def attributes_of(
 
     :raises ConfigurationError: if browsers would silently drop such a cookie.
     """
-    _check_cookie(name, domain, path, secure, samesite, partitioned)
+    check_cookie(name, domain, path, secure, samesite, partitioned)
     header = dump_cookie(
         name,
         domain=domain,
@@ -85,10 +87,15 @@ def mark_of(attributes: str) -> int:
     return sha256(attributes.encode()).digest()[0]
 
 
-def _check_cookie(
+def check_cookie(
     name: str, domain: str | None, path: str, secure: bool, samesite: str | None, partitioned: bool
 ) -> None:
-    """Refuse what browsers refuse: RFC 6265bis, sections 4.1.3 and 5.6; for Partitioned, the CHIPS draft."""
+    """Refuse what is not a cookie, and what browsers refuse: RFC 6265bis, sections 4.1.3 and 5.6; for Partitioned, the
+    CHIPS draft.
+
+    :raises ConfigurationError:
+    """
+    _check_types(name, domain, path, samesite)
     if name.lower().startswith(("__host-", "__secure-")) and not secure:
         raise _browsers_refuse(f"named {name!r} without Secure", "SESSION_COOKIE_SECURE = True")
     if name.lower().startswith("__host-"):
@@ -100,6 +107,21 @@ def _check_cookie(
         raise _browsers_refuse("with SameSite=None but without Secure", "SESSION_COOKIE_SECURE = True")
     if partitioned and not secure:
         raise _browsers_refuse("with Partitioned but without Secure", "SESSION_COOKIE_SECURE = True")
+
+
+def _check_types(name: object, domain: object, path: object, samesite: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise _not_a("SESSION_COOKIE_NAME", name, "a text, such as 'session'")
+    if domain and not isinstance(domain, str):
+        raise _not_a("SESSION_COOKIE_DOMAIN", domain, "a host's name, or None")
+    if path and not (isinstance(path, str) and path.startswith("/")):
+        raise _not_a("SESSION_COOKIE_PATH", path, "a path that begins with /")
+    if samesite is not None and (not isinstance(samesite, str) or samesite.title() not in _SAMESITE):
+        raise _not_a("SESSION_COOKIE_SAMESITE", samesite, '"Lax", "Strict" or "None" (SameSite=None), or None: not set')
+
+
+def _not_a(key: str, value: object, expected: str) -> ConfigurationError:
+    return ConfigurationError(f"{key} is {value!r}; it takes {expected}", key=key)
 
 
 def _browsers_refuse(what: str, instead: str) -> ConfigurationError:

@@ -7,8 +7,9 @@ keep their meaning, and are read through Flask's own attributes and methods at e
 
 from __future__ import annotations
 
-import difflib
 import importlib
+import logging
+import re
 import typing as t
 from collections.abc import Iterable
 from datetime import timedelta
@@ -17,10 +18,13 @@ from functools import lru_cache
 import msgspec
 from flask import Flask
 
+from . import cookies
 from .errors import ConfigurationError
 from .policy import Policy
 from .signing import SIGNED
 from .tokens import Protection
+
+logger = logging.getLogger("flask_sessionstore")
 
 #: Checks a setting's value, and returns it as the package takes it.
 Reader = t.Callable[[str, t.Any], t.Any]
@@ -57,13 +61,30 @@ class Setting(t.NamedTuple):
 # -- how values are read -------------------------------------------------------------------------------------------
 
 
+# A text that may be shown, since it is a word or a number: no password.
+_PLAIN = re.compile(r"[A-Za-z]{1,12}|[0-9.]{1,12} ?[A-Za-z]{0,8}")
+# What comes from an environment that was not read as JSON.
+_FROM_ENVIRONMENT = re.compile(r"[0-9.]+|true|false", re.IGNORECASE)
+_TEXTS_FOR_NO = ("false", "no", "off", "0")
+
+
 def _wrong(key: str, value: object, expected: str) -> ConfigurationError:
-    # Names the type, not the value: a setting may hold a password.
-    return ConfigurationError(f"{key} is {_describe(value)}; it takes {expected}", key=key)
+    message = f"{key} is {_describe(value)}; it takes {expected}"
+    if isinstance(value, str) and _FROM_ENVIRONMENT.fullmatch(value):
+        message += (
+            f": write {value.capitalize()} without quotes;"
+            f" app.config.from_prefixed_env() reads FLASK_{key}={value.lower()} like this"
+        )
+    return ConfigurationError(message, key=key)
 
 
 def _describe(value: object) -> str:
-    return repr(value) if isinstance(value, (int, float, bool, timedelta)) else f"of type {type(value).__name__}"
+    """What may be said of a wrong value. Only its type, if it may be a password."""
+    if value is None or isinstance(value, (int, float, bool, timedelta)):
+        return repr(value)
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return f"the text {value!r}"
+    return f"of type {type(value).__name__}"
 
 
 def _anything(_key: str, value: t.Any) -> t.Any:
@@ -209,31 +230,9 @@ _FLASK_KEYS = (
     "SESSION_COOKIE_SAMESITE",
     "SESSION_REFRESH_EACH_REQUEST",
 )
-# Flask-Session's settings, and what to write instead of each.
-_FLASK_SESSION_KEYS = {
-    "SESSION_TYPE": 'SESSION_STORE = "redis://localhost:6379/0", "file:sessions" or another URL',
-    "SESSION_REDIS": 'SESSION_STORE = "redis://...", or RedisStore(your_client)',
-    "SESSION_FILE_DIR": 'SESSION_STORE = "file:///the/folder"',
-    "SESSION_FILE_THRESHOLD": 'SESSION_STORE = "file:sessions", without a limit of files',
-    "SESSION_FILE_MODE": 'SESSION_STORE = "file:sessions", whose files always have mode 0600',
-    "SESSION_CACHELIB": 'SESSION_STORE = "file:///the/folder"',
-    "SESSION_MEMCACHED": 'SESSION_STORE = "memcached://..."',
-    "SESSION_MONGODB": 'SESSION_STORE = "mongodb://..."',
-    "SESSION_MONGODB_DB": 'SESSION_STORE = "mongodb://.../database"',
-    "SESSION_MONGODB_COLLECT": "SESSION_STORE_OPTIONS",
-    "SESSION_SQLALCHEMY": "SESSION_STORE = lambda app: SQLAlchemyStore(db.engine)",
-    "SESSION_SQLALCHEMY_TABLE": "SESSION_STORE_OPTIONS",
-    "SESSION_SQLALCHEMY_SEQUENCE": "nothing: handles are the table's primary key",
-    "SESSION_SQLALCHEMY_SCHEMA": "SESSION_STORE_OPTIONS",
-    "SESSION_SQLALCHEMY_BIND_KEY": 'SESSION_STORE = lambda app: SQLAlchemyStore(db.engines["key"])',
-    "SESSION_DYNAMODB": 'SESSION_STORE = "dynamodb://region/table"',
-    "SESSION_DYNAMODB_TABLE": 'SESSION_STORE = "dynamodb://region/table"',
-    "SESSION_USE_SIGNER": "nothing: cookies are always signed",
-    "SESSION_ID_LENGTH": "nothing: session keys always hold 256 random bits",
-    "SESSION_SERIALIZATION_FORMAT": "nothing: there is one format",
-    "SESSION_CLEANUP_N_REQUESTS": "nothing, or SESSION_SWEEP_INTERVAL = 60",
-}
-_ALIKE = 0.8
+#: Settings of other extensions that have names like these.
+_OTHERS_KEYS = ("SESSION_PROTECTION",)  # Flask-Login's
+_KNOWN = frozenset((*(setting.name for setting in SETTINGS), *_FLASK_KEYS, *_OTHERS_KEYS))
 
 
 # -- reading all of them -------------------------------------------------------------------------------------------
@@ -247,9 +246,8 @@ def read_settings(app: Flask, store: t.Any = None, *, foreign: bool = False) -> 
     :raises ConfigurationError: naming the first setting that cannot work.
     """
     config = app.config
-    if not foreign:
-        _refuse_foreign(config)
-    _refuse_misspelt(config)
+    _check_names(config, foreign=foreign)
+    _check_flasks(config, app.secret_key)
     secrets(app)
     values = {
         setting.field: setting.read(setting.name, config[setting.name])
@@ -293,9 +291,38 @@ def protection(app: Flask) -> Protection:
     return _content_security(key, app.config.get(key, "signed"))
 
 
-def _refuse_foreign(config: t.Mapping[str, t.Any]) -> None:
-    """Refuse Flask-Session's settings, all in one message, so that nobody has to fix them one start at a time."""
-    found = {key: instead for key, instead in _FLASK_SESSION_KEYS.items() if config.get(key) is not None}
+def unknown_names(config: t.Iterable[str]) -> list[str]:
+    """The settings whose names begin like ours, and that nobody is known to read."""
+    names = _strange_names(config)
+    if not names:
+        return []
+    from . import misnomers
+
+    return [key for key in names if key not in misnomers.FLASK_SESSION]
+
+
+def _strange_names(config: t.Iterable[str]) -> list[str]:
+    return [key for key in config if key.startswith("SESSION_") and key not in _KNOWN]
+
+
+def _check_names(config: t.Mapping[str, t.Any], *, foreign: bool) -> None:
+    """Refuse names that stand for settings of ours, all in one message. Warn of others that have no effect."""
+    if not _strange_names(config):
+        return
+    from . import misnomers
+
+    if not foreign:
+        _refuse_foreign({key: line for key, line in misnomers.FLASK_SESSION.items() if config.get(key) is not None})
+    names = unknown_names(config)
+    meant = {key: instead for key in names if (instead := misnomers.setting(key, _KNOWN)) is not None}
+    if meant:
+        raise ConfigurationError("\n".join(meant.values()), key=next(iter(meant)))
+    if names:
+        logger.warning("settings that neither Flask nor flask_sessionstore knows: %s", ", ".join(names))
+
+
+def _refuse_foreign(found: dict[str, str]) -> None:
+    """Refuse Flask-Session's settings."""
     if not found:
         return
     keys = ", ".join(found)
@@ -313,15 +340,26 @@ def _refuse_foreign(config: t.Mapping[str, t.Any]) -> None:
     )
 
 
-def _refuse_misspelt(config: t.Mapping[str, t.Any]) -> None:
-    known = [key.removeprefix("SESSION_") for key in (*(setting.name for setting in SETTINGS), *_FLASK_KEYS)]
-    for key in config:
-        name = key.removeprefix("SESSION_")
-        if name == key or name in known or key in _FLASK_SESSION_KEYS:
-            continue
-        alike = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
-        if alike:
-            raise ConfigurationError(f"{key} is not a setting; did you mean SESSION_{alike[0]}?", key=key)
+def _check_flasks(config: t.Mapping[str, t.Any], secret: object) -> None:
+    """Check Flask's settings as far as they are set. They are checked again when they are used: an application may set
+    them late. So may it set SESSION_COOKIE_SECURE, which is taken as set here.
+    """
+    if secret and not isinstance(secret, (str, bytes)):
+        raise ConfigurationError(
+            f"SECRET_KEY is of type {type(secret).__name__}; it takes a str or bytes", key="SECRET_KEY"
+        )
+    for key in ("SESSION_COOKIE_SECURE", "SESSION_COOKIE_HTTPONLY", "SESSION_COOKIE_PARTITIONED"):
+        value = config.get(key)
+        if isinstance(value, str) and value.lower() in _TEXTS_FOR_NO:  # Flask would take it as True
+            raise _wrong(key, value, "True or False")
+    cookies.check_cookie(
+        config.get("SESSION_COOKIE_NAME", "session"),
+        config.get("SESSION_COOKIE_DOMAIN"),
+        config.get("SESSION_COOKIE_PATH") or config.get("APPLICATION_ROOT", "/"),
+        secure=True,
+        samesite=config.get("SESSION_COOKIE_SAMESITE"),
+        partitioned=bool(config.get("SESSION_COOKIE_PARTITIONED")),
+    )
 
 
 def _flask_lifetime(app: Flask) -> timedelta:

@@ -78,6 +78,7 @@ def findings_of(app: Flask, interface: StoreSessionInterface) -> list[str]:
     """
     policy = interface.policy_of(app)
     return [
+        *_names(app),
         *_secrets(app),
         *_cookies(_cookie(app, interface)),
         *_store(interface.store),
@@ -105,6 +106,11 @@ def _name_of(store: SessionStore) -> str:
 
 
 # -- findings ------------------------------------------------------------------------------------------------------
+
+
+def _names(app: Flask) -> t.Iterator[str]:
+    for name in settings.unknown_names(app.config):
+        yield f"{name} is a setting that nobody is known to read: remove it if nothing else does."
 
 
 def _secrets(app: Flask) -> t.Iterator[str]:

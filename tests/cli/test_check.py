@@ -56,6 +56,12 @@ def test_check_is_content_with_safe_settings(folder: FileSystemStore) -> None:
     assert not folder.path.exists(), "it only looks"
 
 
+def test_check_names_settings_that_nobody_is_known_to_read(folder: FileSystemStore) -> None:
+    assert findings(folder, SESSION_PROTECTION="strong", SESSION_TELEMETRY=1) == [
+        "SESSION_TELEMETRY is a setting that nobody is known to read: remove it if nothing else does."
+    ]
+
+
 def test_check_finds_another_application_under_the_same_prefix(store: SessionStore) -> None:
     scans = store.ability(Scans)
     if scans is None:
@@ -94,7 +100,7 @@ RISKS: list[tuple[dict[str, object], str]] = [
     ({"SESSION_COOKIE_HTTPONLY": False}, "SESSION_COOKIE_HTTPONLY is off"),
     ({"SESSION_COOKIE_SAMESITE": None}, "SESSION_COOKIE_SAMESITE is not set"),
     ({"SESSION_COOKIE_SAMESITE": "None"}, "SESSION_COOKIE_SAMESITE is None"),
-    ({"SESSION_COOKIE_SAMESITE": "Sometimes"}, "Sessions do not work: SameSite must be"),
+    ({"SESSION_COOKIE_SAMESITE": "Sometimes"}, "Sessions do not work: SESSION_COOKIE_SAMESITE is 'Sometimes'"),
     ({"SESSION_COOKIE_NAME": "__Secure-s", "SESSION_COOKIE_SECURE": False}, "Sessions do not work: browsers refuse"),
     ({"SESSION_COOKIE_NAME": "s", "SESSION_COOKIE_SECURE": False}, "SESSION_COOKIE_SECURE is off"),
     (

@@ -106,7 +106,8 @@ def test_the_cookie_is_deleted_with_the_attributes_it_was_set_with(end: Action, 
     ],
 )
 def test_what_browsers_refuse_is_an_error_that_names_the_setting(config: dict[str, object], key: str) -> None:
-    app = make_app(MemoryStore(), **config)
+    app = make_app(MemoryStore())
+    app.config.update(config)  # as an application may that is configured late
     with pytest.raises(ConfigurationError) as caught:
         Browser(app, name=str(config.get("SESSION_COOKIE_NAME", "session"))).does(write)
     assert caught.value.key == key
@@ -114,9 +115,39 @@ def test_what_browsers_refuse_is_an_error_that_names_the_setting(config: dict[st
     assert Browser(app).does().status_code == 200
 
 
-def test_a_value_of_samesite_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="SameSite"):
-        Browser(make_app(MemoryStore(), SESSION_COOKIE_SAMESITE="invalid")).does(write)
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("SESSION_COOKIE_SAMESITE", "Laxx", 'is \'Laxx\'; it takes "Lax", "Strict" or "None" (SameSite=None)'),
+        ("SESSION_COOKIE_SAMESITE", "", "is ''; it takes \"Lax\""),
+        ("SESSION_COOKIE_SAMESITE", True, 'is True; it takes "Lax"'),
+        ("SESSION_COOKIE_NAME", "", "is ''; it takes a text"),
+        ("SESSION_COOKIE_DOMAIN", True, "is True; it takes a host's name"),
+        ("SESSION_COOKIE_PATH", "shop", "is 'shop'; it takes a path that begins with /"),
+        ("SESSION_COOKIE_PATH", 5, "is 5; it takes a path"),
+    ],
+)
+def test_what_makes_no_cookie_is_an_error_at_start_and_when_it_is_set_late(key: str, value: object, said: str) -> None:
+    late = make_app(MemoryStore())
+    late.config[key] = value
+    for refused in lambda: make_app(MemoryStore(), **{key: value}), lambda: Browser(late).does(write):
+        with pytest.raises(ConfigurationError) as caught:
+            refused()
+        assert caught.value.key == key
+        assert f"{key} {said}" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["false", "No", "off", "0"])
+@pytest.mark.parametrize("flag", ["SECURE", "HTTPONLY", "PARTITIONED"])
+def test_a_text_that_says_no_and_would_count_as_true_is_an_error_at_start(flag: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"SESSION_COOKIE_{flag} is the text '{text}'; it takes True or False"):
+        make_app(MemoryStore(), **{f"SESSION_COOKIE_{flag}": text})
+
+
+def test_what_browsers_refuse_whatever_is_set_later_is_an_error_at_start() -> None:
+    with pytest.raises(ConfigurationError, match="SESSION_COOKIE_DOMAIN = None"):
+        make_app(MemoryStore(), SESSION_COOKIE_NAME="__Host-id", SESSION_COOKIE_DOMAIN="example.com")
+    make_app(MemoryStore(), SESSION_COOKIE_NAME="__Host-id", SESSION_COOKIE_SAMESITE="None")  # Secure may come later
 
 
 def test_a_cookie_that_cannot_be_made_leaves_none_in_the_error_page() -> None:

@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 from flask import Flask
 
-from flask_sessionstore import ConfigurationError, SessionManager, StoreSessionInterface
+from flask_sessionstore import ConfigurationError, SessionManager, StoreSessionInterface, misnomers
 from flask_sessionstore.policy import Policy
 from flask_sessionstore.record import Record
-from flask_sessionstore.settings import read_settings
+from flask_sessionstore.settings import SETTINGS, read_settings, unknown_names
 
 
 def app_with(**settings: object) -> Flask:
@@ -134,6 +134,7 @@ WRONG: dict[str, list[t.Any]] = {
     "SESSION_LOGIN_DROPS": ["csrf_token", 5, None, [5], b"csrf"],
     "SESSION_MAX_SIZE": [0, -1, 1.5, "1 MiB", True, None],
     "SECRET_KEY_FALLBACKS": ["former", b"former", 5],
+    "SESSION_COOKIE_NAME": [5, None, b"session"],
 }
 
 
@@ -158,6 +159,51 @@ def test_a_setting_of_a_wrong_type_or_value_is_an_error_at_start_that_names_it(k
 )
 def test_so_are_these(key: str, value: object) -> None:
     assert refusal(**{key: value}).key == key
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("SESSION_COOKIE_CONTENT_SECURITY", "encrypted", 'is the text \'encrypted\'; it takes "signed" or "private"'),
+        ("SESSION_SEAL", "Required", "is the text 'Required'; it takes True, False or \"required\""),
+        ("SESSION_PERMANENT", "yes", "is the text 'yes'; it takes True or False"),
+        ("SESSION_BROWSER_LIFETIME", "30 minutes", "is the text '30 minutes'; it takes a timedelta or a number of"),
+        ("SESSION_KEY_PREFIX", None, "is None; it takes a str"),
+        ("SESSION_SEAL", "tops3cret", "is of type str; it takes True"),
+    ],
+)
+def test_the_message_shows_the_value_where_it_is_a_word_or_a_number(key: str, value: object, said: str) -> None:
+    assert f"{key} {said}" in str(refusal(**{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("PERMANENT_SESSION_LIFETIME", "3600", 3600),
+        ("SESSION_BROWSER_LIFETIME", "3600", 3600),
+        ("SESSION_MAX_PER_OWNER", "3", 3),
+        ("SESSION_PERMANENT", "True", True),
+        ("SESSION_REFRESH_EACH_REQUEST", "false", False),
+    ],
+)
+def test_a_text_from_the_environment_is_refused_with_the_way_to_read_it(
+    key: str, text: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = str(refusal(**{key: text}))
+    assert f"write {value!r} without quotes; app.config.from_prefixed_env() reads FLASK_{key}=" in said
+    name, _, written = said.partition("reads ")[2].partition(" ")[0].partition("=")
+    monkeypatch.setenv(name, written)
+    app = app_with()
+    app.config.from_prefixed_env()
+    assert app.config[key] == value
+    read_settings(app)
+
+
+@pytest.mark.parametrize("secret", [5, ["secret"], True, object()])
+def test_a_secret_that_is_neither_text_nor_bytes_is_refused_and_not_shown(secret: object) -> None:
+    error = refusal(SECRET_KEY=secret)
+    assert error.key == "SECRET_KEY"
+    assert str(error) == f"SECRET_KEY is of type {type(secret).__name__}; it takes a str or bytes"
 
 
 def test_an_empty_former_secret_is_refused() -> None:
@@ -267,10 +313,64 @@ def test_a_misspelt_setting_is_an_error_that_names_the_right_one(misspelt: str, 
 
 @pytest.mark.parametrize(
     "key",
-    ["SESSION_PROTECTION", "SESSION_LIFETIME", "SESSION_TIMEOUT", "SESSION_", "SESSIONS_STORE", "MY_SESSION_STORE"],
+    ["SESSION_PROTECTION", "SESSIONS_STORE", "MY_SESSION_STORE"],
 )
-def test_what_is_not_like_a_setting_of_ours_belongs_to_somebody_else(key: str) -> None:
+def test_what_is_not_like_a_setting_of_ours_belongs_to_somebody_else(
+    key: str, caplog: pytest.LogCaptureFixture
+) -> None:
     SessionManager(app_with(**{key: "strong"}))
+    assert caplog.messages == []
+
+
+def test_settings_that_nobody_is_known_to_read_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    app = app_with(SESSION_TELEMETRY=True, SESSION_=1, SESSION_TYPE=None, SESSION_PROTECTION="strong")
+    SessionManager(app)
+    assert caplog.messages == ["settings that neither Flask nor flask_sessionstore knows: SESSION_TELEMETRY, SESSION_"]
+    assert unknown_names(app.config) == ["SESSION_TELEMETRY", "SESSION_"]
+
+
+ELSEWHERE = {
+    "SESSION_STORE": "SESSION_STORE_URL SESSION_BACKEND SESSION_ENGINE SESSION_REDIS_URL SESSION_DRIVER SESSION_URL",
+    "PERMANENT_SESSION_LIFETIME": (
+        "SESSION_LIFETIME SESSION_MAX_AGE SESSION_TIMEOUT SESSION_TTL SESSION_COOKIE_AGE SESSION_EXPIRY"
+        " SESSION_PERMANENT_LIFETIME SESSION_COOKIE_MAX_AGE SESSION_IDLE_TIMEOUT"
+    ),
+    "SESSION_SEAL": "SESSION_ENCRYPT SESSION_ENCRYPTION",
+    "SESSION_COOKIE_SECURE": "SESSION_SECURE",
+    "SESSION_COOKIE_SAMESITE": "SESSION_SAMESITE",
+    "SESSION_COOKIE_HTTPONLY": "SESSION_HTTPONLY",
+    "SESSION_COOKIE_DOMAIN": "SESSION_DOMAIN",
+    "SESSION_COOKIE_PATH": "SESSION_PATH",
+    "SESSION_COOKIE_NAME": "SESSION_NAME SESSION_COOKIE",
+    "SESSION_OWNER_KEY": "SESSION_USER_KEY SESSION_OWNER SESSION_USER_ID",
+    "SESSION_KEY_PREFIX": "SESSION_PREFIX SESSION_NAMESPACE",
+    "SESSION_REFRESH_EACH_REQUEST": "SESSION_SAVE_EVERY_REQUEST SESSION_ROLLING",
+    "SESSION_PERMANENT": "SESSION_EXPIRE_AT_BROWSER_CLOSE",
+    "SESSION_STORE_OPTIONS": "SESSION_OPTIONS SESSION_TABLE",
+    "SECRET_KEY": "SESSION_SECRET SESSION_SECRET_KEY",
+}
+
+
+@pytest.mark.parametrize(("name", "ours"), [(name, ours) for ours in ELSEWHERE for name in ELSEWHERE[ours].split()])
+def test_another_framework_s_name_for_a_setting_is_an_error_that_names_ours(name: str, ours: str) -> None:
+    error = refusal(**{name: None})
+    assert error.key == name
+    assert str(error) == f"{name} is not a setting here: write {ours}"
+
+
+def test_every_name_that_is_said_to_be_ours_is_a_setting() -> None:
+    known = {*(setting.name for setting in SETTINGS), *Flask("shop").config}
+    assert known.issuperset(misnomers.ELSEWHERE)
+    assert known.isdisjoint(misnomers.OURS)
+
+
+def test_all_wrong_names_are_in_one_message() -> None:
+    message = str(refusal(SESSION_LIFETIME=5, SESSION_PREFIX="a", SESSION_OWNERS_KEY="b", SESSION_TELEMETRY=1))
+    assert message.splitlines() == [
+        "SESSION_LIFETIME is not a setting here: write PERMANENT_SESSION_LIFETIME",
+        "SESSION_PREFIX is not a setting here: write SESSION_KEY_PREFIX",
+        "SESSION_OWNERS_KEY is not a setting; did you mean SESSION_OWNER_KEY?",
+    ]
 
 
 def test_flasks_own_settings_are_no_mistakes() -> None:
