@@ -94,7 +94,9 @@ class SessionManager:
 
         :param store: as for the class, for this application only.
         :raises ConfigurationError: if a setting cannot work, or the application is set up already.
+        :raises TypeError: if ``app`` is not an application.
         """
+        _check_app(app)
         if EXTENSION in app.extensions:
             raise ConfigurationError("this application has a SessionManager already: call init_app once")
         settings = read_settings(app, store if store is not None else self._store, foreign=self.reads_flask_session)
@@ -234,6 +236,14 @@ class SessionManager:
             raise SessionGone("the session ended before its changes could be stored", kind=lifecycle.absence)
 
 
+def _check_app(app: object) -> None:
+    if isinstance(app, Flask):
+        return
+    is_store = isinstance(app, (str, tuple, SessionStore))
+    example = "SessionManager(app, store=...)" if is_store else "SessionManager(app)"
+    raise TypeError(f"SessionManager takes a Flask application, not {type(app).__name__}: write {example}")
+
+
 def _name_who_takes_over(app: Flask) -> None:
     """At the first request, log an error if something has replaced the session interface since."""
 
@@ -278,7 +288,9 @@ def _text_of(owner: Owner) -> str:
     """
     text = owner_of(owner)
     if text is None:
-        raise ValueError("an owner is a str, an int or a UUID, not None")
+        raise ValueError(
+            "an owner is a str, an int or a UUID, not None: pass the value that sessions keep under SESSION_OWNER_KEY"
+        )
     return text
 
 

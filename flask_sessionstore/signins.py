@@ -120,7 +120,7 @@ def owner_of(value: object) -> str | None:
         return text
     raise SessionInsertError(
         f"the session's owner must be a str, an int or a UUID, of at most {_MAX_OWNER} characters as text, without NUL"
-        f" and lone surrogates; it is of type {type(value).__name__}",
+        f" and lone surrogates; it is of type {type(value).__name__} (SESSION_OWNER_KEY says which value is the owner)",
         path=None,
         type=type(value),
     )

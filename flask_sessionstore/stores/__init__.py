@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 import typing as t
@@ -10,6 +9,7 @@ from importlib.metadata import entry_points
 
 from ..errors import ConfigurationError, StoreFull, TableMissing
 from ..layout import may_replace, owner_in, revision_of
+from . import drivers
 from .base import (
     Entry,
     HasSchema,
@@ -69,33 +69,12 @@ _BUILT_IN = {
     # These also with any driver that SQLAlchemy knows: postgresql+psycopg:// ...
     "sqlite": _SQL,
     "postgresql": _SQL,
-    "postgres": _SQL,  # the store's error message tells the right spelling
+    "postgres": _SQL,  # what some hosters write; SQLAlchemy itself knows the other spelling only
     "mysql": _SQL,
     "mariadb": _SQL,
     "oracle": _SQL,
     "mssql": _SQL,
 }
-#: Extra -> the package that it installs and that the store imports.
-_PACKAGES = {
-    "dynamodb": "boto3",
-    "memcached": "pymemcache",
-    "mongodb": "pymongo",
-    "redis": "redis",
-    "sqlalchemy": "sqlalchemy",
-}
-# Flask-Session's values of SESSION_TYPE, and what to write instead.
-_FLASK_SESSION_TYPES = {
-    "redis": '"redis://localhost:6379/0"',
-    "memcached": '"memcached://localhost:11211"',
-    "filesystem": '"file:sessions"',
-    "cachelib": '"file:sessions"',
-    "mongodb": '"mongodb://localhost:27017/database"',
-    "sqlalchemy": "the database's URL, or lambda app: SQLAlchemyStore(db.engine)",
-    "dynamodb": '"dynamodb://region/table"',
-    "null": "nothing: without SESSION_STORE, sessions are in files in the instance folder",
-}
-# Other names for a scheme that do not look like it.
-_MEANT = {"pg": "postgresql", "psql": "postgresql"}
 
 
 def from_url(url: str, **options: t.Any) -> SessionStore:
@@ -106,16 +85,11 @@ def from_url(url: str, **options: t.Any) -> SessionStore:
     """
     scheme, colon, rest = url.partition(":")
     scheme = scheme.lower()
-    if not colon and scheme in _FLASK_SESSION_TYPES:
-        raise ConfigurationError(
-            f"SESSION_STORE: {scheme!r} is a name of Flask-Session's; here, write {_FLASK_SESSION_TYPES[scheme]}",
-            key="SESSION_STORE",
-        )
-    if not colon or not _SCHEME.fullmatch(scheme):
-        raise ConfigurationError(
-            "SESSION_STORE is not a URL: write one like redis://localhost:6379/0", key="SESSION_STORE"
-        )
-    cls = store_class(scheme)
+    cls = _found(scheme) if colon and _SCHEME.fullmatch(scheme) else None
+    if cls is None:
+        from . import spelling
+
+        raise spelling.refusal(url, _BUILT_IN)
     try:
         return cls.from_url(f"{scheme}:{rest}", **options)
     except TypeError as error:
@@ -124,36 +98,31 @@ def from_url(url: str, **options: t.Any) -> SessionStore:
         ) from error
 
 
-def _built_in(path: str, extra: str) -> type[SessionStore]:
+def store_class(scheme: str) -> type[SessionStore]:
+    """The class of store for a URL's scheme.
+
+    :raises ConfigurationError: if the scheme is unknown, or the driver is not installed.
+    """
+    cls = _found(scheme)
+    if cls is None:
+        raise ConfigurationError(f"SESSION_STORE has the unknown URL scheme {scheme!r}", key="SESSION_STORE")
+    return cls
+
+
+def _found(scheme: str) -> type[SessionStore] | None:
+    if scheme in _BUILT_IN:
+        return _built_in(scheme, *_BUILT_IN[scheme])
+    for entry_point in entry_points(group=ENTRY_POINTS, name=scheme):
+        return t.cast("type[SessionStore]", entry_point.load())
+    dialect, plus, _ = scheme.partition("+")
+    return _built_in(scheme, *_SQL) if plus and _BUILT_IN.get(dialect) is _SQL else None
+
+
+def _built_in(scheme: str, path: str, extra: str) -> type[SessionStore]:
     module, _, name = path.partition(":")
     try:
         return t.cast("type[SessionStore]", getattr(importlib.import_module(f".{module}", __name__), name))
     except ModuleNotFoundError as error:
         if not extra or error.name is None or error.name.startswith("flask_sessionstore"):
             raise
-        raise ConfigurationError(
-            f"{name} needs a driver that is not installed: pip install {_PACKAGES[extra]} (this package's extra"
-            f" {extra!r})",
-            key="SESSION_STORE",
-        ) from error
-
-
-def store_class(scheme: str) -> type[SessionStore]:
-    """The class of store for a URL's scheme.
-
-    :raises ConfigurationError: if the scheme is unknown, or the driver is not installed.
-    """
-    if scheme in _BUILT_IN:
-        return _built_in(*_BUILT_IN[scheme])
-    for entry_point in entry_points(group=ENTRY_POINTS, name=scheme):
-        return t.cast("type[SessionStore]", entry_point.load())
-    dialect, plus, _ = scheme.partition("+")
-    if plus and _BUILT_IN.get(dialect) is _SQL:
-        return _built_in(*_SQL)
-    alike = difflib.get_close_matches(_MEANT.get(scheme, scheme), _BUILT_IN, n=1)
-    instead = f"did you mean {alike[0]!r}? Known" if alike else "known"
-    raise ConfigurationError(
-        f"SESSION_STORE: unknown URL scheme {scheme!r}; {instead} are {', '.join(sorted(_BUILT_IN))}, and schemes that"
-        " installed packages add",
-        key="SESSION_STORE",
-    )
+        raise drivers.missing(name, scheme, extra, error) from error

@@ -278,15 +278,6 @@ def test_all_settings_of_flask_session_are_in_one_message() -> None:
     assert message.count("\n    ") == 4
 
 
-@pytest.mark.parametrize(
-    "name", ["redis", "memcached", "filesystem", "cachelib", "mongodb", "sqlalchemy", "dynamodb", "null", "FileSystem"]
-)
-def test_flask_sessions_types_are_answered_with_our_spelling(name: str) -> None:
-    error = refusal(SESSION_STORE=name)
-    assert error.key == "SESSION_STORE"
-    assert f"{name.lower()!r} is a name of Flask-Session's; here, write " in str(error)
-
-
 def test_a_setting_of_flask_session_that_is_none_is_left_alone() -> None:
     SessionManager(app_with(SESSION_TYPE=None, SESSION_REDIS=None))
 

@@ -85,19 +85,23 @@ def check_folder(root: str) -> None:
     status = os.lstat(root)
     if stat.S_ISLNK(status.st_mode):
         target = os.path.realpath(root)
-        raise _refused(f"is a symbolic link: name the folder that it points to, {Path(target).as_uri()}")
+        raise _refused(root, f"is a symbolic link: name the folder that it points to, {Path(target).as_uri()}")
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), root)
     why = system.refusal(status)
     if why is not None:
-        raise _refused(why, root)
+        raise _refused_here(root, why)
 
 
-def _refused(why: str, root: str | None = None) -> ConfigurationError:
-    if root is not None and os.path.ismount(root):
+def _refused_here(root: str, why: str) -> ConfigurationError:
+    if os.path.ismount(root):
         below = Path(root, "sessions").as_uri()
         why += f'. It is a mount point: use a folder below it, which will be created: SESSION_STORE = "{below}"'
-    return ConfigurationError(f"the session folder {why}", key="SESSION_STORE")
+    return _refused(root, why)
+
+
+def _refused(root: str, why: str) -> ConfigurationError:
+    return ConfigurationError(f"the session folder {root} {why}", key="SESSION_STORE")
 
 
 def make_folder(root: str) -> None:

@@ -42,6 +42,7 @@ logger = logging.getLogger("flask_sessionstore")
 _ENDED, _RENEWALS = 1, (3, 4, 5)
 # So many keys are sent at once: that takes few round trips, and no round trip blocks others for long.
 _BATCH = 500
+_REMEDY = "a port is a number; percent-encode special characters in a password"
 # The only maxmemory-policy with which a Redis whose memory is full refuses writes instead of removing sessions.
 _NO_EVICTION = "noeviction"
 
@@ -116,7 +117,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
             raise
         except (ValueError, TypeError, AttributeError, redis.exceptions.RedisError) as error:
             # A ValueError may quote a part of the URL, which may be the password.
-            why = str(error) if isinstance(error, TypeError) else "percent-encode special characters in a password"
+            why = str(error) if isinstance(error, TypeError) else _REMEDY
             raise ConfigurationError(f"SESSION_STORE: redis-py refuses the URL ({why})", key="SESSION_STORE") from None
         return cls(client, **options)
 

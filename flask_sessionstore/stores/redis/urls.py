@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing as t
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -20,6 +21,7 @@ from .clients import Address, Cluster, Server
 
 #: Seconds to wait for a Sentinel, both for a connection and for its reply, before the next Sentinel is asked.
 SENTINEL_TIMEOUT = 0.5
+_DATABASE = re.compile(r"/?|/[0-9]+/?", re.ASCII)
 
 
 def connect(url: str) -> Server | Cluster:
@@ -31,6 +33,8 @@ def connect(url: str) -> Server | Cluster:
     scheme = url.partition("://")[0].replace("valkey", "redis")
     base, _, kind = scheme.partition("+")
     parts = urlsplit(url)
+    if not all(number.isdecimal() for number in parse_qs(parts.query).get("db", ())):
+        raise _not_a_database("after db=", "?db=0")
     if kind == "sentinel":
         return _sentinel_client(base, parts)
     if kind == "cluster":
@@ -41,11 +45,15 @@ def connect(url: str) -> Server | Cluster:
 def _pool(url: str) -> redis.ConnectionPool:
     parts = urlsplit(url)
     unix = parts.scheme == "unix"
-    if not (parts.path if unix else parts.hostname):
+    if unix and not parts.path:
+        raise _lacks("path of the socket", "redis+unix:///run/redis/redis.sock")
+    if not (unix or parts.hostname):
         raise _lacks("Redis server", "redis://localhost:6379/0")
     settings = _settings(parts)
     if unix:
         del settings["socket_connect_timeout"]
+    elif not _DATABASE.fullmatch(parts.path):  # redis-py takes another path for database 0
+        raise _not_a_database("after the host", "redis://localhost:6379/0")
     return redis.ConnectionPool.from_url(url, **settings)
 
 
@@ -97,9 +105,7 @@ def _sentinel_client(base: str, parts: SplitResult) -> Server:
     if not service:
         raise _lacks("name of the service that the Sentinels watch", example)
     if database and not database.isdecimal():
-        raise ConfigurationError(
-            "SESSION_STORE: the part after the service must be the number of a database", key="SESSION_STORE"
-        )
+        raise _not_a_database("after the service", f"{example}/0")
     sentinels, settings = _hosts(base, parts._replace(path=f"/{database}"), example, port=26379)
     secure = settings.pop("connection_class", None) is SSLConnection
     password, user = settings.pop("sentinel_password", None), settings.pop("sentinel_username", None)
@@ -140,6 +146,12 @@ def _server(pool: redis.ConnectionPool) -> Server:
     # Making the object does not connect, but refuses unknown settings.
     pool.connection_class(**pool.connection_kwargs)
     return Server(pool, pool.max_connections)
+
+
+def _not_a_database(where: str, example: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"SESSION_STORE: the part {where} must be the number of a database: write {example}", key="SESSION_STORE"
+    )
 
 
 def _lacks(what: str, example: str) -> ConfigurationError:

@@ -17,6 +17,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.pool import NullPool, QueuePool, SingletonThreadPool
 
 from ...errors import ConfigurationError
+from .. import drivers
 from ..engines import CONNECT_TIMEOUT, TIMEOUT
 from .cursors import DRIVERS
 
@@ -31,13 +32,10 @@ _CANCEL_TIMEOUT = 0.25
 # remove some fifty sessions.
 _SPARE, _SPARE_SIZE = "-spare", 1024 * 1024
 
-# The drivers that this store is tested with. A URL may name another.
-_DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
-_PACKAGES = {
-    "psycopg": "psycopg[binary]",
-    "pymysql": "pymysql[rsa]",  # without rsa, PyMySQL cannot log in to MySQL 8 with a password
-    "MySQLdb": "mysqlclient",
-}
+_SPELLING = (
+    "write two slashes before a host, three before a relative path, four before an absolute path, and percent-encode"
+    " special characters in a password"
+)
 _WAITS: dict[str, object] = {"connect_timeout": CONNECT_TIMEOUT, "read_timeout": TIMEOUT, "write_timeout": TIMEOUT}
 #: Driver -> the arguments in its URL that set time-outs. psycopg has none for a reply: see _with_deadline.
 _TIMEOUTS: dict[str, dict[str, object]] = {
@@ -71,8 +69,8 @@ def make_engine(text: str, *, prepared: bool = False, ours: bool = True) -> Engi
     :raises ConfigurationError: if the URL cannot work, or its driver is not installed.
     """
     url = _parse(text)
+    driver = _driver_of(url)
     try:
-        driver = url.get_dialect().driver
         defaults = {name: str(value) for name, value in _TIMEOUTS.get(driver, {}).items()}
         if driver in ("pymysql", "mysqldb"):
             defaults["init_command"] = f"SET SESSION innodb_lock_wait_timeout = {_LOCK_TIMEOUT}"
@@ -87,14 +85,9 @@ def make_engine(text: str, *, prepared: bool = False, ours: bool = True) -> Engi
         )
         _check_arguments(engine)
     except ImportError as error:  # the driver is missing, or a library that it needs
-        name = error.name if isinstance(error, ModuleNotFoundError) else url.get_driver_name()
-        raise ConfigurationError(
-            f"SESSION_STORE needs a driver that is not installed: pip install '{_PACKAGES.get(name or '', name)}'",
-            key="SESSION_STORE",
-        ) from error
+        raise drivers.missing("SQLAlchemyStore", f"{url.get_backend_name()}+{driver}", "sqlalchemy", error) from error
     except (exc.ArgumentError, exc.InvalidRequestError, TypeError, ValueError) as error:
-        why = f": {error}" if isinstance(error, (exc.NoSuchModuleError, TypeError)) else ""
-        raise ConfigurationError(f"SESSION_STORE: SQLAlchemy refuses the URL{why}", key="SESSION_STORE") from None
+        raise _refused(error) from None
     if driver == "pysqlite" and ours:
         if isinstance(engine.pool, NullPool):  # otherwise the database is in memory, without a file
             sa.event.listen(engine, "do_connect", _make_sqlite_file)
@@ -104,22 +97,47 @@ def make_engine(text: str, *, prepared: bool = False, ours: bool = True) -> Engi
     return engine
 
 
-def _parse(url: str) -> URL:
+def _parse(text: str) -> URL:
     """The URL, with our default driver if it names none."""
-    scheme = url.partition(":")[0]
-    if scheme.partition("+")[0] == "postgres":
-        raise ConfigurationError(f'SESSION_STORE: write "postgresql+psycopg://" for "{scheme}://"', key="SESSION_STORE")
+    scheme, colon, rest = text.partition(":")
+    database, plus, driver = scheme.partition("+")
+    if database == "postgres":  # SQLAlchemy knows it by its full name only
+        database = "postgresql"
+    if database in drivers.DRIVERS and not plus:
+        plus, driver = "+", drivers.DRIVERS[database]
     try:
-        parsed = make_url(url)
+        return make_url(f"{database}{plus}{driver}{colon}{rest}")
     except (exc.ArgumentError, ValueError):
         # The original error may quote the URL. It is not chained, since a cause may be logged.
         raise ConfigurationError(
-            "SESSION_STORE is not a URL that SQLAlchemy can read: percent-encode special characters in a password",
-            key="SESSION_STORE",
+            f"SESSION_STORE is not a URL that SQLAlchemy can read: {_SPELLING}", key="SESSION_STORE"
         ) from None
-    if scheme in _DRIVERS:
-        parsed = parsed.set(drivername=f"{scheme}+{_DRIVERS[scheme]}")
-    return parsed
+
+
+def _driver_of(url: URL) -> str:
+    """The name of the URL's driver. Does not import the driver.
+
+    :raises ConfigurationError: if SQLAlchemy does not know it, or it is a driver for asyncio.
+    """
+    try:
+        dialect = url.get_dialect()
+    except (exc.ArgumentError, exc.InvalidRequestError) as error:
+        raise _refused(error) from None
+    if dialect.is_async:
+        name = url.get_backend_name()
+        ours = f"{name}+{drivers.DRIVERS[name]}" if name in drivers.DRIVERS else name
+        raise ConfigurationError(
+            f'SESSION_STORE: "{url.drivername}" is a driver for asyncio, and this store needs a synchronous one: write'
+            f' "{ours}://" instead',
+            key="SESSION_STORE",
+        )
+    return t.cast("str", dialect.driver)
+
+
+def _refused(error: Exception) -> ConfigurationError:
+    """The error for a URL that SQLAlchemy refuses. Some of its own errors quote the URL."""
+    why = str(error) if isinstance(error, (exc.NoSuchModuleError, TypeError)) else _SPELLING
+    return ConfigurationError(f"SESSION_STORE: SQLAlchemy refuses the URL: {why}", key="SESSION_STORE")
 
 
 def _pool_for(url: URL) -> dict[str, t.Any]:
@@ -154,10 +172,12 @@ def _set_up_sqlite(connection: t.Any, _record: object) -> None:
 
 
 def _make_sqlite_file(_dialect: object, _record: object, args: t.Any, kwargs: t.Any) -> None:
-    """Create the database's file so that other users cannot read it. SQLite creates its other files with the same
-    rights.
+    """Create the database's file, and its folder, so that other users cannot read them. SQLite creates its other files
+    with the same rights.
     """
     if not kwargs.get("uri"):
+        with contextlib.suppress(OSError):
+            Path(args[0]).parent.mkdir(0o700, parents=True, exist_ok=True)
         with contextlib.suppress(OSError):  # an existing file must not be opened: closing it would drop SQLite's locks
             os.close(os.open(args[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         _keep_spare(args[0])

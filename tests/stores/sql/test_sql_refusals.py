@@ -28,13 +28,15 @@ StartDatabase = t.Callable[[str], DatabaseServer]
 @pytest.mark.parametrize(
     ("url", "remedy"),
     [
-        ("postgres://ann:wrong-secret@localhost/shop", r"postgresql\+psycopg://"),
-        ("postgres+psycopg://ann:wrong-secret@localhost/shop", r"postgresql\+psycopg://"),
+        ("sqlite:wrong-secret.db", "three before a relative path, four before an absolute path"),
+        ("sqlite://wrong-secret.db", "three before a relative path, four before an absolute path"),
+        ("postgresql+asyncpg://ann:wrong-secret@localhost/shop", r'write "postgresql\+psycopg://" instead'),
+        ("sqlite+aiosqlite:///wrong-secret.db", 'write "sqlite://" instead'),
         ("postgresql+psycopg_async://ann:wrong-secret@localhost/shop", "synchronous"),
         ("nonsense://ann:wrong-secret@localhost/shop", "nonsense"),
         ("postgresql://ann:wrong-secret@localhost:wrong-secret/shop", "percent-encode"),
         ("mysql://ann:wrong-secret@localhost/shop?nonsense=1", "nonsense"),
-        ("mysql+mysqldb://localhost/shop", "pip install 'mysqlclient'"),
+        ("mysql+mysqldb://localhost/shop", "pip install mysqlclient"),
         ("postgresql+nonsense://localhost/shop", "nonsense"),
         ("not a URL, wrong-secret", "percent-encode"),
     ],
@@ -43,6 +45,12 @@ def test_a_url_that_cannot_work_is_refused_with_the_remedy(url: str, remedy: str
     with pytest.raises(ConfigurationError, match=remedy) as caught:
         SQLAlchemyStore.from_url(url)
     assert "wrong-secret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgres+psycopg", "postgresql"])
+def test_postgresql_has_the_names_that_hosters_write(scheme: str) -> None:
+    store = SQLAlchemyStore.from_url(f"{scheme}://ann:secret@localhost/shop")
+    assert store.engine.url.drivername == "postgresql+psycopg"
 
 
 @pytest.mark.parametrize("engine", ["sqlite:///file", None, sa.MetaData()], ids=["a URL", "nothing", "else"])
@@ -86,7 +94,7 @@ def test_a_driver_that_lacks_its_library_is_named(monkeypatch: pytest.MonkeyPatc
         raise ImportError("no pq wrapper available")
 
     monkeypatch.setattr("sqlalchemy.dialects.postgresql.psycopg.PGDialect_psycopg.import_dbapi", broken)
-    with pytest.raises(ConfigurationError, match=r"pip install 'psycopg\[binary\]'"):
+    with pytest.raises(ConfigurationError, match=r"\(no pq wrapper available\): pip install .* 'psycopg\[binary\]'"):
         SQLAlchemyStore.from_url("postgresql://localhost/shop")
 
 
