@@ -1,5 +1,5 @@
-"""What people write for the names of this package: the settings of other frameworks, the attributes of their sessions,
-and misspellings. Imported only when such a name was used.
+"""What people write for the names of settings: those of other frameworks, and misspellings. Imported only when an
+application has a setting that is not known.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import typing as t
 
 # From this ratio on, two names of settings are so alike that one is taken for a misspelling of the other.
 _ALIKE = 0.8
-# Attributes are short words, and nothing is refused because of this ratio alone.
-_ALIKE_WORDS = 0.75
 
 #: Settings of Flask-Session, and what to write instead of each.
 FLASK_SESSION = {
@@ -70,28 +68,6 @@ ELSEWHERE = {
 #: What other frameworks call it -> our setting.
 OURS = {f"SESSION_{name}": ours for ours, names in ELSEWHERE.items() for name in names.split()}
 
-# A session's attributes in other libraries, and what to write instead. A misspelling needs no line here.
-_ATTRIBUTES = {
-    **dict.fromkeys(
-        ("sid", "id", "session_id", "session_key", "key"), "session.handle, which is public; the key is not"
-    ),
-    **dict.fromkeys(("regenerate", "cycle_key", "rotate", "renew_id", "regenerate_id", "migrate"), "session.renew()"),
-    **dict.fromkeys(
-        ("flush", "invalidate", "destroy", "abandon", "delete", "end"), "session.clear() or session.purge()"
-    ),
-    **dict.fromkeys(("commit", "persist", "store"), "session.save()"),
-    **dict.fromkeys(("refresh", "load"), "session.reload()"),
-    **dict.fromkeys(("expires", "expiry", "expire_date", "get_expiry_date", "expires_in"), "session.expires_at"),
-    **dict.fromkeys(("max_age", "ttl", "timeout", "set_expiry", "permanent_session_lifetime"), "session.lifetime"),
-    **dict.fromkeys(("created", "creation_time", "created_on"), "session.created_at"),
-    **dict.fromkeys(("is_new", "is_empty"), "session.new"),
-    **dict.fromkeys(("changed", "dirty", "is_modified"), "session.modified"),
-    **dict.fromkeys(("set", "put", "add"), "session[key] = value, or session.insert(key, value)"),
-    **dict.fromkeys(("data", "to_dict", "as_dict", "dict"), "session.copy()"),
-    **dict.fromkeys(("has_key", "has", "exists"), "key in session"),
-    **dict.fromkeys(("owner", "user", "user_id"), "session[key], with the key that SESSION_OWNER_KEY names"),
-}
-
 
 def setting(name: str, known: t.Iterable[str]) -> str | None:
     """What to write instead of a setting's unknown name; None if the setting may belong to somebody else.
@@ -103,14 +79,3 @@ def setting(name: str, known: t.Iterable[str]) -> str | None:
     plain = {key.removeprefix("SESSION_"): key for key in known}
     alike = difflib.get_close_matches(name.removeprefix("SESSION_"), plain, n=1, cutoff=_ALIKE)
     return f"{name} is not a setting; did you mean {plain[alike[0]]}?" if alike else None
-
-
-def attribute(name: str, known: t.Iterable[str]) -> str | None:
-    """What to write instead of an attribute that a session does not have; None if it is like none.
-
-    :param known: the public attributes that a session has.
-    """
-    if name in _ATTRIBUTES:
-        return f"write {_ATTRIBUTES[name]}"
-    alike = difflib.get_close_matches(name, [word for word in known if word[0] != "_"], n=1, cutoff=_ALIKE_WORDS)
-    return f"did you mean session.{alike[0]}?" if alike else None

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from flask import current_app, g, has_app_context
 from flask.sessions import SessionMixin
 
-from . import codec
+from . import codec, lookalikes
 from .changes import Changes
 from .draft import MISSING, Draft, SessionStatus, checked
 from .errors import SessionCorrupt, SessionError, SessionInsertError
@@ -511,6 +511,9 @@ class Session(SessionMixin):
                 self._draft.accessed = True
                 self._source.reload()
 
+    def __dir__(self) -> t.Iterable[str]:
+        return set(super().__dir__()) - lookalikes.NAMES
+
     def __repr__(self) -> str:
         draft = self._draft
         if not (draft.loaded or draft.purged):
@@ -520,6 +523,9 @@ class Session(SessionMixin):
     def _short(self) -> str:
         handle = self._source.handle()
         return handle[:8] if handle else "new"
+
+
+lookalikes.refuse_in(Session)
 
 
 def _forget_token(dropped: t.Collection[str]) -> None:

@@ -380,7 +380,7 @@ def test_beego_cve_2019_16354_no_other_user_of_the_machine_reads_a_session(tmp_p
     assert {mode for path, mode in modes.items() if path.is_dir() and path != tmp_path} == {0o700}
     assert {mode for path, mode in modes.items() if path.is_file()} == {0o600}
     (tmp_path / "sessions").chmod(0o777)
-    with pytest.raises(ConfigurationError, match="can be written by other users"):
+    with pytest.raises(ConfigurationError, match=f"session folder {tmp_path}/sessions can be written by other users"):
         FileSystemStore(tmp_path / "sessions").save(Record(state={"n": b"\x01"}), timedelta(hours=1))
 
 

@@ -131,7 +131,7 @@ def _driver_of(url: URL) -> str:
             f' "{ours}://" instead',
             key="SESSION_STORE",
         )
-    return t.cast("str", dialect.driver)
+    return dialect.driver
 
 
 def _refused(error: Exception) -> ConfigurationError:

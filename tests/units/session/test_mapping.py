@@ -12,11 +12,12 @@ from collections.abc import MutableMapping
 import pytest
 from flask import Flask
 from flask.sessions import SessionMixin
+from jinja2 import Environment
 from markupsafe import Markup
 from session_support import CHANGED, UNCHANGED, Browser
 from werkzeug.datastructures import MultiDict
 
-from flask_sessionstore import Session, SessionGetError, SessionInsertError
+from flask_sessionstore import Session, SessionGetError, SessionInsertError, lookalikes
 from flask_sessionstore.visitor import Send
 
 SECRET = "tops3cret"
@@ -414,3 +415,49 @@ def test_nothing_is_logged_by_ordinary_requests(browser: Browser, caplog: pytest
     browser.write(a=1)
     browser.read()
     assert caplog.records == []
+
+
+# -- attributes that it does not have ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("sid", "session.handle, which is public; the session key itself is only in the cookie"),
+        ("session_id", "session.handle, which is public; the session key itself is only in the cookie"),
+        ("permanant", "session.permanent"),
+        ("modifed", "session.modified"),
+        ("max_age", "session.lifetime"),
+        ("expires", "session.expires_at"),
+        ("regenerate", "session.renew()"),
+        ("invalidate", "session.clear() to sign out, or session.purge()"),
+        ("user", "an item such as session['user_id']; SESSION_OWNER_KEY says which item is the owner"),
+    ],
+)
+def test_an_attribute_of_another_library_and_a_misspelling_name_the_right_one(name: str, remedy: str) -> None:
+    session = Session({name: "an item"})
+    for use in (
+        lambda: getattr(session, name),
+        lambda: setattr(session, name, True),
+        lambda: getattr(Session, name),
+    ):
+        with pytest.raises(AttributeError) as caught:
+            use()
+        assert str(caught.value) == f"a session has no attribute {name!r}: write {remedy}"
+    assert not hasattr(session, name)
+    assert name not in dir(session)
+    assert Environment(autoescape=True).from_string(f"{{{{ session.{name} }}}}").render(session=session) == "an item"
+
+
+def test_no_attribute_of_a_session_is_among_them() -> None:
+    assert lookalikes.NAMES.isdisjoint(dir(Session()))
+    assert {name for name in dir(Session()) if name[0] != "_"} >= {"permanent", "modified", "renew", "handle"}
+
+
+def test_a_subclass_may_have_attributes_by_these_names() -> None:
+    class OwnSession(Session):
+        owner: str | None = None
+
+    session = OwnSession()
+    session.owner = "ann"
+    assert session.owner == "ann"
