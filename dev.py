@@ -236,7 +236,7 @@ def install(*groups: str) -> None:
     stamp = VENV / f"installed-{'-'.join(groups)}.toml"
     if not WHEEL and stamp.exists() and stamp.read_text() == project:
         return
-    print(f"+ installing {WHEEL or ROOT} and {', '.join(groups)}; pip is silent for a minute or two", flush=True)
+    print(f"+ installing {WHEEL or ROOT} and {', '.join(groups)}; it takes a minute or two", flush=True)
     pip_install("pip>=26.2", PIP_CONSTRAINT="")  # knows groups and hashes in constraints; an older one fails on those
     pip_install(WHEEL or f"--editable={ROOT}", *(f"--group={group}" for group in groups))
     if WHEEL:
@@ -255,7 +255,24 @@ def install_wheel() -> None:
 def pip_install(*arguments: str, **variables: str) -> None:
     """Install with the environment's pip, which these variables set up."""
     command: list[str | Path] = [SCRIPTS / "python", *QUIET_PIP, "install", *arguments]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}, check=True)
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **variables}) as pip:
+        wait_for(pip)
+    if pip.returncode:
+        raise subprocess.CalledProcessError(pip.returncode, command)
+
+
+def wait_for(program: subprocess.Popen[bytes]) -> None:
+    """Wait for a program that prints nothing, and print a dot for every two seconds."""
+    dots = 0
+    while True:
+        try:
+            program.wait(timeout=2)
+            break
+        except subprocess.TimeoutExpired:
+            dots += 1
+            print(".", end="", flush=True)
+    if dots:
+        print(flush=True)
 
 
 def make_environment() -> None:

@@ -51,3 +51,18 @@ __all__ = [
 
 #: The same object as ``flask.session``, typed as :class:`Session`.
 session: Session = t.cast(Session, _flask_session)
+
+#: The version that is installed.
+__version__: str
+
+if not t.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> str:
+        if name == "__version__":  # looked up when it is asked for, since it is in a file
+            from importlib import metadata
+
+            try:
+                return metadata.version("flask-sessionstore")
+            except metadata.PackageNotFoundError:
+                name += ", since it is not installed"
+        raise AttributeError(f"module {__name__!r} has no attribute {name}")

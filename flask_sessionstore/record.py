@@ -161,6 +161,11 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     #: Whether it is the session of the current request.
     current: bool = False
 
+    @property
+    def last_seen(self) -> datetime:
+        """When a request last extended it, under the name that a page about devices has for that: ``extended_at``."""
+        return self.extended_at
+
     @classmethod
     def of(cls, handle: str, record: Record, *, current: bool = False) -> SessionInfo:
         """What may be shown of ``record``, which is kept under ``handle``."""

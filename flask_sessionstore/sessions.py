@@ -323,20 +323,25 @@ class Session(SessionMixin):
             self.pop(key, None)
             return None if value is MISSING else codec.convert(value, type, key)
 
-    def update_or(self, key: str, default: t.Any, updater: t.Callable[[t.Any], t.Any], *, type: t.Any = None) -> None:
-        """Set ``key`` to ``updater(old)``, or to ``default`` if it is absent.
+    def update_or(self, key: str, default: t.Any, updater: t.Callable[[t.Any], t.Any], *, type: t.Any = None) -> t.Any:
+        """Set ``key`` to ``updater(old)``, or to ``default`` if it is absent, and return this value.
 
         If another request writes meanwhile, the updater is called again with that request's value, so a counter loses
         nothing. The updater must have no side effects. Each call gets a freshly decoded value.
 
         :param type: the type as which the old value is checked and converted.
+        :return: the value as this request has it; None after :meth:`purge`. If another request writes meanwhile, the
+            stored value may be another.
         :raises SessionInsertError: if the result cannot be kept.
         :raises SessionGetError: if the old value is not of ``type``.
         """
         key = checked(key)
         with self._lock:
-            if not self._is_final():
-                self._touch().update(key, default, updater, type)
+            if self._is_final():
+                return None
+            draft = self._touch()
+            draft.update(key, default, updater, type)
+            return draft.read(key)
 
     def clear(self) -> None:
         """Start over: remove all data and metadata; the old session key is no longer valid.

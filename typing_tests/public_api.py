@@ -80,7 +80,7 @@ def typed_reads() -> None:
 def writes() -> None:
     session["cart"] = ["tea"]
     session.insert("cart", ["tea"])
-    session.update_or("n", 1, lambda n: n + 1)
+    t.assert_type(session.update_or("n", 1, lambda n: n + 1), t.Any)
     session.update_or("cart", {"articles": ["tea"]}, add_tea, type=Cart)
     session.remove("cart")
     session.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import runpy
+import subprocess
 import sys
 import tomllib
 import typing as t
@@ -29,6 +30,34 @@ def test_an_older_python_is_told_in_one_sentence_which_it_takes(monkeypatch: pyt
 def test_the_group_of_drivers_has_what_every_extra_brings() -> None:
     extras = {name for extra in PROJECT["project"]["optional-dependencies"].values() for name in map(bare, extra)}
     assert {*map(bare, PROJECT["dependency-groups"]["drivers"]), "pytest"} == extras
+
+
+class Slow:
+    """A program that takes as many waits as it is asked to."""
+
+    def __init__(self, waits: int) -> None:
+        self.waits = waits
+
+    def wait(self, timeout: float) -> None:
+        if self.waits:
+            self.waits -= 1
+            raise subprocess.TimeoutExpired("pip", timeout)
+
+
+@pytest.mark.parametrize(("waits", "shown"), [(0, ""), (3, "...\n")])
+def test_while_pip_is_silent_dots_show_that_it_works(
+    waits: int, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev.wait_for(t.cast("t.Any", Slow(waits)))
+    assert capsys.readouterr().out == shown
+
+
+def test_an_installation_that_fails_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dev, "SCRIPTS", Path(sys.executable).parent)
+    monkeypatch.setattr(dev, "QUIET_PIP", ("-c", "import sys; sys.exit(3)"))
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        dev.pip_install("anything")
+    assert caught.value.returncode == 3
 
 
 def bare(requirement: str) -> str:

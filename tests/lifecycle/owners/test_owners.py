@@ -53,7 +53,7 @@ def test_find_shows_what_may_be_shown(app: Flask) -> None:
         "Werkzeug, 127.0.0.1",
         False,
     )
-    assert info.created_at <= info.extended_at < info.expires_at
+    assert info.created_at <= info.extended_at == info.last_seen < info.expires_at
     assert str(browser.key) not in repr(info)
 
 

@@ -337,6 +337,22 @@ def test_update_or_sets_the_default_first_and_calls_the_updater_then() -> None:
     assert values == [1, 2, 3]
 
 
+def test_update_or_returns_the_value_as_the_session_has_it(browser: Browser) -> None:
+    session = Session()
+    assert [session.update_or("n", 1, lambda n: n + 1) for _ in range(3)] == [1, 2, 3]
+    assert session.update_or("line", None, lambda line: line) is None
+    assert session.update_or("line", None, lambda line: Article("mug", 2)) == {"name": "mug", "price": 2}
+    session = browser.open()
+    cart = session.update_or("cart", ["mug"], lambda cart: cart)
+    assert cart is session["cart"]
+    cart.append("plate")
+    browser.end(session)
+    assert browser.read() == {"cart": ["mug", "plate"]}
+    session = browser.open()
+    session.purge()
+    assert session.update_or("cart", [], lambda cart: cart) is None
+
+
 def test_update_or_is_replayed_on_what_another_request_wrote(browser: Browser) -> None:
     browser.write(n=10)
     first, second = browser.open(), browser.open()
