@@ -49,11 +49,11 @@ __all__ = [
     "session",
 ]
 
-#: The same object as ``flask.session``, typed as :class:`Session`.
 session: Session = t.cast(Session, _flask_session)
+"""The same object as ``flask.session``, typed as :class:`Session`."""
 
-#: The version that is installed.
 __version__: str
+"""The version that is installed."""
 
 if not t.TYPE_CHECKING:
 

@@ -18,12 +18,12 @@ _KEY, _MARK, _OWNER = (context_of(f"flask_sessionstore.import {what}") for what 
 class Credential(t.NamedTuple):
     """What a browser presented to prove an old session, checked and in its canonical spelling."""
 
-    #: The old session's id or token: as good as a password.
     text: str
-    #: The key of the session that goes on here.
+    """The old session's id or token: as good as a password."""
     key: SessionKey
-    #: Whether the key is derived from the text.
+    """The key of the session that goes on here."""
     is_derived: bool = True
+    """Whether the key is derived from the text."""
 
     @classmethod
     def of(cls, text: str) -> Credential:

@@ -32,9 +32,13 @@ class SessionStatus(enum.Enum):
     """What the end of the request will do with the session. Purged outranks renewed, and renewed outranks changed."""
 
     UNCHANGED = "unchanged"
+    """Nothing is written."""
     CHANGED = "changed"
+    """What changed is stored, or an emptied session is deleted."""
     RENEWED = "renewed"
+    """It goes on under a new session key."""
     PURGED = "purged"
+    """It ends."""
 
 
 def checked(key: object) -> str:

@@ -36,8 +36,8 @@ class SessionError(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(*(() if message is None else (message,)))
-        #: What was wrong, or None.
         self.message = message
+        """What was wrong, or None."""
 
 
 class SessionInsertError(SessionError, TypeError):
@@ -45,10 +45,10 @@ class SessionInsertError(SessionError, TypeError):
 
     def __init__(self, message: str | None = None, *, path: str | None = None, type: type | None = None) -> None:
         super().__init__(message)
-        #: Where in the session, such as ``cart[3].price``.
         self.path = path
-        #: The type that cannot be kept.
+        """Where in the session, such as ``cart[3].price``."""
         self.type = type
+        """The type that cannot be kept."""
 
 
 class SessionGetError(SessionError, ValueError):
@@ -63,12 +63,12 @@ class SessionGetError(SessionError, ValueError):
         value: object = None,
     ) -> None:
         super().__init__(message)
-        #: Where in the session, such as ``cart[3].price``.
         self.path = path
-        #: The requested type.
+        """Where in the session, such as ``cart[3].price``."""
         self.expected = expected
-        #: The value that was found. No message contains it; take care where you log it.
+        """The requested type."""
         self.value = value
+        """The value that was found. No message contains it; take care where you log it."""
 
 
 class SessionTooLarge(SessionError):
@@ -83,12 +83,12 @@ class SessionTooLarge(SessionError):
         largest: t.Sequence[str] | None = None,
     ) -> None:
         super().__init__(message)
-        #: Size in bytes.
         self.size = size
-        #: The limit in bytes.
+        """Size in bytes."""
         self.limit = limit
-        #: The session's largest keys, largest first.
+        """The limit in bytes."""
         self.largest = largest
+        """The session's largest keys, largest first."""
 
 
 class ConfigurationError(SessionError, ValueError):
@@ -96,8 +96,8 @@ class ConfigurationError(SessionError, ValueError):
 
     def __init__(self, message: str | None = None, *, key: str | None = None) -> None:
         super().__init__(message)
-        #: The setting's name.
         self.key = key
+        """The setting's name."""
 
 
 class TableMissing(ConfigurationError):
@@ -123,6 +123,7 @@ class StoreUnavailable(StoreError, ServiceUnavailable):
     """
 
     description = "The server cannot reach its session store just now. Please try again in a moment."
+    """What the client reads."""
 
     def __init__(self, message: str | None = None, *, retry_after: int | None = None) -> None:
         ServiceUnavailable.__init__(self, retry_after=5 if retry_after is None else retry_after)
@@ -142,8 +143,8 @@ class SessionConflict(StoreError):
 
     def __init__(self, message: str | None = None, *, record: Record | None = None) -> None:
         super().__init__(message)
-        #: The newest record.
         self.record = record
+        """The newest record."""
 
 
 class SessionGone(StoreError):
@@ -159,15 +160,16 @@ class SessionGone(StoreError):
         marks: tuple[bytes, bytes] | None = None,
     ) -> None:
         super().__init__(message)
-        #: How the session went: "ended", "emptied", "renewed", "signed in", "replaced", "revoked"; None if the store
-        #: has no tombstone of it (any more).
         self.kind: Kind | None = kind
-        #: When the session went (aware, UTC), where that is known.
+        """How the session went: "ended", "emptied", "renewed", "signed in", "replaced", "revoked"; None if the store
+        has no tombstone of it (any more).
+        """
         self.left_at = left_at
-        #: If the session was renewed: the handle under which it goes on.
+        """When the session went (aware, UTC), where that is known."""
         self.successor = successor
-        #: What the tombstone keeps of the owners before and after.
+        """If the session was renewed: the handle under which it goes on."""
         self.marks = marks
+        """What the tombstone keeps of the owners before and after."""
 
 
 class Barred(SessionGone):
@@ -182,5 +184,5 @@ class SessionCorrupt(StoreError):
 
     def __init__(self, message: str | None = None, *, newer: bool | None = None) -> None:
         super().__init__(message)
-        #: True if the format byte is that of a later version.
         self.newer = newer
+        """True if the format byte is that of a later version."""

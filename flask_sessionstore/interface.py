@@ -49,13 +49,15 @@ class StoreSessionInterface(SessionInterface):
     """
 
     session_class = Session
+    """The class of the sessions that it opens; a subclass may be set here."""
 
     def __init__(self, store: SessionStore, policy: Policy, import_session: ImportSession | None = None) -> None:
-        #: The application's store.
         self.store = store
+        """The application's store."""
         self._policy = policy
-        #: Importers recognise the credentials of sessions of another kind; import functions make data from a request.
         self.importers, self.import_functions = _split(import_session)
+        """Importers recognise the credentials of sessions of another kind; import functions make data from a request.
+        """
         self._hints = Hints()
         self._sweeper = Sweeper(store)
 

@@ -53,8 +53,8 @@ class SessionKey:
             raise ValueError("not a session key: 43 characters of base64url are expected")
         self._text: str | None = text
         self._handle: str | None = None
-        #: The cipher that seals the session's record: ``sealing`` makes it once, and it lives as long as the key.
         self.sealer: t.Any = None
+        """The cipher that seals the session's record: ``sealing`` makes it once, and it lives as long as the key."""
 
     @classmethod
     def generate(cls) -> t.Self:

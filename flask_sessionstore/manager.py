@@ -72,10 +72,10 @@ class SessionManager:
         the same data may be imported again after a log-out.
     """
 
-    #: The class of the application's ``session_interface``; a subclass may be set here.
     interface_class: type[StoreSessionInterface] = StoreSessionInterface
-    #: Whether Flask-Session's settings are read elsewhere, and so are not an error.
+    """The class of the application's ``session_interface``; a subclass may be set here."""
     reads_flask_session: t.ClassVar[bool] = False
+    """Whether Flask-Session's settings are read elsewhere, and so are not an error."""
 
     def __init__(
         self,

@@ -49,35 +49,36 @@ def to_datetime(ms: int) -> datetime:
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One session as a store keeps it. Records never change: a change makes a new record."""
 
-    #: The data: encoded values by key. Empty in a record that is sealed.
     state: dict[str, bytes] = {}
-    #: Whether the data is encrypted, so that only the browser's own requests can read it.
+    """The data: encoded values by key. Empty in a record that is sealed."""
     sealed: bool = False
-    #: Up to four revisions, newest first.
+    """Whether the data is encrypted, so that only the browser's own requests can read it."""
     revisions: tuple[bytes, ...] = ()
-    #: The user to whom the session belongs, or None.
+    """Up to four revisions, newest first."""
     owner: str | None = None
-    #: As in Flask: the cookie outlives the browser.
+    """The user to whom the session belongs, or None."""
     permanent: bool = False
-    #: The session's own idle lifetime, or None for the configuration's.
+    """As in Flask: the cookie outlives the browser."""
     lifetime: timedelta | None = None
-    #: The session's own fixed end, or None.
+    """The session's own idle lifetime, or None for the configuration's."""
     deadline: datetime | None = None
-    #: Browser and address of the last sign-in, if SESSION_RECORD_CLIENT is set.
+    """The session's own fixed end, or None."""
     client: str | None = None
-    #: Whether the session key is derived from the credential of a session of another kind: see ``moving_in``.
+    """Browser and address of the last sign-in, if SESSION_RECORD_CLIENT is set."""
     derived: bool = False
-    #: When the session was made, or last signed in. This and the next two are in milliseconds since 1970.
+    """Whether the session key is derived from the credential of a session of another kind: see ``moving_in``."""
     created_ms: int = 0
-    #: When a request last extended the session.
+    """When the session was made, or last signed in. This and the next two are in milliseconds since 1970."""
     extended_ms: int = 0
-    #: When the session expires if nothing extends it.
+    """When a request last extended the session."""
     expires_ms: int = 0
-    #: The idle lifetime in force, in milliseconds: the session's own (``lifetime``), or the configuration's.
+    """When the session expires if nothing extends it."""
     idle_ms: int = 0
-    #: The fixed end in force, in milliseconds since 1970: the earlier of the session's own (``deadline``) and the
-    #: configuration's; 0 for none.
+    """The idle lifetime in force, in milliseconds: the session's own (``lifetime``), or the configuration's."""
     end_ms: int = 0
+    """The fixed end in force, in milliseconds since 1970: the earlier of the session's own (``deadline``) and the
+    configuration's; 0 for none.
+    """
 
     def __repr__(self) -> str:
         return f"<Record {self.revision.hex()} {list(self.state)}>"  # without values: it may get into a log
@@ -152,14 +153,19 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What may be shown of a session: neither its key nor its data."""
 
     handle: str
+    """The name under which it is stored: public, not a credential. ``revoke()`` and ``open()`` take it."""
     owner: str | None
+    """Whose it is, as text: the value under SESSION_OWNER_KEY; None if nobody is signed in."""
     created_at: datetime
+    """When it was made, or last signed in (aware, UTC)."""
     extended_at: datetime
+    """When a request last extended it (aware, UTC), as exactly as SESSION_REFRESH_INTERVAL says."""
     expires_at: datetime
-    #: Browser and address of its last sign-in, if SESSION_RECORD_CLIENT is set.
+    """When it expires if nothing extends it (aware, UTC)."""
     client: str | None = None
-    #: Whether it is the session of the current request.
+    """Browser and address of its last sign-in, if SESSION_RECORD_CLIENT is set."""
     current: bool = False
+    """Whether it is the session of the current request."""
 
     @property
     def last_seen(self) -> datetime:

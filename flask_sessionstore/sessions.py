@@ -26,6 +26,7 @@ from .record import MILLISECOND
 
 if t.TYPE_CHECKING:
     from _typeshed import SupportsKeysAndGetItem
+    from typing_extensions import TypeForm  # what is not a class: int | None
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -195,7 +196,9 @@ class Session(SessionMixin):
     @t.overload
     def get_as(self, key: str, type: type[T], default: D) -> T | D: ...
     @t.overload
-    def get_as(self, key: str, type: t.Any, default: t.Any = None) -> t.Any: ...
+    def get_as(self, key: str, type: TypeForm[T]) -> T | None: ...
+    @t.overload
+    def get_as(self, key: str, type: TypeForm[T], default: D) -> T | D: ...
 
     def get_as(self, key: str, type: t.Any, default: t.Any = None) -> t.Any:
         """The value of ``key``, checked and converted as ``type``: int, a dataclass, ``list[int]`` ...
@@ -311,7 +314,7 @@ class Session(SessionMixin):
     @t.overload
     def remove_as(self, key: str, type: type[T]) -> T | None: ...
     @t.overload
-    def remove_as(self, key: str, type: t.Any) -> t.Any: ...
+    def remove_as(self, key: str, type: TypeForm[T]) -> T | None: ...
 
     def remove_as(self, key: str, type: t.Any) -> t.Any:
         """Remove ``key`` and return its value checked and converted as ``type``; None if it is absent.

@@ -16,36 +16,41 @@ logger = logging.getLogger("flask_sessionstore")
 
 _signals = Namespace()
 
-#: A new session was stored. Arguments: ``handle`` (str; None with a store without handles, here and below).
 session_created = _signals.signal("session-created")
+"""A new session was stored. Arguments: ``handle`` (str; None with a store without handles, here and below)."""
 
-#: A session goes on under a new key; the old one is dead. Arguments: ``handle`` (str), ``previous`` (str, the old
-#: handle), ``reason``: "signed in" (the owner or a login key was set or changed), "signed out" (it was removed),
-#: "cleared", "renewed".
 session_renewed = _signals.signal("session-renewed")
+"""A session goes on under a new key; the old one is dead. Arguments: ``handle`` (str), ``previous`` (str, the old
+handle), ``reason``: "signed in" (the owner or a login key was set or changed), "signed out" (it was removed),
+"cleared", "renewed".
+"""
 
-#: A session ended. Arguments: ``handle`` (str, of the session that ended; if the session that was named had been
-#: renewed, the successor's), ``how``: "purged", "cleared", "emptied", "signed out", "expired" (its deadline had passed
-#: when it was to be stored), "revoked" (by its handle, with all sessions of its owner, or by a command), "displaced"
-#: (by SESSION_MAX_PER_OWNER), "ambiguous" (the browser sent the cookies of several living sessions). A session that
-#: expires in the store sends no signal, since no request notices it.
 session_ended = _signals.signal("session-ended")
+"""A session ended. Arguments: ``handle`` (str, of the session that ended; if the session that was named had been
+renewed, the successor's), ``how``: "purged", "cleared", "emptied", "signed out", "expired" (its deadline had passed
+when it was to be stored), "revoked" (by its handle, with all sessions of its owner, or by a command), "displaced" (by
+SESSION_MAX_PER_OWNER), "ambiguous" (the browser sent the cookies of several living sessions). A session that expires in
+the store sends no signal, since no request notices it.
+"""
 
-#: Another request had written first, and this request's changes were applied to the newer record. Arguments:
-#: ``handle`` (str), ``attempts`` (int): how many times the write was tried.
 session_merged = _signals.signal("session-merged")
+"""Another request had written first, and this request's changes were applied to the newer record. Arguments: ``handle``
+(str), ``attempts`` (int): how many times the write was tried.
+"""
 
-#: A request's writes were dropped, since its session went during the request or before it. Arguments: ``handle`` (str,
-#: or None), ``reason``: how the session went: "ended", "emptied", "renewed", "signed in", "replaced", "revoked", or
-#: "unknown"; or "no cookie", if the writes needed a new cookie and it could not be sent.
 session_write_dropped = _signals.signal("session-write-dropped")
+"""A request's writes were dropped, since its session went during the request or before it. Arguments: ``handle`` (str,
+or None), ``reason``: how the session went: "ended", "emptied", "renewed", "signed in", "replaced", "revoked", or
+"unknown"; or "no cookie", if the writes needed a new cookie and it could not be sent.
+"""
 
-#: The store holds bytes that cannot be read as a session. Arguments: ``handle`` (str), ``newer`` (bool): whether a
-#: later version of this package may have written them.
 session_corrupt = _signals.signal("session-corrupt")
+"""The store holds bytes that cannot be read as a session. Arguments: ``handle`` (str), ``newer`` (bool): whether a
+later version of this package may have written them.
+"""
 
-#: The store could not do what a request needed. Arguments: ``error`` (StoreUnavailable).
 store_failed = _signals.signal("store-failed")
+"""The store could not do what a request needed. Arguments: ``error`` (StoreUnavailable)."""
 
 
 def announce(signal: NamedSignal, sender: t.Any, **arguments: t.Any) -> None:

@@ -37,12 +37,12 @@ KEEP, DELETE = Keep(), Delete()
 class Old(msgspec.Struct, frozen=True, kw_only=True):
     """A living session of another kind."""
 
-    #: The record to write when it is imported.
     record: Record
-    #: When its credential expires, in seconds since 1970; None: it never expires by itself.
+    """The record to write when it is imported."""
     ends_at: float | None
-    #: How it was stored: "pickle", "msgpack", "json", "cookie", "record".
+    """When its credential expires, in seconds since 1970; None: it never expires by itself."""
     kept_as: str
+    """How it was stored: "pickle", "msgpack", "json", "cookie", "record"."""
 
 
 class OldSession(t.Protocol):

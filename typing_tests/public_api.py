@@ -73,8 +73,11 @@ def typed_reads() -> None:
     t.assert_type(session.get_as("cart", Cart), Cart | None)
     t.assert_type(session.remove_as("user", User), User | None)
     t.assert_type(session.remove_as("pair", tuple[int, str]), tuple[int, str] | None)
-    either: int | str | None = session.get_as("either", int | str)  # what is no class is Any
-    del either
+    t.assert_type(session.get_as("u", int | None), int | None)
+    t.assert_type(session.get_as("u", int | str), int | str | None)
+    t.assert_type(session.get_as("u", int | None, "none"), int | str | None)
+    t.assert_type(session.get_as("u", t.Annotated[int, "a number"], 0), int)
+    t.assert_type(session.remove_as("u", list[int] | None), list[int] | None)
 
 
 def writes() -> None:

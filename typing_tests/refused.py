@@ -31,4 +31,6 @@ def refused(app: Flask, key: SessionKey, store: SessionStore) -> None:
     SessionStore()  # type: ignore[abstract]
     number: int = session.get_as("n", int)  # type: ignore[assignment]
     text: str = session.get_as("n", int, 0)  # type: ignore[assignment]
-    del number, text
+    either: str = session.get_as("n", int | None, 0)  # type: ignore[assignment]
+    session.get_as("n", 5)  # type: ignore[call-overload]
+    del number, text, either

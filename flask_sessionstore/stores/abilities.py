@@ -21,12 +21,15 @@ class Entry(t.NamedTuple):
     """A session in a list of sessions."""
 
     handle: str
-    #: The bytes under that handle; None if there are none. In an owner's list it may be only the first 1,215 bytes: a
-    #: record's head, without its state.
+    """The name under which it is stored."""
     data: bytes | None
-    #: When it was filed, in milliseconds since 1970 by the clock of this process; 0 if the store does not file sessions
-    #: separately from their records.
+    """The bytes under that handle; None if there are none. In an owner's list it may be only the first 1,215 bytes: a
+    record's head, without its state.
+    """
     filed_ms: int = 0
+    """When it was filed, in milliseconds since 1970 by the clock of this process; 0 if the store does not file sessions
+    separately from their records.
+    """
 
 
 class Sweeps(ABC):

@@ -66,14 +66,14 @@ ANY = b""
 class SessionStore(ABC):
     """A store as a lifecycle uses it: six verbs on records."""
 
-    #: The class that parses the session key in a cookie.
     key_class: t.ClassVar[type[SessionKey]] = SessionKey
+    """The class that parses the session key in a cookie."""
 
-    #: Whether ``load`` uses the revision that a browser has ``seen``. If it does, every change sends the cookie.
     needs_seen: bool = False
+    """Whether ``load`` uses the revision that a browser has ``seen``. If it does, every change sends the cookie."""
 
-    #: A clock for tests, which returns seconds since 1970; None: the system's clock.
     clock: t.Callable[[], float] | None = None
+    """A clock for tests, which returns seconds since 1970; None: the system's clock."""
 
     @classmethod
     def from_url(cls, url: str, **options: t.Any) -> t.Self:
@@ -189,15 +189,17 @@ class ServerSideStore(SessionStore):
     :param prefix: put before every handle, to share an engine with others.
     """
 
-    #: Whether records are sealed (see ``sealing``): False, True, or "required" (other records are then refused).
-    #: SESSION_SEAL sets it.
     seal: bool | t.Literal["required"] = False
+    """Whether records are sealed (see ``sealing``): False, True, or "required" (other records are then refused).
+    SESSION_SEAL sets it.
+    """
 
-    #: Whether the store may lose records before they expire: when it is full, or when its process ends.
     forgets: bool = False
+    """Whether the store may lose records before they expire: when it is full, or when its process ends."""
 
     def __init__(self, *, prefix: str = "session:") -> None:
         self.prefix = prefix
+        """What is put before every handle in the engine."""
 
     # -- the four primitives ---------------------------------------------------------------------------------------
 

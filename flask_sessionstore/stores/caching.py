@@ -69,8 +69,11 @@ class CachingStore(ServerSideStore):
         super().__init__(prefix=store.prefix)
         self.forgets = store.forgets
         self.cache = cache
+        """The store that is asked first."""
         self.store = store
+        """The store that keeps the sessions."""
         self.max_age = max_age
+        """How long a cached record is served."""
         self._failed_at = float("-inf")
         cache.clock = store.now
 

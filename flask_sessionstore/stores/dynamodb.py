@@ -107,8 +107,8 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
 
     def __init__(self, client: Client | t.Callable[[], Client], *, table: str, prefix: str = "session:") -> None:
         super().__init__(prefix=prefix)
-        #: The table's name.
         self.table = table
+        """The table's name."""
         self._clients = PerProcess(_given(client))
 
     @classmethod

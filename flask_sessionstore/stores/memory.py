@@ -31,6 +31,7 @@ class MemoryStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         if max_bytes <= 0:
             raise ConfigurationError("MemoryStore: max_bytes must be above 0", key="max_bytes")
         self.max_bytes = max_bytes
+        """How much memory the sessions may take."""
         self._entries: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
         self._owned: dict[str, dict[str, None]] = {}  # the handles of each owner, in order

@@ -22,6 +22,7 @@ class Clock:
 
     def __init__(self, now: float | None = None) -> None:
         self.now = time.time() if now is None else now
+        """The time that it shows, in seconds since 1970."""
 
     def __call__(self) -> float:
         return self.now

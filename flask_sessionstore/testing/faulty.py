@@ -31,11 +31,12 @@ class FaultyStore(ServerSideStore):
     def __init__(self, store: ServerSideStore) -> None:
         super().__init__(prefix=store.prefix)
         self.store = store
+        """The store that gets the calls."""
         self.clock = store.now
-        #: The primitives called so far, in order.
         self.calls: list[str] = []
-        #: Set while a call hangs: a test waits for it before it goes on.
+        """The primitives called so far, in order."""
         self.hanging = threading.Event()
+        """Set while a call hangs: a test waits for it before it goes on."""
         self._plans: list[_Plan] = []
         self._healed = threading.Event()
 

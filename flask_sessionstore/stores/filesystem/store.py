@@ -77,6 +77,7 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
     def __init__(self, path: str | os.PathLike[str], *, prefix: str = "session:") -> None:
         super().__init__(prefix=prefix)
         self.path = Path(path).absolute()
+        """The folder."""
         self._root = str(self.path)
         self._name = quote(prefix, safe="")
         if len(self._name) > _LONGEST_NAME:

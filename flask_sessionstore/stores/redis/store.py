@@ -97,7 +97,9 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
                 key="SESSION_STORE_OPTIONS",
             )
         self.client: t.Any = client
+        """The client that it was made with."""
         self.wait_replicas, self.wait_timeout = wait_replicas, wait_timeout
+        """How many replicas have to confirm an end or a renewal, and for how many seconds it waits for them."""
 
     @classmethod
     def from_url(cls, url: str, **options: t.Any) -> t.Self:

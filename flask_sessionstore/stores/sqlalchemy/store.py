@@ -91,12 +91,12 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
                 key="SESSION_STORE_OPTIONS",
             )
         _check_engine(engine)
-        #: The source of connections.
         self.engine = engine
-        #: The table, with its indexes.
+        """The source of connections."""
         self.table = _make_table(table, schema)
-        #: The metadata that holds the table, for tools such as Alembic.
+        """The table, with its indexes."""
         self.metadata = self.table.metadata
+        """The metadata that holds the table, for tools such as Alembic."""
         self._connections: Connections = Borrowed(engine.execution_options(isolation_level="AUTOCOMMIT"))
         self._prepare()
 
