@@ -87,6 +87,7 @@ def check(_options: list[str]) -> int:
         run("ruff", "format", "--check"),
         run("mypy"),
         run("pyright", "--pythonpath", str(SCRIPTS / "python")),
+        run("python", "typing_tests/pages.py"),
         run("sphinx-build", "-q", "-W", "-n", "docs", "docs/_build"),
         check_lock(),
         check_budgets(),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 import flask
+from blinker import NamedSignal
 from flask.sessions import SessionMixin
 
 from flask_sessionstore import (
@@ -30,10 +31,12 @@ from flask_sessionstore import (
     StoreSessionInterface,
     StoreUnavailable,
     UnsupportedByStore,
+    __version__,
     session,
 )
-from flask_sessionstore.migrate import Credential, Old, from_flask, from_flask_session, to_record
+from flask_sessionstore.migrate import Credential, Importer, Listing, Old, from_flask, from_flask_session, to_record
 from flask_sessionstore.migrate.flask_session import Session as OneImport
+from flask_sessionstore.signals import session_created, session_renewed, store_failed
 from flask_sessionstore.stores import ServerSideStore, Sweeps, from_url
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
@@ -133,6 +136,40 @@ def manager(app: flask.Flask, store: SessionStore) -> None:
     interface = app.session_interface
     if isinstance(interface, StoreSessionInterface):
         t.assert_type(interface.store, SessionStore)
+
+
+def found(sessions: SessionManager) -> None:
+    for info in sessions.find("ann"):
+        t.assert_type(info, SessionInfo)
+        t.assert_type(info.handle, str)
+        t.assert_type(info.owner, str | None)
+        t.assert_type(info.last_seen, datetime)
+        t.assert_type(info.client, str | None)
+        t.assert_type(sessions.revoke(info.handle, owner="ann"), bool)
+    t.assert_type(sessions.revoke_all("ann", keep_current=True), int)
+    with sessions.open("handle") as opened:
+        t.assert_type(opened, Session)
+
+
+def signal(app: flask.Flask) -> None:
+    t.assert_type(session_created, NamedSignal)
+
+    @session_renewed.connect
+    def renewed(sender: flask.Flask, handle: str, previous: str, reason: str) -> None: ...
+
+    @store_failed.connect_via(app)
+    def failed(sender: flask.Flask, error: StoreUnavailable) -> None: ...
+
+    t.assert_type(__version__, str)
+
+
+def importers(own: OwnImporter) -> None:
+    importer: Importer = own
+    listing: Listing = from_flask_session("redis://localhost")
+    importers: list[Importer] = [importer, listing, from_flask()]
+    data: dict[str, object] = {"cart": ["tea"]}
+    t.assert_type(to_record(data), Record)
+    del importers
 
 
 def make_store(app: flask.Flask) -> MemoryStore:

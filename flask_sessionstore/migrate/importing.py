@@ -109,7 +109,7 @@ class Presented(t.NamedTuple):
             self.importer.remove(self.credential)
 
 
-def to_record(data: t.Mapping[object, object], foreign: t.Sequence[str] = ()) -> Record:
+def to_record(data: t.Mapping[t.Any, object], foreign: t.Sequence[str] = ()) -> Record:
     """The record for the data of another kind of session. Values that cannot be kept are left out, with one warning.
 
     :param foreign: the names of types that could not be read.
