@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import typing as t
 from pathlib import Path
 from urllib.parse import unquote
@@ -15,10 +14,6 @@ from .errors import ConfigurationError
 from .stores.base import SessionStore
 from .stores.caching import CachingStore
 from .stores.drivers import DriverMissing, all_of
-
-_SQLITE = re.compile(r"sqlite(\+[a-z0-9_]+)?", re.IGNORECASE)
-_HOME = re.compile(r"(file|sqlite(?:\+[a-z0-9_]+)?):/*(~(?:/.*)?)")
-
 
 # The package of an object's class -> the store that takes such an object.
 _WRAPPERS = {
@@ -92,7 +87,7 @@ def _in_instance_folder(app: Flask, url: str) -> str:
     scheme, _, rest = url.partition(":")
     if scheme.lower() == "file" and rest and not rest.startswith("/"):
         return (Path(app.instance_path) / unquote(rest)).as_uri()
-    if _SQLITE.fullmatch(scheme) and rest.startswith("///"):
+    if scheme.lower().partition("+")[0] == "sqlite" and rest.startswith("///"):
         path, question, query = rest[3:].partition("?")
         if path and not path.startswith(("/", ":memory:", "file:")):
             return f"{scheme}:///{(Path(app.instance_path) / path).as_posix()}{question}{query}"
@@ -101,10 +96,12 @@ def _in_instance_folder(app: Flask, url: str) -> str:
 
 def _refuse_home(url: str) -> None:
     """Refuse a path that begins with ``~``: it is the shell that replaces it, in a command."""
-    found = _HOME.fullmatch(url)
-    if found:
-        slashes = "//" if found[1] == "file" else "///"
-        path = os.path.expanduser(found[2])  # noqa: PTH111  - pathlib's raises if there is no home
+    scheme, _, rest = url.partition(":")
+    path = rest.lstrip("/")
+    kind = scheme.partition("+")[0]
+    if kind in ("file", "sqlite") and (path == "~" or path.startswith("~/")):
+        slashes = "//" if kind == "file" else "///"
+        home = os.path.expanduser(path)  # noqa: PTH111  - pathlib's raises if there is no home
         raise ConfigurationError(
-            f'SESSION_STORE: nothing replaces the ~ in a URL; write "{found[1]}:{slashes}{path}"', key="SESSION_STORE"
+            f'SESSION_STORE: nothing replaces the ~ in a URL; write "{scheme}:{slashes}{home}"', key="SESSION_STORE"
         )

@@ -61,16 +61,15 @@ class Setting(t.NamedTuple):
 # -- how values are read -------------------------------------------------------------------------------------------
 
 
-# A text that may be shown, since it is a word or a number: no password.
-_PLAIN = re.compile(r"[A-Za-z]{1,12}|[0-9.]{1,12} ?[A-Za-z]{0,8}")
-# What comes from an environment that was not read as JSON.
-_FROM_ENVIRONMENT = re.compile(r"[0-9.]+|true|false", re.IGNORECASE)
+# A text that may be shown, since it is a word or a number: no password. (Compiled only when there is an error.)
+_PLAIN = r"[A-Za-z]{1,12}|[0-9.]{1,12} ?[A-Za-z]{0,8}"
 _TEXTS_FOR_NO = ("false", "no", "off", "0")
 
 
 def _wrong(key: str, value: object, expected: str) -> ConfigurationError:
     message = f"{key} is {_describe(value)}; it takes {expected}"
-    if isinstance(value, str) and _FROM_ENVIRONMENT.fullmatch(value):
+    from_environment = "[0-9]+" if "number" in expected else "true|false"  # and not read as JSON there
+    if isinstance(value, str) and re.fullmatch(from_environment, value, re.IGNORECASE):
         message += (
             f": write {value.capitalize()} without quotes;"
             f" app.config.from_prefixed_env() reads FLASK_{key}={value.lower()} like this"
@@ -82,7 +81,7 @@ def _describe(value: object) -> str:
     """What may be said of a wrong value. Only its type, if it may be a password."""
     if value is None or isinstance(value, (int, float, bool, timedelta)):
         return repr(value)
-    if isinstance(value, str) and _PLAIN.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(_PLAIN, value):
         return f"the text {value!r}"
     return f"of type {type(value).__name__}"
 

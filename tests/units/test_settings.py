@@ -170,6 +170,7 @@ def test_so_are_these(key: str, value: object) -> None:
         ("SESSION_BROWSER_LIFETIME", "30 minutes", "is the text '30 minutes'; it takes a timedelta or a number of"),
         ("SESSION_KEY_PREFIX", None, "is None; it takes a str"),
         ("SESSION_SEAL", "tops3cret", "is of type str; it takes True"),
+        ("SESSION_PERMANENT", "1", "is the text '1'; it takes True or False"),
     ],
 )
 def test_the_message_shows_the_value_where_it_is_a_word_or_a_number(key: str, value: object, said: str) -> None:
