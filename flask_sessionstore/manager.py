@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 import typing as t
 from uuid import UUID
 
@@ -206,6 +207,21 @@ class SessionManager:
         removed = None if sweeps is None else sweeps.delete_expired(limit)
         pruned = 0 if index is None else index.prune(limit)
         return pruned if removed is None else removed
+
+    @_failures_are_logged()
+    def ping(self) -> float:
+        """Try whether the store can keep sessions now: add, read, replace and remove a record of nobody's.
+
+        For a page that a load balancer asks whether this process is *ready*. Do not use it to find out whether the
+        process is *alive*: restarting the process would not mend the store.
+
+        :return: how long that took, in seconds. With ``cookie:`` nothing has to be tried.
+        :raises StoreUnavailable: if the store cannot keep sessions now. In a view, Flask answers with 503.
+        :raises ConfigurationError: if a table is missing, or the folder belongs to another user.
+        """
+        began = time.monotonic()
+        store_in_use().probe()
+        return time.monotonic() - began
 
     @contextlib.contextmanager
     def open(self, handle: str) -> t.Iterator[Session]:

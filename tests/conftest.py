@@ -7,6 +7,7 @@ import functools
 import os
 import typing as t
 import uuid
+from pathlib import Path
 
 import dynamodb_servers
 import pytest
@@ -21,7 +22,7 @@ from redis_clusters import RedisCluster, SentinelTrio
 from servers import StartServer
 from sql_servers import DATABASES, DatabaseServer
 
-from flask_sessionstore.stores import OwnerIndex, ServerSideStore, SessionStore
+from flask_sessionstore.stores import OwnerIndex, ServerSideStore, SessionStore, exposure, places
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 from flask_sessionstore.testing import Clock
 
@@ -145,6 +146,13 @@ def sentinels() -> t.Iterator[SentinelTrio]:
 def clock() -> Clock:
     """A clock that stands at 2026-01-01, 00:00 UTC, until the test moves it."""
     return Clock(1_767_225_600.0)
+
+
+@pytest.fixture
+def lasting_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is risky about the disk with the test's folder, whatever this machine has: it is local, and lasts."""
+    monkeypatch.setattr(exposure, "MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr(places, "TEMPORARY", ())
 
 
 @pytest.fixture(params=stores(*STORES))

@@ -15,7 +15,6 @@ from .. import hints, settings, signins
 from ..cookies import attributes_of
 from ..errors import ConfigurationError, SessionCorrupt, SessionError
 from ..interface import StoreSessionInterface
-from ..key import SessionKey
 from ..layout import pack_tombstone, revision_of, unpack
 from ..policy import Policy
 from ..record import Record, Tombstone, new_revision, to_ms
@@ -246,8 +245,7 @@ def _imports(interface: StoreSessionInterface) -> t.Iterator[str]:
 
 def _store(store: SessionStore) -> list[str]:
     try:
-        if isinstance(store, ServerSideStore):
-            store.read(SessionKey.generate().handle)
+        store.probe()
         return store.risks()
     except SessionError as error:
         return [f"The store cannot be used: {' '.join(str(error).split())}."]

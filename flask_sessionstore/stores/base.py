@@ -170,6 +170,13 @@ class SessionStore(ABC):
         :raises SessionConflict, SessionGone: as :meth:`update` does; then nothing was stored.
         """
 
+    def probe(self) -> None:  # noqa: B027  - a store without an engine has nothing to try
+        """Try whether the store can keep sessions now; return if it can. (``sessions.ping()`` and ``flask sessions
+        check`` call this.)
+
+        :raises SessionError: the error that says why it cannot; :exc:`StoreUnavailable` if it may be able to later.
+        """
+
     def risks(self) -> list[str]:
         """The risks of this store's setup, for ``flask sessions check``: a sentence for each, with what to do about it.
 
@@ -232,6 +239,20 @@ class ServerSideStore(SessionStore):
         To be overridden where one request to the engine can ask for many names.
         """
         return {name for name in names if self.read(name) is not None}
+
+    def probe(self) -> None:
+        """Add, read, swap and drop one record under a name that nobody has.
+
+        If that fails on the way, the record expires by itself within a minute.
+        """
+        handle, first = SessionKey.generate().handle, Record().written(self._now_ms(), TOMBSTONE_TIME)
+        second = Record(revisions=(new_revision(), first.revision)).written(self._now_ms(), TOMBSTONE_TIME)
+        data = pack(first, handle)
+        kept = self.add(handle, data, TOMBSTONE_TIME) and self.read(handle) == data
+        kept = kept and self.swap(handle, pack(second, handle), TOMBSTONE_TIME, replaces=first.revision)
+        self.drop(handle)
+        if not kept:
+            raise StoreUnavailable(f"{type(self).__name__} does not keep what it is given")
 
     def risks(self) -> list[str]:
         return self.exposures()

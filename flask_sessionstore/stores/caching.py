@@ -141,12 +141,17 @@ class CachingStore(ServerSideStore):
         if sweeps is not None:
             self._ask_cache(sweeps.delete_expired, limit)
 
+    def probe(self) -> None:
+        """Try the store, and then the cache, whose failure is only logged: see :meth:`risks`."""
+        self.store.probe()
+        self._ask_cache(self.cache.probe)
+
     def risks(self) -> list[str]:
         return [*self.store.risks(), *self._cache_risks()]
 
     def _cache_risks(self) -> list[str]:
         try:
-            self.cache.read(SessionKey.generate().handle)
+            self.cache.probe()
             return self.cache.exposures()
         except SessionError as error:
             return [f"The cache cannot be used, so every request asks the store: {error}."]

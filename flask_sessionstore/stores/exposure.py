@@ -37,8 +37,34 @@ def clear_text(hosts: list[str], instead: str) -> list[str]:
     ]
 
 
-def network_file_system(path: str) -> str | None:
-    """The type of the file system of ``path`` (which need not exist yet), if it is a network file system.
+def unchecked_names(hosts: list[str], instead: str) -> list[str]:
+    """A finding for each of these hosts that is on another machine.
+
+    :param hosts: hosts whose names are not compared with their certificates.
+    :param instead: what to do so that they are.
+    """
+    return [
+        f"Records travel to {host} by TLS without a check of the host's name, so another server can pose as {host}:"
+        f" {instead}."
+        for host in sorted({host for host in hosts if is_elsewhere(host)})
+    ]
+
+
+def network_risk(what: str, path: str) -> list[str]:
+    """A finding if ``path`` (which need not exist yet) is on a network file system.
+
+    :param what: what is at ``path``, at the beginning of a sentence.
+    """
+    kind = _network_file_system(path)
+    risk = (
+        f"{what} is on a network file system ({kind}), whose locks are not reliable, so writes may be lost: use a local"
+        " disk or, for several machines, Redis or a database with a server."
+    )
+    return [] if kind is None else [risk]
+
+
+def _network_file_system(path: str) -> str | None:
+    """The type of the file system of ``path``, if it is a network file system.
 
     None if it is not, or if that cannot be found out.
     """

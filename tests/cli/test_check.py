@@ -10,19 +10,21 @@ from uuid import uuid4
 
 import pytest
 import redis
+import sqlalchemy as sa
 from cli_support import output, run, shop
 from flask import Flask, request
 from http_support import started, warnings_in
 from servers import StartServer
 from sql_servers import DatabaseServer
 
-from flask_sessionstore import ConfigurationError, SessionManager, StoreSessionInterface
+from flask_sessionstore import ConfigurationError, SessionManager, StoreSessionInterface, StoreUnavailable
 from flask_sessionstore.stores import Scans, ServerSideStore, SessionStore, exposure, from_url
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.stores.redis import RedisStore
+from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
 
 DEAD = "redis://127.0.0.1:1"  # where nobody listens
 SECRET = "x3J-9qLw0vT5sKzR8bN1mYc7uHfPaD2eGiO4nXkUtQE"
@@ -36,9 +38,8 @@ SAFE = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileSystemStore:
-    """A store that is nothing to worry about, whatever this machine's disks are."""
-    monkeypatch.setattr(exposure, "MOUNTS", tmp_path / "mounts")
+def folder(tmp_path: Path, lasting_disk: None) -> FileSystemStore:
+    """A store that is nothing to worry about."""
     return FileSystemStore(tmp_path / "sessions")
 
 
@@ -237,6 +238,67 @@ def test_records_that_travel_to_others_in_clear_text_are_a_risk(url: str, expose
         if exposed
         else []
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "checked"),
+    [
+        ("rediss://redis.example.com", True),
+        ("rediss://redis.example.com?ssl_check_hostname=false", False),
+        ("rediss://redis.example.com?ssl_cert_reqs=none", False),
+        ("valkeys://redis.example.com?ssl_cert_reqs=optional", False),
+        ("rediss://localhost?ssl_check_hostname=false", True),
+        ("rediss+cluster://redis.example.com?ssl_cert_reqs=none", None),
+    ],
+)
+def test_tls_that_does_not_check_the_name_of_redis_is_a_risk(url: str, checked: bool | None) -> None:
+    """(Which hosts a cluster has, only the cluster can say, and there is none.)"""
+    store = t.cast("ServerSideStore", from_url(url))
+    if checked is None:
+        with pytest.raises(StoreUnavailable):
+            store.exposures()
+        return
+    said = ["Records travel to redis.example.com by TLS without a check of the host's name"]
+    assert [finding.partition(",")[0] for finding in store.exposures()] == ([] if checked else said)
+
+
+def test_a_client_of_redis_that_does_not_check_names_is_a_risk() -> None:
+    client = redis.Redis(host="192.0.2.7", ssl=True, ssl_check_hostname=False)
+    (finding,) = RedisStore(client).exposures()
+    assert "another server can pose as 192.0.2.7" in finding
+    assert RedisStore(redis.Redis(host="192.0.2.7", ssl=True, ssl_check_hostname=True)).exposures() == []
+
+
+@pytest.mark.parametrize("kind", ["file", "sqlite"])
+def test_what_is_below_tmp_is_a_risk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    urls = {"file": "file://{}/sessions", "sqlite": "sqlite:///{}/shop.db"}
+
+    def risks(folder: str) -> list[str]:
+        return [risk for risk in from_url(urls[kind].format(folder)).risks() if "old files" in risk]
+
+    monkeypatch.setattr(exposure, "MOUNTS", tmp_path / "mounts")
+    assert risks("/var/lib") == risks("/tmpfiles") == []
+    (finding,) = risks("/tmp")
+    assert " is below /tmp, from where systems remove old files" in finding
+    (tmp_path / "link").symlink_to("/var/tmp")
+    (finding,) = (risk for risk in risks(f"{tmp_path}/link") if "/var/tmp" in risk)
+
+
+@pytest.mark.usefixtures("lasting_disk")
+def test_an_sqlite_file_that_is_not_ours_alone_or_not_in_wal_mode_is_a_risk(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/shop.db"
+    assert findings(url) == []
+    assert not Path(tmp_path, "shop.db").exists(), "it only looks"
+    SQLAlchemyStore.from_url(url).create_schema()
+    assert findings(url) == []
+    (tmp_path / "shop.db").chmod(0o644)
+    (finding,) = findings(url)
+    assert finding.startswith("SQLite's file has the mode 644, so other users of this machine can read the sessions")
+    (tmp_path / "shop.db").chmod(0o600)
+    applications = SQLAlchemyStore(sa.create_engine(f"sqlite:///{tmp_path}/other.db"))
+    applications.create_schema()
+    (*_, finding) = applications.risks()
+    assert finding.startswith("SQLite's journal_mode is delete, so requests that read wait")
 
 
 def test_a_cache_beyond_this_machine_is_a_risk_too() -> None:

@@ -195,6 +195,7 @@ def test_a_setting_said_to_be_refused_is_refused(setting: str) -> None:
         read_settings(app)
 
 
+@pytest.mark.usefixtures("lasting_disk")
 def test_nothing_is_risky_about_the_recommended_settings(run: t.Callable[..., dict[str, t.Any]]) -> None:
     app = run(ROOT / "docs" / "security.rst")["app"]
     result = app.test_cli_runner().invoke(args=["sessions", "check"])

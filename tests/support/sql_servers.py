@@ -106,6 +106,26 @@ class PostgreSQL(DatabaseServer):
         return [self.program, "-D", f"{self.folder}/data", "-p", str(port), "-k", str(self.folder), *words]
 
 
+class Standby(PostgreSQL):
+    """A PostgreSQL that follows another one, and may only be read.
+
+    :param primary: the one that it follows; it runs.
+    """
+
+    ready = "database system is ready to accept read-only connections"
+
+    def __init__(self, primary: PostgreSQL) -> None:
+        super().__init__()
+        self._primary = primary
+
+    def install(self) -> None:
+        self.program = self._primary.program  # which the account may run
+        _run(
+            self.account, self.program.with_name("pg_basebackup"), "-D", self.folder / "data", "-R", "-c", "fast",
+            "--no-sync", "-d", f"postgresql://sessions:{PASSWORD}@127.0.0.1:{self._primary.port}",
+        )  # fmt: skip
+
+
 class PgBouncer(Server):
     """PgBouncer in transaction mode: a connection of the server's serves whoever has a transaction.
 

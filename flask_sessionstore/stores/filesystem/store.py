@@ -44,7 +44,8 @@ from ...layout import HEAD_SIZE, HEADER_SIZE, TIMES, is_tombstone, may_replace, 
 from ...record import TOMBSTONE_TIME
 from ..abilities import has_doubled
 from ..base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired, has_left
-from ..exposure import network_file_system
+from ..exposure import network_risk
+from ..places import nearest, temporary_risk, try_to_make_in
 from . import system
 from .locks import FOLDERS, LOCKS, Locks, check_folder
 from .owners import OwnerFolders
@@ -233,13 +234,17 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             if data is not None:
                 yield Entry(handle, data)
 
+    def probe(self) -> None:
+        """As in every store; but if the folder does not exist yet, only try whether it can be made."""
+        if self._exists():
+            super().probe()
+            return
+        with _translating():
+            try_to_make_in(nearest(self.path))
+
     def risks(self) -> list[str]:
-        kind = network_file_system(self._root)
-        risk = (
-            f"The sessions' folder is on a network file system ({kind}), whose locks are not reliable, so writes may be"
-            " lost: use a local folder or, for several machines, Redis or an SQL database."
-        )
-        return [] if kind is None else [risk]
+        what = "The sessions' folder"
+        return [*network_risk(what, self._root), *temporary_risk(what, self._root)]
 
     # -- how ------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import ssl
 import typing as t
 
 import redis
@@ -155,15 +156,27 @@ def _passwords(client: t.Any) -> list[str]:
     return [str(value) for name, value in settings.items() if "password" in name and value]
 
 
-def hosts_in_clear_text(client: Client) -> list[str]:
-    """The hosts to which a client's connections are not encrypted. Only redis-py's own clients can be asked."""
-    pools = [getattr(one, "connection_pool", None) for one in client.primaries()]
-    return [host for pool in pools if pool is not None and (host := _host_in_clear_text(pool)) is not None]
+def exposed_hosts(client: Client) -> tuple[list[str], list[str]]:
+    """The hosts to which a client's connections are not encrypted, and those whose names TLS does not check.
+
+    Only redis-py's own clients can be asked.
+    """
+    pools = [pool for one in client.primaries() if (pool := getattr(one, "connection_pool", None)) is not None]
+    secure = [pool for pool in pools if issubclass(pool.connection_class, redis.SSLConnection)]
+    local = [pool for pool in pools if issubclass(pool.connection_class, redis.UnixDomainSocketConnection)]
+    unchecked = [_host_of(pool) for pool in secure if not _checks_names(pool)]
+    return [_host_of(pool) for pool in pools if pool not in (*secure, *local)], unchecked
 
 
-def _host_in_clear_text(pool: redis.ConnectionPool) -> str | None:
-    if issubclass(pool.connection_class, (redis.SSLConnection, redis.UnixDomainSocketConnection)):
-        return None
+def _checks_names(pool: redis.ConnectionPool) -> bool:
+    """Whether a connection with TLS compares the host's name with the server's certificate."""
+    asked: t.Any = pool.connection_kwargs
+    by_default = inspect.signature(redis.SSLConnection.__init__).parameters["ssl_check_hostname"].default
+    required = asked.get("ssl_cert_reqs", "required") in ("required", ssl.CERT_REQUIRED)
+    return bool(required and asked.get("ssl_check_hostname", by_default))
+
+
+def _host_of(pool: redis.ConnectionPool) -> str:
     if isinstance(pool, SentinelConnectionPool):
         return t.cast("str", pool.get_master_address()[0])  # type: ignore[no-untyped-call]
-    return t.cast("str | None", pool.connection_kwargs.get("host", "localhost"))
+    return t.cast("str", pool.connection_kwargs.get("host", "localhost"))

@@ -28,9 +28,9 @@ from ...layout import HEAD_SIZE, of_another, pack_tombstone, unpack
 from ...record import TOMBSTONE_TIME, Kind, Record, Tombstone, to_ms
 from ..abilities import has_doubled
 from ..base import Entry, OwnerIndex, Scans, ServerSideStore, gone, has_left, list_name
-from ..exposure import clear_text
+from ..exposure import clear_text, unchecked_names
 from ..pool import NoneFree
-from .adapters import Given, adapt, hosts_in_clear_text, without_arguments
+from .adapters import Given, adapt, exposed_hosts, without_arguments
 from .clients import Accept
 from .scripts import DIGESTS, END, EXTEND, FILE, LIST, SWAP, UNFILE
 from .urls import connect
@@ -45,6 +45,8 @@ _BATCH = 500
 _REMEDY = "a port is a number; percent-encode special characters in a password"
 # The only maxmemory-policy with which a Redis whose memory is full refuses writes instead of removing sessions.
 _NO_EVICTION = "noeviction"
+# What to do about TLS that does not check whose certificate a server has.
+_CHECKED = "remove ssl_check_hostname and ssl_cert_reqs from the URL, or make the client with ssl_check_hostname=True"
 
 
 class _WrongType(StoreUnavailable):
@@ -236,7 +238,8 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         return [*super().risks(), *filter(None, map(_eviction_risk, sorted(policies)))]
 
     def exposures(self) -> list[str]:
-        return clear_text(self._translated(hosts_in_clear_text, self._client), "write rediss:// for redis://")
+        open_hosts, unchecked = self._translated(exposed_hosts, self._client)
+        return [*clear_text(open_hosts, "write rediss:// for redis://"), *unchecked_names(unchecked, _CHECKED)]
 
     def _eviction_policy(self, server: t.Any) -> str:
         """What a server does when its memory is full; "" if it does not tell."""
@@ -391,6 +394,10 @@ def _translation(error: Exception) -> StoreUnavailable:
     if isinstance(error, redis.exceptions.ResponseError):
         if str(error).startswith("WRONGTYPE"):
             return _WrongType("Redis holds a value of the wrong type under a session's name")
+        if isinstance(error, redis.exceptions.ReadOnlyError):
+            return StoreUnavailable("Redis is a replica, which does not accept writes")
+        if isinstance(error, redis.exceptions.NoPermissionError):
+            return StoreUnavailable("Redis does not allow this user to run a command that sessions need")
         return StoreUnavailable("Redis refused a command")
     if isinstance(error, redis.exceptions.TimeoutError):
         return StoreUnavailable("Redis did not answer in time")

@@ -17,6 +17,8 @@ CONFLICT = {"40P01", "40001", 1213, 1020}
 # The server does not accept writes (over this connection): another server is the primary by now.
 _READ_ONLY = {"25006", 1290, 1792, 1836}
 _NO_TABLE = {"42P01", 1146}
+#: The user may not use the table, or not in this way.
+FORBIDDEN = {"42501", 1044, 1142, 1143}
 
 # Complete replies of a server in good order, after which the connection can be used again.
 _ANSWERS = LOCKED | CONFLICT | _NO_TABLE
@@ -69,6 +71,11 @@ def is_sound(error: BaseException) -> bool:
 def was_refused(error: BaseException) -> bool:
     """Whether the database replied, and refused the statement."""
     return isinstance(error, exc.DBAPIError) and error.statement is not None and not error.connection_invalidated
+
+
+def refuses_writes(code: object) -> bool:
+    """Whether a database with this code does not accept writes from anybody: a standby, or a file that is read-only."""
+    return code in _READ_ONLY or str(code).startswith("SQLITE_READONLY")
 
 
 def is_read_only(error: BaseException) -> bool:

@@ -27,6 +27,7 @@ from .connections import Borrowed, Connections, kept
 from .cursors import DRIVERS, Direct, Driver, Values, send
 from .engine import LOCK_TIMEOUT_SET, POOL_TIMEOUT, give_up_spare, going_on, make_engine
 from .errors import (
+    FORBIDDEN,
     FULL,
     LOCKED,
     TOO_LARGE,
@@ -34,8 +35,10 @@ from .errors import (
     Unacceptable,
     code_of,
     has_no_table,
+    refuses_writes,
     was_refused,
 )
+from .files import SQLiteFile
 
 # Rows removed by one statement of a sweep: few, so that locks are not held for long.
 _BATCH = 500
@@ -200,6 +203,8 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         return removed
 
     def scan(self) -> t.Iterator[Entry]:
+        if self._is_to_be_made:  # by the application: this may be a command that another user runs
+            return
         handle = ""
         while True:
             rows = self._run(_find, self._page, {"space": self.prefix, "after": handle, "size": _PAGE})
@@ -234,6 +239,32 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
             return [handle for handle in revisions if handle in found]
         except StoreUnavailable:
             return []
+
+    # -- health ----------------------------------------------------------------------------------------------------
+
+    def probe(self) -> None:
+        """As in every store; but if SQLite's file does not exist yet, only try whether it can be made."""
+        file = SQLiteFile.of(self.engine)
+        if file is None or not self._is_to_be_made:
+            super().probe()
+            return
+        try:
+            file.try_to_make()
+        except OSError as error:
+            raise StoreUnavailable(f"the session database ({self.engine.dialect.name}) cannot be made") from error
+
+    def risks(self) -> list[str]:
+        file = SQLiteFile.of(self.engine)
+        if file is None:
+            return super().risks()
+        mode = "wal" if self._is_to_be_made else self._run(_find, sa.text("PRAGMA journal_mode"), {})[0][0]
+        return [*super().risks(), *file.risks(mode)]
+
+    @property
+    def _is_to_be_made(self) -> bool:
+        """Whether this is SQLite, and the file does not exist yet."""
+        file = SQLiteFile.of(self.engine)
+        return file is not None and not file.may_be_opened
 
     # -- how ------------------------------------------------------------------------------------------------------
 
@@ -376,6 +407,10 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
             return SessionTooLarge(f"the session is larger than {database} allows")
         if code in LOCKED:
             return StoreUnavailable(f"{database} is locked by another connection")
+        if refuses_writes(code):
+            return StoreUnavailable(f"{database} is read-only")
+        if code in FORBIDDEN:
+            return StoreUnavailable(f"{database} does not allow this user to use the table as sessions need it")
         if error.statement is None:
             return StoreUnavailable(f"{database} cannot be reached, or refuses the log-in")
         return StoreUnavailable(f"{database} {'did not answer' if error.connection_invalidated else 'refused'}")
