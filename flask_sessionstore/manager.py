@@ -163,12 +163,13 @@ class SessionManager:
         return True
 
     @_failures_are_logged()
-    def revoke_all(self, owner: Owner, *, keep_current: bool = False) -> int:
+    def revoke_all(self, owner: Owner, *, keep_current: bool = False, keep: str | None = None) -> int:
         """End every session of ``owner``, also those being made just now, and return how many ended.
 
         Not covered: a sign-in whose password was checked before this call, and that is stored after it.
 
         :param keep_current: keep the session of this request.
+        :param keep: the handle of another session to keep, if ``keep_current`` is not set.
         :raises UnsupportedByStore: if the store cannot list the sessions of an owner.
         :raises StoreUnavailable: some sessions, or all but one, may have ended; call it again.
         """
@@ -183,8 +184,9 @@ class SessionManager:
         interface, store = interface_in_use(), store_in_use()
         if interface.importers:  # first, since an import that runs now looks for this mark after it wrote its record
             bar_owner(t.cast("ServerSideStore", store), text, interface.policy_of(app_in_use()).lifetime)
-        count = owners.end_all(store, text, keep=current if keep_current else None, ended=note)
-        if session is not None and current is not None and not keep_current:
+        kept = current if keep_current else keep
+        count = owners.end_all(store, text, keep=kept, ended=note)
+        if session is not None and current is not None and current != kept:
             lifecycle = _lifecycle_of(session)
             if current in ended or lifecycle.draft.owner_before == text:
                 lifecycle.leave(by_itself=current in ended)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import typing as t
 
 import click
@@ -12,20 +13,15 @@ from ..current import app_in_use, interface_in_use, server_store_in_use
 from ..errors import ConfigurationError, UnsupportedByStore
 from ..making import make_store
 from ..stores.base import ServerSideStore
-from . import rendering
-from .commands import json_option, sessions
-
-F = t.TypeVar("F", bound=t.Callable[..., t.Any])
-
-
-def _dry_run_option(command: F) -> F:
-    return click.option("--dry-run", is_flag=True, help="Only count what would be done.")(command)
+from . import as_json, rendering
+from .commands import dry_run_option, json_option, sessions
+from .progress import progress
 
 
 @sessions.command("import")
-@_dry_run_option
+@dry_run_option
 @json_option
-def import_(dry_run: bool, as_json: bool) -> None:
+def import_(dry_run: bool, json: bool) -> None:
     """Import all sessions that the importers of this application can list.
 
     May run while the application runs, be interrupted, and be started again: each session is imported once. Sessions
@@ -44,15 +40,15 @@ def import_(dry_run: bool, as_json: bool) -> None:
         elif hasattr(importer, "listed"):
             policy = interface.policy_of(app)
             outcomes.append(import_all(app, t.cast("t.Any", importer), store, policy, dry_run=dry_run))
-    _show(outcomes, as_json, "Importing")
+    _show(outcomes, json, "Importing")
 
 
 @sessions.command()
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="[TO]", required=False)
-@_dry_run_option
+@dry_run_option
 @json_option
-def copy(source: str, target: str | None, dry_run: bool, as_json: bool) -> None:
+def copy(source: str, target: str | None, dry_run: bool, json: bool) -> None:
     """Copy all sessions from one store to another.
 
     FROM and TO are URLs as for SESSION_STORE, or names of settings that hold such a URL, so that you need not type a
@@ -62,7 +58,7 @@ def copy(source: str, target: str | None, dry_run: bool, as_json: bool) -> None:
     from ..migrate.bulk import copy_all
 
     there = server_store_in_use() if target is None else _store(target)
-    _show([copy_all(_store(source), there, dry_run=dry_run)], as_json, "Copying")
+    _show([copy_all(_store(source), there, dry_run=dry_run)], json, "Copying")
 
 
 def _store(text: str) -> ServerSideStore:
@@ -75,21 +71,12 @@ def _store(text: str) -> ServerSideStore:
     return store
 
 
-def _show(outcomes: t.Iterable[t.Iterator[str]], as_json: bool, label: str) -> None:
-    counts: collections.Counter[str] = collections.Counter()
-
-    def steps() -> t.Iterator[str]:
-        for each in outcomes:
-            for outcome in each:
-                counts[outcome] += 1
-                yield outcome
-
-    with rendering.progress(steps(), lambda: f"{sum(counts.values())} looked at", label) as shown:
-        for _ in shown:
-            pass
-    if as_json:
-        rendering.print_json(dict(sorted(counts.items())))
+def _show(outcomes: t.Iterable[t.Iterator[str]], json: bool, label: str) -> None:
+    with progress(itertools.chain.from_iterable(outcomes), label, "looked at") as shown:
+        counts = dict(sorted(collections.Counter(shown).items()))
+    if json:
+        as_json.print_json(counts)
     elif counts:
-        rendering.print_pairs(dict(sorted(counts.items())))
+        rendering.print_pairs(counts)
     else:
         click.echo("No sessions.")

@@ -1,21 +1,21 @@
-"""Prints what the commands have found, as text for people or as JSON for programs."""
+"""Prints what the commands have found as text, for people: within the terminal's width, and uncut into pipes."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
+import shutil
 import sys
+import textwrap
 import typing as t
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime
 
 import click
 
-# Python refuses to write integers of more than 4300 digits as text.
-_LARGEST_INT = 10**4000
+from .as_json import Facts
+from .times import iso, relative
 
-Facts = dict[str, t.Any]
-T = t.TypeVar("T")
+_CUT = ".."
+_GAP = "  "
 
 
 class Literal(t.NamedTuple):
@@ -33,55 +33,101 @@ class _Damaged:
 DAMAGED = _Damaged()
 
 
-# -- for people ----------------------------------------------------------------------------------------------------
+class Column(t.NamedTuple):
+    """A column of a table."""
+
+    field: str
+    #: In characters. Longer cells are cut on a terminal.
+    width: int
 
 
-def print_table(rows: t.Iterator[Facts], columns: t.Mapping[str, int], nothing: str) -> None:
-    """Print a table, each row as soon as it is known.
+def terminal_width() -> int | None:
+    """How many characters a line of the terminal has; None if the output goes into a pipe or a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
-    :param columns: which fields of a row to show, and how wide.
+
+def fitting(text: str, start: str = "") -> str:
+    """A text for standard error; in several lines if that is a terminal, and it is too long for one.
+
+    :param start: what will be printed before it.
+    """
+    if not sys.stderr.isatty():
+        return text
+    return textwrap.fill(start + text, shutil.get_terminal_size().columns, break_on_hyphens=False).removeprefix(start)
+
+
+def print_table(rows: t.Iterator[Facts], columns: t.Sequence[Column], nothing: str, now: datetime | None) -> int:
+    """Print a table, each row as soon as it is known, and return how many rows.
+
+    :param columns: the last one takes what room is left.
     :param nothing: printed if there are no rows.
+    :param now: times are shown relative to it, and cells are cut; None: for pipes, in full.
     """
     first = next(rows, None)
     if first is None:
         click.echo(nothing)
-        return
-    _print_row(columns, [name.removesuffix("_at").upper() for name in columns])
+        return 0
+    _print_row(columns, [column.field.removesuffix("_at").upper() for column in columns], bold=True, cut=False)
+    count = 0
     for row in itertools.chain([first], rows):
-        _print_row(columns, [_cell(row[name]) for name in columns])
+        _print_row(columns, [_cell(row[column.field], now) for column in columns], cut=now is not None)
+        count += 1
+    return count
 
 
-def print_pairs(facts: Facts) -> None:
-    """Print names and values, one pair on each line."""
+def print_pairs(facts: Facts, now: datetime | None = None) -> None:
+    """Print names and values, one pair on each line.
+
+    :param now: as in :func:`print_table`; here times are shown in both ways.
+    """
     names = [_printable(name) for name in facts]
     width = max(map(len, names))
     for name, value in zip(names, facts.values(), strict=True):
-        click.echo(f"{name:{width}}  {_cell(value)}")
+        start = f"{name:{width}}{_GAP}"
+        if isinstance(value, Literal):
+            click.echo(start + _literal(value.value))
+            continue
+        ago = f" ({relative(value, now)})" if now is not None and isinstance(value, datetime) else ""
+        _print_wrapped(start, _cell(value) + ago, len(start))
 
 
-def print_list(sentences: t.Sequence[str], nothing: str) -> None:
-    """Print sentences, one on each line; or ``nothing``, if there are none."""
-    for sentence in sentences:
-        click.echo(f"- {_printable(sentence)}")
-    if not sentences:
-        click.echo(nothing)
+def print_findings(findings: t.Iterable[tuple[str, str]], colors: t.Mapping[str, str]) -> None:
+    """Print findings, one on each line, after a word.
+
+    :param colors: the color of each word.
+    """
+    for word, text in findings:
+        _print_wrapped(f"{word}: ", _printable(text), 2, fg=colors[word], bold=True)
 
 
-def progress(
-    steps: t.Iterator[T], state: t.Callable[[], str], label: str = "Removing"
-) -> t.ContextManager[t.Iterable[T]]:
-    """These steps, with a progress bar if there is a terminal to show it on."""
-    if not sys.stderr.isatty():
-        return contextlib.nullcontext(steps)
-    return click.progressbar(steps, label=label, show_eta=False, item_show_func=lambda _: state(), file=sys.stderr)
+def _print_wrapped(start: str, text: str, indent: int, **style: t.Any) -> None:
+    """Print a line; on a terminal, if it is too long, in several lines that are indented after the first.
+
+    :param style: of ``start``.
+    """
+    width = terminal_width()
+    if width is not None:
+        lines = textwrap.wrap(
+            start + text, max(width, indent + 20), subsequent_indent=" " * indent, break_on_hyphens=False
+        )
+        text = "\n".join(lines).removeprefix(start)
+    click.echo((click.style(start, **style) if style else start) + text)
 
 
-def _print_row(columns: t.Mapping[str, int], cells: list[str]) -> None:
-    padded = (f"{cell:{width}}" for cell, width in zip(cells, columns.values(), strict=True))
-    click.echo("  ".join(padded).rstrip())
+def _print_row(columns: t.Sequence[Column], cells: list[str], *, cut: bool, bold: bool = False) -> None:
+    left = (terminal_width() or 80) - sum(column.width + len(_GAP) for column in columns[:-1])
+    widths = [*(column.width for column in columns[:-1]), max(left, columns[-1].width)]
+    cells = [_shortened(cell, width) if cut else cell for cell, width in zip(cells, widths, strict=True)]
+    padded = (f"{cell:{column.width}}" for cell, column in zip(cells, columns, strict=True))
+    line = _GAP.join(padded).rstrip()
+    click.echo(click.style(line, bold=True) if bold else line)
 
 
-def _cell(value: t.Any) -> str:
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - len(_CUT)] + _CUT
+
+
+def _cell(value: t.Any, now: datetime | None = None) -> str:
     if isinstance(value, Literal):
         return _literal(value.value)
     if value is None:
@@ -89,7 +135,7 @@ def _cell(value: t.Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        return iso(value) if now is None else relative(value, now)
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_cell, value)) or "-"
     return _printable(str(value))
@@ -109,45 +155,3 @@ def _literal(value: t.Any) -> str:
 def _printable(text: str) -> str:
     """Text from outside, with control characters for a terminal escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-# -- for programs --------------------------------------------------------------------------------------------------
-
-
-def print_json(facts: Facts) -> None:
-    """Print one JSON object."""
-    click.echo(_dumps(facts, indent=2))
-
-
-def print_array(rows: t.Iterator[Facts]) -> None:
-    """Print one JSON array, with a line for each row, as soon as it is known."""
-    start = "["
-    for row in rows:
-        click.echo(f"{start}\n  {_dumps(row)}", nl=False)
-        start = ","
-    click.echo("[]" if start == "[" else "\n]")
-
-
-def _dumps(value: t.Any, indent: int | None = None) -> str:
-    return json.dumps(_jsonable(value), indent=indent)
-
-
-def _jsonable(value: t.Any) -> t.Any:
-    """The nearest value that JSON has."""
-    if isinstance(value, dict):
-        return {key if isinstance(key, str) else str(_jsonable(key)): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, (set, frozenset)):
-        return sorted(map(_jsonable, value), key=repr)
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, int) and abs(value) > _LARGEST_INT:
-        return hex(value)
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return str(value)
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

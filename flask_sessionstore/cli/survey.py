@@ -7,9 +7,10 @@ import typing as t
 from ..codec import decode
 from ..errors import SessionCorrupt, SessionGone, UnsupportedByStore
 from ..layout import unpack
-from ..record import Record, SessionInfo, Tombstone, to_datetime
+from ..record import IMPORTED, Record, SessionInfo, Tombstone, to_datetime
 from ..stores.base import OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps
-from .rendering import DAMAGED, Facts
+from .as_json import Facts
+from .rendering import DAMAGED
 
 _LISTED = ("handle", "owner", "created_at", "extended_at", "expires_at", "client")
 
@@ -34,7 +35,7 @@ def scanning(store: SessionStore) -> Scans:
     return scans
 
 
-def _scan(store: SessionStore) -> t.Iterator[Found]:
+def scan(store: SessionStore) -> t.Iterator[Found]:
     """All sessions, also expired ones, but not tombstones."""
     for handle, data, _ in scanning(store).scan():
         if data is None:
@@ -48,19 +49,40 @@ def _scan(store: SessionStore) -> t.Iterator[Found]:
                 yield Found(handle, len(data), record)
 
 
-def sessions_of_everybody(store: SessionStore) -> t.Iterator[Facts]:
-    """What may be shown of each living session, and the handle of each damaged session."""
-    now_ms = _now_ms(store)
-    for handle, _, record in _scan(store):
-        if record is None:
-            yield {**dict.fromkeys(_LISTED), "handle": handle, "damaged": True}
-        elif record.expires_ms > now_ms:
-            yield listed(SessionInfo.of(handle, record))
+def living(store: SessionStore) -> t.Iterator[Found]:
+    """All living sessions, and damaged records."""
+    now_ms = now_ms_of(store)
+    return (found for found in scan(store) if found.record is None or found.record.expires_ms > now_ms)
 
 
-def listed(info: SessionInfo) -> Facts:
+def handles_like(store: SessionStore, digits: str) -> set[str]:
+    """The handles that begin with these digits: of living and damaged sessions; if there are none, of ended ones."""
+    alive, ended, now_ms = set[str](), set[str](), now_ms_of(store)
+    for handle, data, _ in scanning(store).scan():
+        if data is None or not handle.startswith(digits):
+            continue
+        try:
+            found = unpack(data, handle, head=True)
+        except SessionCorrupt:
+            alive.add(handle)
+            continue
+        if found.expires_ms > now_ms and not (isinstance(found, Tombstone) and found.kind == IMPORTED):
+            (alive if isinstance(found, Record) else ended).add(handle)
+    return alive or ended
+
+
+def listed(info: SessionInfo, size: int) -> Facts:
     """What a list shows of a session."""
-    return {**{name: getattr(info, name) for name in _LISTED}, "damaged": False}
+    return {**_infos(info), "bytes": size, "damaged": False}
+
+
+def damaged(handle: str, size: int) -> Facts:
+    """What a list shows of a record that cannot be read."""
+    return {**dict.fromkeys(_LISTED), "handle": handle, "bytes": size, "damaged": True}
+
+
+def _infos(info: SessionInfo) -> Facts:
+    return {name: getattr(info, name) for name in _LISTED}
 
 
 def find(store: ServerSideStore, handle: str) -> tuple[Facts, Record]:
@@ -70,7 +92,7 @@ def find(store: ServerSideStore, handle: str) -> tuple[Facts, Record]:
     """
     data = store.read(handle)
     found = None if data is None else unpack(data, handle)
-    if data is None or found is None or found.expires_ms <= _now_ms(store):
+    if data is None or found is None or found.expires_ms <= now_ms_of(store):
         raise SessionGone("there is no session under this handle")
     if isinstance(found, Tombstone):
         further = f", and goes on as {found.successor}" if found.successor else ""
@@ -81,7 +103,7 @@ def find(store: ServerSideStore, handle: str) -> tuple[Facts, Record]:
 def _facts_of(handle: str, data: bytes, record: Record) -> Facts:
     info = SessionInfo.of(handle, record)
     return {
-        **{name: getattr(info, name) for name in _LISTED},
+        **_infos(info),
         "permanent": record.permanent,
         "lifetime": record.lifetime,
         "deadline": record.deadline,
@@ -108,26 +130,6 @@ def _value_of(data: bytes) -> t.Any:
         return DAMAGED
 
 
-def end_all(store: SessionStore, end: t.Callable[[str], bool]) -> int:
-    """End all sessions, also those that are renewed meanwhile, and return how many ended.
-
-    :param end: ends the session under a handle; returns False if there is none.
-    """
-    began_ms, ended = _now_ms(store), 0
-    for found in _scan(store):
-        ended += end(found.handle)
-    while late := sum(end(found.handle) for found in _scan(store) if _is_older(found, began_ms)):
-        ended += late
-    return ended
-
-
-def _is_older(found: Found, than_ms: int) -> bool:
-    """Whether a session was made before a time and lives. A renewed session keeps the time when it was made, and the
-    first scan may have missed it under its new handle.
-    """
-    return found.record is not None and found.record.created_ms < than_ms < found.record.expires_ms
-
-
 def removals(store: SessionStore, batch: int) -> t.Iterator[int]:
     """Remove what can be removed, batch by batch, and yield how many sessions each batch removed; if the engine removes
     sessions itself, how many entries of lists.
@@ -151,30 +153,50 @@ def _until_fewer(remove: t.Callable[[int], int], batch: int) -> t.Iterator[int]:
         yield removed
 
 
-def totals(store: SessionStore) -> Facts:
-    """How many sessions there are, their size, the age of the oldest, and when the next one expires."""
-    now_ms = _now_ms(store)
-    sessions = size = expired = damaged = 0
-    oldest = expiring = None
-    for _, length, record in _scan(store):
+class Totals:
+    """How many sessions there are and of whom, their size, the age of the oldest, and when the next one expires."""
+
+    def __init__(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+        self._sessions = self._anonymous = self._bytes = self._expired = self._damaged = 0
+        self._owners: set[int] = set()  # their hashes: the names of a million owners would take much more memory
+        self._oldest: int | None = None
+        self._next: int | None = None
+
+    def add(self, found: Found) -> None:
+        """Count a session."""
+        record = found.record
         if record is None:
-            damaged += 1
-        elif record.expires_ms <= now_ms:
-            expired += 1
+            self._damaged += 1
+        elif record.expires_ms <= self._now_ms:
+            self._expired += 1
         else:
-            sessions += 1
-            size += length
-            oldest = min(oldest or record.created_ms, record.created_ms)
-            expiring = min(expiring or record.expires_ms, record.expires_ms)
-    return {
-        "sessions": sessions,
-        "bytes": size,
-        "oldest": None if oldest is None else to_datetime(oldest),
-        "expiring_next": None if expiring is None else to_datetime(expiring),
-        "expired": expired,
-        "damaged": damaged,
-    }
+            self._add_living(record, found.size)
+
+    def _add_living(self, record: Record, size: int) -> None:
+        self._sessions += 1
+        self._bytes += size
+        if record.owner is None:
+            self._anonymous += 1
+        else:
+            self._owners.add(hash(record.owner))
+        self._oldest = min(self._oldest or record.created_ms, record.created_ms)
+        self._next = min(self._next or record.expires_ms, record.expires_ms)
+
+    def facts(self) -> Facts:
+        """The totals by name."""
+        return {
+            "sessions": self._sessions,
+            "anonymous": self._anonymous,
+            "owners": len(self._owners),
+            "bytes": self._bytes,
+            "oldest": None if self._oldest is None else to_datetime(self._oldest),
+            "expiring_next": None if self._next is None else to_datetime(self._next),
+            "expired": self._expired,
+            "damaged": self._damaged,
+        }
 
 
-def _now_ms(store: SessionStore) -> int:
+def now_ms_of(store: SessionStore) -> int:
+    """The present time by the store's clock, in milliseconds since 1970."""
     return int(store.now() * 1000)

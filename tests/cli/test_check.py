@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import typing as t
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,13 +19,14 @@ from servers import StartServer
 from sql_servers import DatabaseServer
 
 from flask_sessionstore import ConfigurationError, SessionManager, StoreSessionInterface, StoreUnavailable
-from flask_sessionstore.stores import Scans, ServerSideStore, SessionStore, exposure, from_url
+from flask_sessionstore.stores import Scans, ServerSideStore, SessionStore, Sweeps, exposure, from_url
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.stores.redis import RedisStore
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
+from flask_sessionstore.testing import Clock
 
 DEAD = "redis://127.0.0.1:1"  # where nobody listens
 SECRET = "x3J-9qLw0vT5sKzR8bN1mYc7uHfPaD2eGiO4nXkUtQE"
@@ -48,6 +50,14 @@ def findings(store: object, **config: object) -> list[str]:
     found: list[str] = json.loads(result.output)["findings"]
     assert result.exit_code == (1 if found else 0)
     return found
+
+
+def graded(store: object, **config: object) -> list[tuple[str, str]]:
+    """The findings, each after its severity."""
+    app = shop(store, **SAFE)
+    app.config.update(config)  # some are refused at the start, unless they are set later
+    details = json.loads(run(app, "check", "--json").output)["details"]
+    return [(detail["severity"], detail["finding"]) for detail in details]
 
 
 def test_check_is_content_with_safe_settings(folder: FileSystemStore) -> None:
@@ -120,7 +130,7 @@ def test_check_finds_a_risky_setting(folder: FileSystemStore, config: dict[str, 
         app = shop(folder, **SAFE)
         app.config.update(config)
     result = run(app, "check")
-    assert f"\n- {start}" in result.output
+    assert re.search(rf"^(error|warning): {re.escape(start)}", result.output, re.MULTILINE)
     assert result.exit_code == 1
 
 
@@ -156,10 +166,108 @@ def test_check_asks_the_applications_own_way_to_set_the_cookie(folder: FileSyste
     assert result.exit_code == 0
 
 
+@pytest.fixture
+def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in the environment says how many processes there are."""
+    for name in ("WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "UWSGI_PROCESSES", "UWSGI_WORKERS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_workers")
 def test_check_says_that_memory_is_one_process() -> None:
     (finding,) = findings(MemoryStore())
     assert finding.startswith("MemoryStore keeps sessions in one process")
     assert not findings(CookieStore()), "what it cannot do is no risk"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "processes"),
+    [
+        ("WEB_CONCURRENCY", "4", 4),
+        ("WEB_CONCURRENCY", "1", None),
+        ("GUNICORN_CMD_ARGS", "--bind=0.0.0.0 --workers=3", 3),
+        ("GUNICORN_CMD_ARGS", "-w 2", 2),
+        ("GUNICORN_CMD_ARGS", "-w2 --threads 8", 2),
+        ("GUNICORN_CMD_ARGS", "--threads 8", None),
+        ("UWSGI_PROCESSES", "8", 8),
+        ("UWSGI_WORKERS", "8", 8),
+    ],
+)
+@pytest.mark.usefixtures("no_workers")
+def test_several_workers_with_sessions_in_memory_are_an_error(
+    folder: FileSystemStore, monkeypatch: pytest.MonkeyPatch, name: str, value: str, processes: int | None
+) -> None:
+    monkeypatch.setenv(name, value)
+    for store in (MemoryStore(), CachingStore(MemoryStore(), MemoryStore())):
+        said = [text for severity, text in graded(store) if severity == "error"]
+        assert [text.partition(",")[0] for text in said] == (
+            [] if processes is None else [f"{name} asks for {processes} processes"]
+        )
+    assert graded(folder) == graded((MemoryStore(), folder)) == []
+
+
+# -- severities ------------------------------------------------------------------------------------------------------
+
+
+def test_the_worst_findings_come_first(folder: FileSystemStore) -> None:
+    found = graded(folder, SESSION_COOKIE_HTTPONLY=False, SECRET_KEY="dev", SESSION_SWEEP_INTERVAL=None)
+    assert [severity for severity, _ in found] == ["error", "warning", "note"]
+    result = run(shop(folder, **{**SAFE, "SESSION_COOKIE_HTTPONLY": False, "SECRET_KEY": "dev"}), "check", "--json")
+    reply = json.loads(result.output)
+    assert [detail["finding"] for detail in reply["details"]] == reply["findings"]
+
+
+@pytest.mark.parametrize(
+    ("config", "fails_on"),
+    [
+        ({"SECRET_KEY": "dev"}, {"note", "warning", "error"}),
+        ({"SESSION_COOKIE_HTTPONLY": False}, {"note", "warning"}),
+        ({"SESSION_SWEEP_INTERVAL": None}, {"note"}),
+        ({}, set()),
+    ],
+)
+def test_who_calls_check_chooses_what_makes_it_fail(
+    folder: FileSystemStore, config: dict[str, object], fails_on: set[str]
+) -> None:
+    app = shop(folder, **SAFE)
+    app.config.update(config)
+    codes = {severity: run(app, "check", "--fail-on", severity).exit_code for severity in ("note", "warning", "error")}
+    assert {severity for severity, code in codes.items() if code == 1} == fails_on
+    assert run(app, "check").exit_code == codes["warning"]
+
+
+@pytest.mark.parametrize("option", ["-q", "--quiet"])
+def test_quiet_shows_only_the_findings(folder: FileSystemStore, option: str) -> None:
+    assert run(shop(folder, **SAFE), "check", option).output == ""
+    shown = run(shop(folder, **{**SAFE, "SESSION_COOKIE_HTTPONLY": False}), "check", option).output
+    assert shown.startswith("warning: SESSION_COOKIE_HTTPONLY is off")
+    assert shown.count("\n") == 1
+
+
+# -- what is left to clean up ----------------------------------------------------------------------------------------
+
+
+def test_a_store_that_nothing_cleans_up_is_a_risk(folder: FileSystemStore, clock: Clock) -> None:
+    folder.clock = clock
+    off = {"SESSION_SWEEP_INTERVAL": None}
+
+    def severities(**config: object) -> list[str]:
+        return [severity for severity, text in graded(folder, **{**off, **config}) if "SESSION_SWEEP_INTERVAL" in text]
+
+    started(shop(folder, PERMANENT_SESSION_LIFETIME=3600), user="ann")
+    assert severities() == ["note"]
+    clock.advance(timedelta(hours=24).total_seconds())
+    assert severities() == ["note"], "cron may come once a day"
+    clock.advance(timedelta(hours=2).total_seconds())
+    assert severities() == ["warning"]
+    assert severities(SESSION_SWEEP_INTERVAL=60) == []
+    assert output(shop(folder), "cleanup") == "1 removed\n"
+    assert severities() == ["note"]
+
+
+def test_engines_that_remove_what_has_expired_need_no_cron(store: SessionStore) -> None:
+    found = [text for _, text in graded(store, SESSION_SWEEP_INTERVAL=None) if "SESSION_SWEEP_INTERVAL" in text]
+    assert len(found) == (store.ability(Sweeps) is not None)
 
 
 def test_check_is_content_with_memory_as_a_cache(folder: FileSystemStore) -> None:
@@ -169,7 +277,8 @@ def test_check_is_content_with_memory_as_a_cache(folder: FileSystemStore) -> Non
 def test_check_finds_a_store_or_a_cache_that_cannot_be_reached(
     folder: FileSystemStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert findings(DEAD) == ["The store cannot be used: Redis cannot be reached."]
+    why = "Error 111 connecting to 127.0.0.1:1. Connection refused"
+    assert findings(DEAD) == [f"The store cannot be used: Redis cannot be reached: {why}."]
     (finding,) = findings((DEAD, folder))
     assert finding == "The cache cannot be used, so every request asks the store: Redis cannot be reached."
     assert len(warnings_in(caplog)) == 1

@@ -24,6 +24,7 @@ from flask import Flask
 from http_support import make_app, started
 
 from flask_sessionstore import SessionKey, SessionManager, cli
+from flask_sessionstore.cli import rendering
 from flask_sessionstore.codec import encode
 from flask_sessionstore.current import interface_in_use
 from flask_sessionstore.layout import pack
@@ -56,7 +57,6 @@ DAY = timedelta(days=1)
         ["revoke", "--all", "--yes"],
         ["cleanup"],
         ["stats"],
-        ["create-schema"],
     ],
     ids=" ".join,
 )
@@ -84,7 +84,8 @@ def test_memcached_cannot_list_sessions(args: list[str]) -> None:
     ids=" ".join,
 )
 def test_a_store_that_cannot_be_reached_is_an_error(args: list[str]) -> None:
-    assert error(shop(DEAD), *args) == "Error: Redis cannot be reached"
+    said = error(shop(DEAD), *args)
+    assert said == "Error: Redis cannot be reached: Error 111 connecting to 127.0.0.1:1. Connection refused"
 
 
 def test_a_store_that_fails_on_the_way_is_an_error() -> None:
@@ -147,13 +148,30 @@ def test_the_shops_sessions_in_a_terminal(flask: t.Callable[..., subprocess.Pope
     folder = tmp_path / "sessions"
     app = make_app(FileSystemStore(folder), SESSION_OWNER_KEY="user_id", PERMANENT_SESSION_LIFETIME=0.001)
     started(app, user_id="ada")
+    settings = {
+        "FLASK_SESSION_STORE": f"file://{folder}",
+        "FLASK_SESSION_RECORD_CLIENT": "false",
+        "COLUMNS": "80",
+    }
+    seen = _in_a_terminal(lambda slave: flask("cleanup", settings=settings, stdout=slave, stderr=slave))
+    assert b"\rRemoving  [" in seen.replace(b"\x1b[?25l", b"")
+    assert seen.endswith(b"\r\n1 removed\r\n")
+    started(make_app(FileSystemStore(folder), SESSION_OWNER_KEY="user_id"), user_id="ada" * 80)
+    seen = _in_a_terminal(lambda slave: flask("list", settings=settings, stdout=slave, stderr=slave))
+    header, row = seen.decode().splitlines()
+    assert header == "\x1b[1mHANDLE        EXTENDED      EXPIRES       OWNER\x1b[0m"
+    assert re.fullmatch(r"[0-9a-f]{12}  (now|\d+ (s|min) ago) +in \d+ days +(ada)+a?d?\.\.", row)
+    assert len(row) == 80
+
+
+def _in_a_terminal(start: t.Callable[[int], subprocess.Popen[bytes]]) -> bytes:
+    """What a program writes to a terminal."""
     master, slave = pty.openpty()
-    with flask("cleanup", settings={"FLASK_SESSION_STORE": f"file://{folder}"}, stdout=slave, stderr=slave):
+    with start(slave):
         os.close(slave)
         seen = b"".join(iter(lambda: _read(master), b""))
     os.close(master)
-    assert b"\rRemoving  [" in seen.replace(b"\x1b[?25l", b"")
-    assert seen.endswith(b"\r\n1 removed\r\n")
+    return seen
 
 
 def _read(terminal: int) -> bytes:
@@ -194,7 +212,12 @@ def documented_app(tmp_path: Path, clock: Clock) -> Flask:
     store = SQLAlchemyStore.from_url(f"sqlite:///{tmp_path}/shop.db")
     store.create_schema()
     store.clock = clock
-    app = shop(store, SESSION_OWNER_KEY="user_id", PERMANENT_SESSION_LIFETIME=timedelta(days=14))
+    app = shop(
+        store,
+        SESSION_OWNER_KEY="user_id",
+        SESSION_RECORD_CLIENT=True,
+        PERMANENT_SESSION_LIFETIME=timedelta(days=14),
+    )
     app.config["SECRET_KEY"] = "dev"
     _keep(store, "expired", timedelta(hours=1))
     clock.advance(6 * 3600)
@@ -224,10 +247,15 @@ def _keep(store: SQLAlchemyStore, name: str, ttl: timedelta, client: str | None 
     store.add(handle, pack(record, handle), ttl)
 
 
-def test_the_documentation_shows_what_the_commands_print(documented_app: Flask) -> None:
+@pytest.mark.usefixtures("lasting_disk")
+def test_the_documentation_shows_what_the_commands_print(
+    documented_app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown = _documented()
     assert {shlex.split(command)[4] for command, _ in shown} == set(cli.sessions.commands)
-    for command, printed in shown:
+    for line, printed in shown:
+        command, pipe, _ = line.partition(" | cat")
+        monkeypatch.setattr(rendering, "terminal_width", lambda pipe=pipe: None if pipe else 80)
         *flask_command, group = shlex.split(command)[:4]
         assert (flask_command, group) == (["flask", "--app", "shop"], "sessions")
         result = run(documented_app, *shlex.split(command)[4:]).output.rstrip()

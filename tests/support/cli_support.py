@@ -25,7 +25,7 @@ def run(app: Flask, *args: str, **options: t.Any) -> Result:
 def output(app: Flask, *args: str) -> str:
     result = run(app, *args)
     assert result.exit_code == 0, result.output
-    return result.output
+    return result.stdout
 
 
 def error(app: Flask, *args: str, code: int = 1) -> str:
