@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import typing as t
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -10,6 +11,8 @@ from flask import Flask
 from ..errors import SessionError, StoreUnavailable
 
 _HIDDEN = "***"
+# Some drivers describe everything that they know.
+_LONGEST = 300
 
 
 def explained(error: SessionError, app: Flask, *words: str) -> str:
@@ -35,7 +38,7 @@ def _cause(cause: BaseException | None) -> str:
     """The first line of what the engine or its driver says. Further lines may show a session's data."""
     # An error of SQLAlchemy's repeats the statement, which the driver's own error does not.
     lines = str(getattr(cause, "orig", None) or cause or "").strip().splitlines()
-    return _one_line(lines[0]) if lines else ""
+    return textwrap.shorten(_one_line(lines[0]), _LONGEST, placeholder=" ...") if lines else ""
 
 
 def _place(app: Flask, said: str) -> str:

@@ -162,6 +162,12 @@ def test_the_shops_sessions_in_a_terminal(flask: t.Callable[..., subprocess.Pope
     assert header == "\x1b[1mHANDLE        EXTENDED      EXPIRES       OWNER\x1b[0m"
     assert re.fullmatch(r"[0-9a-f]{12}  (now|\d+ (s|min) ago) +in \d+ days +(ada)+a?d?\.\.", row)
     assert len(row) == 80
+    settings["FLASK_SESSION_STORE"] = "memory:"
+    said = _in_a_terminal(lambda slave: flask("show", "a", settings=settings, stdout=slave, stderr=slave)).decode()
+    assert said.splitlines() == [
+        "Error: there is no session under this handle: the sessions in memory: live in",
+        "the application's process, where commands do not see them",
+    ]
 
 
 def _in_a_terminal(start: t.Callable[[int], subprocess.Popen[bytes]]) -> bytes:

@@ -302,6 +302,22 @@ def test_all_but_that_of_the_request(app: Flask) -> None:
     assert [browser.data for browser in others] == [{}, {}, {}]
 
 
+def test_all_but_one_that_is_named(app: Flask) -> None:
+    here, kept, other = signed_in(app), signed_in(app), signed_in(app)
+    name = kept.asks(lambda: session.handle)
+    kept.does(renew)
+    response = here.does(lambda: str(sessions_of(app).revoke_all("ann", keep=name)))
+    assert (response.text, fate(response)) == ("2", DELETED)
+    assert [browser.data for browser in (here, kept, other)] == [{}, {KEY: "ann"}, {}]
+
+
+def test_all_but_that_of_the_request_by_its_name(app: Flask) -> None:
+    here, other = signed_in(app), signed_in(app)
+    response = here.does(lambda: str(sessions_of(app).revoke_all("ann", keep=session.handle)))
+    assert (response.text, fate(response)) == ("1", KEPT)
+    assert [browser.data for browser in (here, other)] == [{KEY: "ann"}, {}]
+
+
 def test_with_that_of_the_request(app: Flask) -> None:
     here, other = signed_in(app), signed_in(app)
     response = here.does(lambda: sessions_of(app).revoke_all("ann"))
