@@ -93,8 +93,9 @@ def _neighbours(app: Flask, store: SessionStore) -> t.Iterator[Finding]:
     marks = _marks_of(app)
     if not isinstance(store, ServerSideStore) or not marks or next(_sample(store), None) is None:
         return  # do not create a folder or table for a note alone: the check may run as another user
-    data = store.read(_NOTE)
-    found = None if data is None else unpack(data, _NOTE)
+    data, found = store.read(_NOTE), None
+    with contextlib.suppress(SessionCorrupt):
+        found = None if data is None else unpack(data, _NOTE)
     _leave_note(store, marks[0], before=data)
     if isinstance(found, Tombstone) and found.before not in marks:
         yield warning_that(

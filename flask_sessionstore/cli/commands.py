@@ -15,13 +15,13 @@ import click
 from flask import current_app
 
 from ..current import app_in_use, interface_in_use, server_store_in_use, store_in_use
-from ..errors import ConfigurationError, SessionGone
+from ..errors import ConfigurationError
 from ..record import SessionInfo
 from ..stores.abilities import HasSchema
 from . import as_json, checks, endings, listing, rendering, survey, tables
 from .as_json import Facts
 from .group import SessionsGroup
-from .handles import resolved
+from .handles import no_session, resolved
 from .progress import aborting, progress
 from .rendering import Literal
 from .times import span
@@ -172,7 +172,7 @@ def revoke(
         raise click.UsageError("Give a HANDLE, --owner or --all, and only one of these.")
     if handle is not None and keep is not None:
         raise click.UsageError("--keep needs --owner or --all.")
-    kept = None if keep is None else resolved(store_in_use(), keep)
+    kept = None if keep is None else _found(keep)
     if handle is not None:
         count = _end_one(handle, dry_run)
     elif owner is not None:
@@ -185,11 +185,20 @@ def revoke(
         click.echo(f"{count:,} {'would end' if dry_run else 'ended'}")
 
 
-def _end_one(text: str, dry_run: bool) -> int:
-    manager, store = _manager(), server_store_in_use()
+def _found(text: str) -> str:
+    """The handle of a session that is there."""
+    store = server_store_in_use()
     handle = resolved(store, text)
-    if not (endings.would_end(store, handle) if dry_run else manager.revoke(handle)):
-        raise SessionGone("there is no session under this handle")
+    if not endings.is_there(store, handle):
+        raise no_session()
+    return handle
+
+
+def _end_one(text: str, dry_run: bool) -> int:
+    if dry_run:
+        _found(text)
+    elif not _manager().revoke(resolved(server_store_in_use(), text)):
+        raise no_session()
     return 1
 
 

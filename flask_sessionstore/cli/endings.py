@@ -10,8 +10,8 @@ from . import survey
 from .survey import Found
 
 
-def would_end(store: ServerSideStore, handle: str) -> bool:
-    """Whether to end this handle would end a session: this one, or the one under which it goes on."""
+def is_there(store: ServerSideStore, handle: str) -> bool:
+    """Whether there is a session to end under this handle, or one under which it goes on."""
     try:
         return any(store.info(name) is not None for name in (handle, *store.successors(handle)))
     except SessionCorrupt:

@@ -34,5 +34,10 @@ def resolved(store: SessionStore, text: str) -> str:
     if len(found) > 1:
         raise click.ClickException(f"{len(found)} sessions have a handle that begins with {text}: give more digits")
     if not found:
-        raise SessionGone("there is no session under this handle")
+        raise no_session()
     return found.pop()
+
+
+def no_session() -> SessionGone:
+    """The error for a handle without a session."""
+    return SessionGone("there is no session under this handle")

@@ -19,6 +19,7 @@ from servers import StartServer
 from sql_servers import DatabaseServer
 
 from flask_sessionstore import ConfigurationError, SessionManager, StoreSessionInterface, StoreUnavailable
+from flask_sessionstore.layout import is_tombstone
 from flask_sessionstore.stores import Scans, ServerSideStore, SessionStore, Sweeps, exposure, from_url
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
@@ -92,6 +93,16 @@ def test_check_finds_another_application_under_the_same_prefix(store: SessionSto
     assert json.loads(output(shop(store), "list", "--json"))[0]["owner"] == "ann"
     assert len(list(scans.scan())) == 2
     assert len(json.loads(output(shop(store), "list", "--json"))) == 1, "the note is nobody's session"
+
+
+def test_a_note_that_is_damaged_is_replaced(folder: FileSystemStore) -> None:
+    started(shop(folder), user="ann")
+    assert findings(folder) == []
+    (note,) = (entry.handle for entry in folder.scan() if entry.data and is_tombstone(entry.data))
+    folder.drop(note)
+    folder.add(note, b"\1" + b"!" * 105, timedelta(days=1))
+    assert findings(folder) == findings(folder) == []
+    assert len(findings(folder, SECRET_KEY=SECRET[::-1])) == 1
 
 
 def test_check_leaves_no_note_where_nobody_keeps_sessions(folder: FileSystemStore) -> None:
