@@ -4,6 +4,7 @@ python3 dev.py shop  [options of "flask run"]   the example shop, on http://127.
 python3 dev.py test  [options of pytest]        the tests, with real servers of their own
 python3 dev.py foreign                          the suites of Flask and of three extensions, over our sessions
 python3 dev.py deployment [options of pytest]   an application on every server that Flask runs on; needs a C compiler
+python3 dev.py docs  [--port N] [--build]       the documentation, on http://127.0.0.1:8000, or built only
 python3 dev.py check                            what CI checks besides: style, types, documentation, lock, wheel
 python3 dev.py audit [options of pip-audit]     whether a version that CI installs has a known vulnerability
 python3 dev.py lock                             write .ci/lock.txt anew, with the newest versions
@@ -13,6 +14,7 @@ changed. SESSIONSTORE_VENV names another folder for the environment: .ci/run has
 names a wheel ("check" leaves one in dist) that the tests use in place of the checkout.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -35,6 +37,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("SESSIONSTORE_VENV") or ROOT / ".venv").absolute()
 WHEEL = os.environ.get("SESSIONSTORE_WHEEL", "")
 PACKAGE = "flask_sessionstore"
+BUILT = ROOT / "docs" / "_build"
 LOCK = ROOT / ".ci" / "lock.txt"
 BUDGETS = ROOT / "bench" / "budgets.toml"
 SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
@@ -79,6 +82,25 @@ def deployment(options: list[str]) -> int:
     return run_tests("-n", "2", "-m", "deployment", "tests/deployment", *options)
 
 
+def docs(options: list[str]) -> int:
+    """Build the documentation, and serve it unless it is only to be built."""
+    parser = argparse.ArgumentParser("dev.py docs", description=docs.__doc__)
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--build", action="store_true", help=f"only build it, in {BUILT.relative_to(ROOT)}")
+    wanted = parser.parse_args(options)
+    install("docs")
+    failed = build_docs()
+    if failed or wanted.build:
+        return failed
+    print(f"the documentation is on http://127.0.0.1:{wanted.port}; Ctrl-C ends it", flush=True)
+    return run("python", "-m", "http.server", "--bind", "127.0.0.1", "-d", str(BUILT), str(wanted.port))
+
+
+def build_docs() -> int:
+    """Build the documentation; a warning is a failure."""
+    return run("sphinx-build", "-q", "-W", "--keep-going", "-n", "docs", str(BUILT))
+
+
 def check(_options: list[str]) -> int:
     """Run every check, and fail if one fails."""
     install("dev")
@@ -88,7 +110,7 @@ def check(_options: list[str]) -> int:
         run("mypy"),
         run("pyright", "--pythonpath", str(SCRIPTS / "python")),
         run("python", "typing_tests/pages.py"),
-        run("sphinx-build", "-q", "-W", "-n", "docs", "docs/_build"),
+        build_docs(),
         check_lock(),
         check_budgets(),
         check_wheel(),
@@ -192,6 +214,7 @@ COMMANDS: dict[str, t.Callable[[list[str]], int]] = {
     "test": test,
     "foreign": foreign,
     "deployment": deployment,
+    "docs": docs,
     "check": check,
     "audit": audit,
     "lock": lock,

@@ -1,16 +1,22 @@
-"""How the documentation is built: sphinx-build -W -n docs docs/_build"""
+"""How the documentation is built: python3 dev.py docs"""
 
+import os
+import sys
 import tomllib
 from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_tools"))
 
 project = "flask_sessionstore"
 author = "the flask_sessionstore authors"
 copyright = "the flask_sessionstore authors"
-with Path(__file__).parents[1].joinpath("pyproject.toml").open("rb") as file:
-    release = version = tomllib.load(file)["project"]["version"]
+with (HERE.parent / "pyproject.toml").open("rb") as file:
+    about = tomllib.load(file)["project"]
+release = version = about["version"]
 
-extensions = ["sphinx.ext.autodoc"]
-exclude_patterns = ["_build"]
+extensions = ["sphinx.ext.autodoc", "sphinx_copybutton", "for_readers", "pictures"]
+exclude_patterns = ["_build", "_tools"]
 highlight_language = "python"
 
 autodoc_member_order = "bysource"
@@ -29,10 +35,18 @@ nitpick_ignore_regex = [
     ),
 ]
 
-html_theme = "alabaster"
+html_theme = "furo"
+pygments_dark_style = "github-dark"
+html_title = "flask_sessionstore"
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", about["urls"]["Documentation"])
+html_static_path = ["_static"]
+html_css_files = ["reading.css"]
+html_search_scorer = str(HERE / "_tools" / "scorer.js")
+html_show_sourcelink = False  # the sources are copied nevertheless, for llms.txt
 html_theme_options = {
-    "description": "Server-side sessions for Flask",
-    "fixed_sidebar": True,
-    "page_width": "72rem",
-    "sidebar_width": "17rem",
+    "top_of_page_buttons": [],
+    "light_css_variables": {"color-api-name": "#0b5cad", "color-api-pre-name": "#616e7c"},
+    "dark_css_variables": {"color-api-name": "#7db7f5", "color-api-pre-name": "#a4afba"},
 }
+copybutton_prompt_text = r">>> |\.\.\. |\$ "  # what a reader does not want to paste; nor what was answered
+copybutton_prompt_is_regexp = True

@@ -17,28 +17,16 @@ import neighbours
 import pytest
 import servers
 import shop_server
+from chromium import TIME_LIMIT, launched
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from shops import GATED, SHOPS
 
 SUPPORT = Path(servers.__file__).resolve().parent
 EXAMPLES = SUPPORT.parents[1] / "examples"
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",  # which root cannot have
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP *.example.test 127.0.0.1",
-]
-TIME_LIMIT = 30_000  # milliseconds, for a machine that has much else to do
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 SAFARI = (
@@ -51,10 +39,8 @@ Cookie = dict[str, t.Any]
 
 @pytest.fixture(scope="module")
 def browser() -> t.Iterator[Browser]:
-    chromium = servers.program("chromium")
-    expect.set_options(timeout=TIME_LIMIT)
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -146,3 +146,39 @@ def test_budgets_of_other_versions_than_the_locked_are_named(
     monkeypatch.setattr(dev, "BUDGETS", tmp_path / "budgets.toml")
     assert dev.check_budgets() == bool(said)
     assert (said or "") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "served"),
+    [([], "8000"), (["--port", "8001"], "8001"), (["--build"], None)],
+    ids=["as always", "on another port", "only built"],
+)
+def test_the_documentation_is_built_and_then_served_on_this_machine_alone(
+    options: list[str], served: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, ...]] = []
+
+    def run(*command: str) -> int:
+        ran.append(command)
+        return 0
+
+    monkeypatch.setattr(dev, "install", run)
+    monkeypatch.setattr(dev, "run", run)
+    assert dev.docs(options) == 0
+    groups, build, *serve = ran
+    assert groups == ("docs",)
+    assert build[0] == "sphinx-build"
+    assert [(command[4], command[-1]) for command in serve] == ([("127.0.0.1", served)] if served else [])
+
+
+def test_documentation_that_cannot_be_built_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def run(program: str, *_arguments: str) -> int:
+        ran.append(program)
+        return 1
+
+    monkeypatch.setattr(dev, "install", lambda *groups: None)
+    monkeypatch.setattr(dev, "run", run)
+    assert dev.docs([]) == 1
+    assert ran == ["sphinx-build"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import re
 import textwrap
+import tomllib
 import typing as t
 from pathlib import Path
 
@@ -15,7 +16,8 @@ EXAMPLES = ROOT / "examples"
 README = ROOT / "README.rst"
 CONFIGURATION = ROOT / "docs" / "configuration.rst"
 MOVING = ROOT / "docs" / "moving.rst"
-PAGES = [README, *sorted((ROOT / "docs").rglob("*.rst"))]
+PAGES = [README, *sorted(path for path in (ROOT / "docs").rglob("*.rst") if "_build" not in path.parts)]
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
 REDIS_URL = "redis://localhost:6379/0"
 
 
@@ -42,6 +44,12 @@ def blocks(page: Path) -> t.Iterator[Block]:
             before = "".join(lines[max(number - 2, 0) : number])
             source = textwrap.dedent("\n".join(lines[start:end])).rstrip() + "\n"
             yield Block(found[2], start, source, skipped=".. skip: " in before)
+
+
+def documents() -> list[str]:
+    """The documentation's pages as their addresses name them, such as ``stores/redis``."""
+    docs = ROOT / "docs"
+    return [page.relative_to(docs).with_suffix("").as_posix() for page in PAGES if page.is_relative_to(docs)]
 
 
 def python_blocks(page: Path) -> list[Block]:
