@@ -243,7 +243,8 @@ def put_in_place(app: Sphinx, doctree: nodes.document) -> None:
         name = Path(image["uri"]).stem
         if name in PICTURES and app.builder.format == "html":
             app.env.note_dependency(str(FOLDER / f"{name}.svg"))
-            drawn = f'<div class="drawn">{draw(PICTURES[name])}</div>'
+            said = escape(" ".join(image["alt"].split()))
+            drawn = f'<div class="drawn" role="img" aria-label="{said}">{draw(PICTURES[name])}</div>'
             image.replace_self(nodes.raw("", drawn, format="html"))
 
 
