@@ -71,7 +71,7 @@ _OWNERS = struct.Struct(">4s4s")
 _PERMANENT, _OWNED, _OWN_LIFETIME, _CLIENT, _SEALED, _DERIVED = 1, 2, 4, 8, 16, 32
 _FORMAT_BYTE = bytes([FORMAT])
 _LIVE = bytes([FORMAT, 0])
-_FLAGS, _OWNER_SIZE, _NAME = 82, slice(83, 85), 87
+_FLAGS, _OWNER_SIZE, _NAME = 82, slice(83, 85), slice(87, 95)
 _NAME_DIGITS = 16
 _NAMELESS = bytes(8)
 # Later formats will have numbers up to this. Bytes that begin with more are not records of ours (JSON, text, a pickle).
@@ -210,10 +210,13 @@ def of_another(handle: str) -> t.Callable[[bytes], bool]:
     Bytes that are not a record name no handle. A name that is not a handle belongs to a session of another kind, whose
     bytes name no handle either.
     """
-    if not is_handle(handle):
-        return lambda data: False
-    name = a2b_hex(handle[:_NAME_DIGITS])
-    return lambda data: not data.startswith(name, _NAME) and data.startswith(_FORMAT_BYTE) and len(data) >= _HEADER.size
+    name = handle[:_NAME_DIGITS]
+    return lambda data: (
+        data[_NAME].hex() != name  # first, since it is nearly always False
+        and data.startswith(_FORMAT_BYTE)
+        and len(data) >= _HEADER.size
+        and is_handle(handle)
+    )
 
 
 def _name_of(handle: str) -> bytes:

@@ -7,6 +7,7 @@ again, so that a request waits no longer than the time-outs.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import typing as t
@@ -17,6 +18,10 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from ..engines import TIMEOUT
 from ..pool import MAX_CONNECTIONS, Pool
+
+hiredis: t.Any = None
+with contextlib.suppress(ImportError):  # an extra of redis-py
+    import hiredis
 
 Address = tuple[str, int]
 Command = tuple[t.Any, ...]
@@ -47,8 +52,8 @@ class Server:
         self._pool: Pool[t.Any] = Pool(connect, _disconnect, most=most, patience=_patience(pool), is_sound=_is_sound)
 
     def execute_command(self, *args: t.Any) -> t.Any:
-        """Send one command, return its reply."""
-        return self._send(_exchange, None, args)
+        """Send one command, return its reply. As in redis-py, its name may consist of two words."""
+        return self._send(_exchange, None, _words(args))
 
     def ask(self, command: Command, accept: Accept | None = None) -> t.Any:
         """Send one command, return its reply.
@@ -127,8 +132,19 @@ def _is_sound(error: BaseException) -> bool:
     return isinstance(error, _ANSWERS)
 
 
+def _words(args: Command) -> Command:
+    return (*args[0].split(), *args[1:])
+
+
+def _pack(connection: t.Any, command: Command) -> t.Sequence[bytes]:
+    """A command as bytes to be sent. redis-py also calls hiredis, but looks at each argument before."""
+    if hiredis is None:
+        return t.cast("list[bytes]", connection.pack_command(*command))
+    return (hiredis.pack_command(command),)
+
+
 def _exchange(connection: t.Any, accept: Accept | None, command: Command) -> t.Any:
-    connection.send_command(*command, check_health=False)
+    connection.send_packed_command(_pack(connection, command), check_health=False)
     reply = connection.read_response()
     if accept is not None and not accept(reply):
         raise _Unacceptable(reply)
@@ -136,7 +152,8 @@ def _exchange(connection: t.Any, accept: Accept | None, command: Command) -> t.A
 
 
 def _exchange_all(connection: t.Any, accept: Accept | None, commands: Command) -> list[t.Any]:
-    connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    packed = [part for command in commands for part in _pack(connection, command)]
+    connection.send_packed_command((b"".join(packed),), check_health=False)
     replies, errors = [], []
     for _ in commands:
         try:
@@ -172,8 +189,8 @@ class Cluster:
         self._primaries: list[Address | None] = []  # by slot; empty: not known (any more)
 
     def execute_command(self, *args: t.Any) -> t.Any:
-        """Send one command, return its reply."""
-        return self.execute_commands(args)[0]
+        """Send one command, return its reply; as :meth:`Server.execute_command`."""
+        return self.execute_commands(_words(args))[0]
 
     def ask(self, command: Command, accept: Accept | None = None) -> t.Any:
         """Send one command, return its reply; ``accept`` as in :meth:`Server.ask`."""

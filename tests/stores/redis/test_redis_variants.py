@@ -6,6 +6,8 @@ import contextlib
 import itertools
 import logging
 import socket
+import subprocess
+import sys
 import time
 import typing as t
 import uuid
@@ -110,6 +112,29 @@ def test_a_command_that_may_not_be_run_by_its_digest_is_tried_so_once(
     for _ in range(3):
         store.update_ttl(key)
     assert sent == ["EVALSHA", "EVAL", "EVAL", "EVAL"]
+
+
+# Saves a small and a large session, updates both, and reads them.
+WITHOUT_HIREDIS = """
+import sys
+from datetime import timedelta
+
+sys.modules["hiredis"] = None
+from flask_sessionstore import Record
+from flask_sessionstore.stores import from_url
+
+store = from_url(sys.argv[1], prefix=sys.argv[2])
+for size in (10, 50_000):
+    key = store.save(Record(state={"a": b"1" * size}), timedelta(days=1))
+    record = store.load(key)
+    store.update(key, Record(state={"\u00e4": b"2" * size}), timedelta(days=1), replaces=record.revision)
+    assert store.load(key).state == {"\u00e4": b"2" * size}
+"""
+
+
+def test_redis_py_packs_the_commands_without_hiredis(redis_server: servers.RedisServer) -> None:
+    command = [sys.executable, "-c", WITHOUT_HIREDIS, redis_server.url, f"{uuid.uuid4()}:"]
+    subprocess.run(command, check=True, timeout=60)
 
 
 # -- passwords -----------------------------------------------------------------------------------------------------
