@@ -46,7 +46,7 @@ class SessionKey:
     :raises ValueError: if ``text`` is not a session key.
     """
 
-    __slots__ = ("_handle", "_text", "sealer")
+    __slots__ = ("_handle", "_text", "known", "sealer")
 
     def __init__(self, text: str) -> None:
         if not _KEY.fullmatch(text):
@@ -55,12 +55,14 @@ class SessionKey:
         self._handle: str | None = None
         self.sealer: t.Any = None
         """The cipher that seals the session's record: ``sealing`` makes it once, and it lives as long as the key."""
+        self.known: bytes | None = None
+        """The bytes that a store has read or written under this key last."""
 
     @classmethod
     def generate(cls) -> t.Self:
         """A new key from the operating system's randomness (256 bits; OWASP asks for at least 64)."""
         key = cls.__new__(cls)
-        key._text, key._handle, key.sealer = to_base64url(os.urandom(32)), None, None
+        key._text, key._handle, key.sealer, key.known = to_base64url(os.urandom(32)), None, None, None
         return key
 
     @classmethod
@@ -72,7 +74,7 @@ class SessionKey:
         if not is_handle(handle):
             raise ValueError("not a session handle: 64 hexadecimal digits in lower case are expected")
         key = cls.__new__(cls)
-        key._text, key._handle, key.sealer = None, handle, None
+        key._text, key._handle, key.sealer, key.known = None, handle, None, None
         return key
 
     @property

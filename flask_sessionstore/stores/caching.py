@@ -106,16 +106,22 @@ class CachingStore(ServerSideStore):
         return added
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
+        return self._replace(handle, data, lambda: self.store.swap(handle, data, ttl, replaces=replaces))
+
+    def exchange(self, handle: str, data: bytes, ttl: timedelta, *, known: bytes) -> bool:
+        return self._replace(handle, data, lambda: self.store.exchange(handle, data, ttl, known=known))
+
+    def _replace(self, handle: str, data: bytes, replace: t.Callable[[], bool]) -> bool:
         began_ms = self._now_ms()
-        swapped = False
+        replaced = False
         try:
-            swapped = self.store.swap(handle, data, ttl, replaces=replaces)
+            replaced = replace()
         finally:
-            if swapped:
+            if replaced:
                 self._ask_cache(self._keep, handle, data, began_ms)
             else:  # another request has written, or the result is unknown: the cached record may be old
                 self._ask_cache(self._forget, handle)
-        return swapped
+        return replaced
 
     def drop(self, handle: str) -> None:
         try:
@@ -241,6 +247,8 @@ class CachingStore(ServerSideStore):
             if not began_ms <= now_ms < began_ms + to_ms(self.max_age):
                 return None
             data = entry[: TIMES.start] + entry[-_TIMES_SIZE:] + entry[TIMES.stop : -_TIMES_SIZE]
+            if key is not None:
+                key.known = data  # as they are in the store
             return self._open(data, handle, key)
         except SessionCorrupt:
             return None

@@ -38,6 +38,13 @@ class Client(t.Protocol):
             connection, and then its reply is returned in any case.
         """
 
+    def compare_and_set(self, command: Command, accept: Accept) -> t.Any:
+        """Send a SET with IFEQ, return its reply; None also if the server does not have it or refuses it, or if the
+        client does not tell which server a command goes to.
+
+        :param accept: as in :meth:`ask`.
+        """
+
     def execute_commands(self, *commands: Command) -> list[t.Any]:
         """Send commands at once, return their replies; the first error among the replies is raised."""
 
@@ -66,6 +73,9 @@ class _Any:
         for server in self.primaries():
             _close_idle(getattr(server, "connection_pool", None))
         return self.client.execute_command(*command)
+
+    def compare_and_set(self, command: Command, accept: Accept) -> t.Any:
+        return None
 
     def execute_commands(self, *commands: Command) -> list[t.Any]:
         return [self.client.execute_command(*command) for command in commands]

@@ -33,6 +33,10 @@ _ANSWERS = (exceptions.NoScriptError, exceptions.OutOfMemoryError)
 # redis-py 5 leaves the first word in the text, later versions turn it into the exception's class.
 _REDIRECTION = re.compile(r"(?:(?:MOVED|ASK) )?\d+ (?P<host>\S*):(?P<port>\d+)")
 _REDIRECTIONS = 5
+# What another error than a plain "ERR" begins with: "WRONGTYPE Operation against a key ...".
+_CODE = re.compile(r"[A-Z]+ ")
+# The first versions that have SET with IFEQ, by the name that the server says in its greeting.
+_IFEQ_SINCE, _NEVER = {b"valkey": (8, 1), b"redis": (8, 4)}, (1 << 32,)
 
 
 class Server:
@@ -48,12 +52,12 @@ class Server:
     def __init__(self, pool: redis.ConnectionPool, most: int = MAX_CONNECTIONS) -> None:
         #: The same attribute as in redis-py's own clients.
         self.connection_pool = pool
-        connect = functools.partial(_connect, pool)
-        self._pool: Pool[t.Any] = Pool(connect, _disconnect, most=most, patience=_patience(pool), is_sound=_is_sound)
+        connect, close = functools.partial(_connect, pool), _Connection.close
+        self._pool: Pool[_Connection] = Pool(connect, close, most=most, patience=_patience(pool), is_sound=_is_sound)
 
     def execute_command(self, *args: t.Any) -> t.Any:
         """Send one command, return its reply. As in redis-py, its name may consist of two words."""
-        return self._send(_exchange, None, _words(args))
+        return self._send(_Connection.ask, None, _words(args))
 
     def ask(self, command: Command, accept: Accept | None = None) -> t.Any:
         """Send one command, return its reply.
@@ -61,14 +65,21 @@ class Server:
         :param accept: tells whether a reply can belong to this command. If not, the command is sent once more on a new
             connection, and then its reply is returned in any case.
         """
-        return self._send(_exchange, accept, command)
+        return self._send(_Connection.ask, accept, command)
+
+    def compare_and_set(self, command: Command, accept: Accept) -> t.Any:
+        """Send a SET with IFEQ, return its reply; None also if this server does not have it, or refuses it.
+
+        :param accept: as in :meth:`ask`.
+        """
+        return self._send(_Connection.compare_and_set, accept, command)
 
     def execute_commands(self, *commands: Command, accept: Accept | None = None) -> list[t.Any]:
         """Send commands at once over one connection, return their replies; the first error among the replies is raised.
 
         :param accept: as in :meth:`ask`, for the last reply.
         """
-        return t.cast("list[t.Any]", self._send(_exchange_all, accept, commands))
+        return t.cast("list[t.Any]", self._send(_Connection.ask_all, accept, commands))
 
     def execute_each(self, commands: t.Sequence[Command]) -> list[t.Any]:
         """Send independent commands at once."""
@@ -114,57 +125,109 @@ def _patience(pool: redis.ConnectionPool) -> float:
     return t.cast("float", pool.connection_kwargs.get("socket_timeout") or TIMEOUT)
 
 
-def _connect(pool: redis.ConnectionPool) -> t.Any:
-    connection = pool.connection_class(**pool.connection_kwargs)
-    try:
-        connection.connect()  # with Sentinels, this asks them for the primary first
-        return connection
-    except exceptions.ConnectionError as error:
-        why = str(error)
-    raise _CannotConnect(why)  # outside, since the server's error may repeat the password, and would be its context
-
-
-def _disconnect(connection: t.Any) -> None:
-    connection.disconnect()
+def _connect(pool: redis.ConnectionPool) -> _Connection:
+    connection = _Connection(pool.connection_class(**pool.connection_kwargs))
+    connection.open()
+    return connection
 
 
 def _is_sound(error: BaseException) -> bool:
     return isinstance(error, _ANSWERS)
 
 
+class _Connection:
+    """A connection of redis-py to a server, and whether this server has SET with IFEQ."""
+
+    __slots__ = ("_compares", "_connection")
+
+    def __init__(self, connection: t.Any) -> None:
+        self._connection = connection
+        self._compares: bool | None = None  # not known yet
+
+    def open(self) -> None:
+        try:
+            self._connection.connect()  # with Sentinels, this asks them for the primary first
+            return
+        except exceptions.ConnectionError as error:
+            why = str(error)
+        raise _CannotConnect(why)  # outside, since the server's error may repeat the password, and would be its context
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+    def ask(self, accept: Accept | None, command: Command) -> t.Any:
+        self._connection.send_packed_command(self._pack(command), check_health=False)
+        reply = self._connection.read_response()
+        if accept is not None and not accept(reply):
+            raise _Unacceptable(reply)
+        return reply
+
+    def ask_all(self, accept: Accept | None, commands: Command) -> list[t.Any]:
+        packed = b"".join([part for command in commands for part in self._pack(command)])
+        self._connection.send_packed_command((packed,), check_health=False)
+        replies, errors = [], []
+        for _ in commands:
+            try:
+                replies.append(self._connection.read_response())
+            except exceptions.ResponseError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        if accept is not None and not accept(replies[-1]):
+            raise _Unacceptable(replies)
+        return replies
+
+    def compare_and_set(self, accept: Accept, command: Command) -> t.Any:
+        if self._compares is None:
+            self._compares = self._can_compare()
+        if not self._compares:
+            return None
+        try:
+            return self.ask(accept, command)
+        except exceptions.ResponseError as error:
+            if not _is_refusal(error):
+                raise
+        self._compares = False
+        return None
+
+    def _can_compare(self) -> bool:
+        """Ask the server for its version. (It may refuse INFO, but an ACL cannot forbid HELLO.)"""
+        try:
+            return _has_ifeq(self.ask(_is_greeting, ("HELLO",)))
+        except exceptions.ResponseError:
+            return False
+        except (exceptions.ConnectionError, _Unacceptable):  # some proxies close the connection at an unknown command
+            self.close()
+        self.open()
+        return False
+
+    def _pack(self, command: Command) -> t.Sequence[bytes]:
+        # redis-py calls the same function, but looks at each argument before.
+        if hiredis is None:
+            return t.cast("list[bytes]", self._connection.pack_command(*command))
+        return (hiredis.pack_command(command),)
+
+
 def _words(args: Command) -> Command:
     return (*args[0].split(), *args[1:])
 
 
-def _pack(connection: t.Any, command: Command) -> t.Sequence[bytes]:
-    """A command as bytes to be sent. redis-py also calls hiredis, but looks at each argument before."""
-    if hiredis is None:
-        return t.cast("list[bytes]", connection.pack_command(*command))
-    return (hiredis.pack_command(command),)
+def _is_greeting(reply: t.Any) -> bool:
+    return isinstance(reply, (list, dict)) and b"server" in reply
 
 
-def _exchange(connection: t.Any, accept: Accept | None, command: Command) -> t.Any:
-    connection.send_packed_command(_pack(connection, command), check_health=False)
-    reply = connection.read_response()
-    if accept is not None and not accept(reply):
-        raise _Unacceptable(reply)
-    return reply
+def _has_ifeq(greeting: list[t.Any] | dict[t.Any, t.Any]) -> bool:
+    """Whether a server has SET with IFEQ, by its reply to HELLO."""
+    fields = greeting if isinstance(greeting, dict) else dict(zip(greeting[::2], greeting[1::2], strict=False))
+    version = tuple(map(int, re.findall(rb"\d+", fields.get(b"version", b""))))
+    return version >= _IFEQ_SINCE.get(fields[b"server"], _NEVER)
 
 
-def _exchange_all(connection: t.Any, accept: Accept | None, commands: Command) -> list[t.Any]:
-    packed = [part for command in commands for part in _pack(connection, command)]
-    connection.send_packed_command((b"".join(packed),), check_health=False)
-    replies, errors = [], []
-    for _ in commands:
-        try:
-            replies.append(connection.read_response())
-        except exceptions.ResponseError as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]
-    if accept is not None and not accept(replies[-1]):
-        raise _Unacceptable(replies)
-    return replies
+def _is_refusal(error: exceptions.ResponseError) -> bool:
+    """Whether a server does not know a command or does not permit it, whatever its state and the key."""
+    if isinstance(error, exceptions.NoPermissionError):
+        return True
+    return type(error) is exceptions.ResponseError and _CODE.match(str(error)) is None
 
 
 class Cluster:
@@ -196,15 +259,33 @@ class Cluster:
         """Send one command, return its reply; ``accept`` as in :meth:`Server.ask`."""
         return self.execute_commands(command, accept=accept)[0]
 
+    def compare_and_set(self, command: Command, accept: Accept) -> t.Any:
+        """As :meth:`Server.compare_and_set`. None also if the slot moves to another node."""
+
+        def send(node: Server, asking: bool) -> t.Any:
+            return None if asking else node.compare_and_set(command, accept)
+
+        return self._at_primary(command, send)
+
     def execute_commands(self, *commands: Command, accept: Accept | None = None) -> list[t.Any]:
         """Send commands at once over one connection, to the primary of the first command's key."""
-        slot = _slot(commands[0])
+
+        def send(node: Server, asking: bool) -> list[t.Any]:
+            if asking:
+                return node.execute_commands(("ASKING",), *commands, accept=accept)[1:]
+            return node.execute_commands(*commands, accept=accept)
+
+        return t.cast("list[t.Any]", self._at_primary(commands[0], send))
+
+    def _at_primary(self, command: Command, send: t.Callable[[Server, bool], t.Any]) -> t.Any:
+        """What ``send`` returns for the primary of the command's key. It is called again for a node to which the
+        cluster redirects (True: ASKING has to be sent first), and for a node that has taken over.
+        """
+        slot = _slot(command)
         address, asking = self._primary(slot), False
         for _ in range(_REDIRECTIONS):
             try:
-                if asking:
-                    return self._node(address).execute_commands(("ASKING",), *commands, accept=accept)[1:]
-                return self._node(address).execute_commands(*commands, accept=accept)
+                return send(self._node(address), asking)
             except _ANSWERS:
                 raise
             except exceptions.ResponseError as error:

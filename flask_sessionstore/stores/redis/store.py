@@ -2,7 +2,8 @@
 
 A record is one string under ``<prefix><handle>``, which Redis removes when it expires. A read is one GET, a new session
 one ``SET NX``, a compare-and-set one script on the server; each is one round trip on one key, so that a cluster can do
-it.
+it. Newer servers also have ``SET IFEQ``, which takes a tenth of the script's time. It compares with the bytes that were
+read; only if these differ, the script compares the revisions.
 
 The sessions of an owner are listed in a sorted set under ``<prefix>owners:`` and the first 32 digits of the owner's
 SHA-256. So a list's name differs from the names of records and of lists with another prefix. Its members are handles;
@@ -27,7 +28,7 @@ from ...key import SessionKey, is_handle
 from ...layout import HEAD_SIZE, of_another, pack_tombstone, unpack
 from ...record import TOMBSTONE_TIME, Kind, Record, Tombstone, to_ms
 from ..abilities import has_doubled
-from ..base import Entry, OwnerIndex, Scans, ServerSideStore, gone, has_left, list_name
+from ..base import Entry, OwnerIndex, Scans, ServerSideStore, gone, has_expired, has_left, list_name
 from ..exposure import clear_text, unchecked_names
 from ..pool import NoneFree
 from .adapters import Given, adapt, exposed_hosts, without_arguments
@@ -142,6 +143,14 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         arguments = (replaces or b"", data, to_ms(ttl), self._now_ms())
         return bool(self._run(SWAP, self.prefix + handle, *arguments, kind=data[1], accept=_is_number))
+
+    def exchange(self, handle: str, data: bytes, ttl: timedelta, *, known: bytes) -> bool:
+        if not has_expired(known, self.now()):
+            command = ("SET", self.prefix + handle, data, "PX", to_ms(ttl), "IFEQ", known)
+            with contextlib.suppress(_WrongType, StoreFull):  # the script compares before it looks for room
+                if self._translated(self._client.compare_and_set, command, _is_status):
+                    return True
+        return super().exchange(handle, data, ttl, known=known)  # the record may have been extended since
 
     def drop(self, handle: str) -> None:
         self._call("DEL", self.prefix + handle, kind=_ENDED)
