@@ -185,7 +185,7 @@ class _Connection:
         try:
             return self.ask(accept, command)
         except exceptions.ResponseError as error:
-            if not _is_refusal(error):
+            if not is_refusal(error):
                 raise
         self._compares = False
         return None
@@ -223,7 +223,7 @@ def _has_ifeq(greeting: list[t.Any] | dict[t.Any, t.Any]) -> bool:
     return version >= _IFEQ_SINCE.get(fields[b"server"], _NEVER)
 
 
-def _is_refusal(error: exceptions.ResponseError) -> bool:
+def is_refusal(error: exceptions.ResponseError) -> bool:
     """Whether a server does not know a command or does not permit it, whatever its state and the key."""
     if isinstance(error, exceptions.NoPermissionError):
         return True
@@ -272,14 +272,15 @@ class Cluster:
 
         def send(node: Server, asking: bool) -> list[t.Any]:
             if asking:
-                return node.execute_commands(("ASKING",), *commands, accept=accept)[1:]
+                asked = [part for command in commands for part in (("ASKING",), command)]
+                return node.execute_commands(*asked, accept=accept)[1::2]
             return node.execute_commands(*commands, accept=accept)
 
         return t.cast("list[t.Any]", self._at_primary(commands[0], send))
 
     def _at_primary(self, command: Command, send: t.Callable[[Server, bool], t.Any]) -> t.Any:
         """What ``send`` returns for the primary of the command's key. It is called again for a node to which the
-        cluster redirects (True: ASKING has to be sent first), and for a node that has taken over.
+        cluster redirects (True: ASKING has to precede each command), and for a node that has taken over.
         """
         slot = _slot(command)
         address, asking = self._primary(slot), False

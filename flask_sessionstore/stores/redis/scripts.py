@@ -1,6 +1,7 @@
 """The Lua scripts that RedisStore runs on the server.
 
-Each script takes one key, so that a cluster can run it. The comment above it lists its arguments.
+Each script takes one key, or two in the same slot, so that a cluster can run it. The comment above it lists its
+arguments.
 """
 
 from __future__ import annotations
@@ -31,6 +32,21 @@ if ARGV[1] == '' and #head >= {HEADER_SIZE} and string.byte(head) == {FORMAT} an
     return 0
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+# A script copies its arguments, while a SET keeps the bytes that came over the network. So a large record is first set
+# under a name of its own, and this script only moves it.
+#: KEYS: name, the name with the new record. ARGV: revision to replace, time to live in ms, now in ms. An error if the
+#: new record is not there.
+TAKE_PLACE = f"""{_BYTES}
+local head, now = bytes('GETRANGE', KEYS[1], 0, {HEADER_SIZE - 1}), tonumber(ARGV[3])
+if ({_EXPIRED}) or string.sub(head, 3, 10) ~= ARGV[1] then
+    redis.call('DEL', KEYS[2])
+    return 0
+end
+redis.call('RENAME', KEYS[2], KEYS[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 
@@ -114,5 +130,5 @@ return removed
 #: A script's text -> its digest, by which EVALSHA names a script that the server knows.
 DIGESTS = {
     script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-    for script in (SWAP, EXTEND, END, FILE, LIST)
+    for script in (SWAP, TAKE_PLACE, EXTEND, END, FILE, LIST)
 }

@@ -15,6 +15,7 @@ not handles, are foreign, and are left alone.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import re
@@ -25,15 +26,15 @@ import redis
 
 from ...errors import ConfigurationError, SessionCorrupt, StoreFull, StoreUnavailable
 from ...key import SessionKey, is_handle
-from ...layout import HEAD_SIZE, of_another, pack_tombstone, unpack
+from ...layout import HEAD_SIZE, of_another, pack_tombstone, revision_of, unpack
 from ...record import TOMBSTONE_TIME, Kind, Record, Tombstone, to_ms
 from ..abilities import has_doubled
 from ..base import Entry, OwnerIndex, Scans, ServerSideStore, gone, has_expired, has_left, list_name
 from ..exposure import clear_text, unchecked_names
 from ..pool import NoneFree
 from .adapters import Given, adapt, exposed_hosts, without_arguments
-from .clients import Accept
-from .scripts import DIGESTS, END, EXTEND, FILE, LIST, SWAP, UNFILE
+from .clients import Accept, Cluster, Server, is_refusal
+from .scripts import DIGESTS, END, EXTEND, FILE, LIST, SWAP, TAKE_PLACE, UNFILE
 from .urls import connect
 
 logger = logging.getLogger("flask_sessionstore")
@@ -43,6 +44,11 @@ logger = logging.getLogger("flask_sessionstore")
 _ENDED, _RENEWALS = 1, (3, 4, 5)
 # So many keys are sent at once: that takes few round trips, and no round trip blocks others for long.
 _BATCH = 500
+# A record of so many bytes, or more, is first set under a name beside; then a script moves it. After a crash in between
+# it remains there for so many milliseconds.
+_LARGE, _BESIDE_MS = 8 * 1024, 10_000
+# A prefix without a hash tag, and a prefix whose hash tag decides the slot of every name that begins with it.
+_BESIDE_WORKS = re.compile(r"[^{}]*|[^{}]*\{[^{}]+\}.*", re.DOTALL)
 _REMEDY = "a port is a number; percent-encode special characters in a password"
 # The only maxmemory-policy with which a Redis whose memory is full refuses writes instead of removing sessions.
 _NO_EVICTION = "noeviction"
@@ -101,6 +107,9 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
             )
         self.client: t.Any = client
         """The client that it was made with."""
+        # Sends both commands for a large record over one connection; None if that does not work.
+        own = self._client if isinstance(self._client, (Server, Cluster)) else None
+        self._large = own if _BESIDE_WORKS.fullmatch(prefix) else None
         self.wait_replicas, self.wait_timeout = wait_replicas, wait_timeout
         """How many replicas have to confirm an end or a renewal, and for how many seconds it waits for them."""
 
@@ -141,8 +150,42 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         return {name for name, data in zip(names, self._read_each(names), strict=True) if data is not None}
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
+        if len(data) >= _LARGE and replaces is not None:
+            swapped = self._swap_large(handle, data, ttl, replaces)
+            if swapped is not None:
+                return swapped
         arguments = (replaces or b"", data, to_ms(ttl), self._now_ms())
         return bool(self._run(SWAP, self.prefix + handle, *arguments, kind=data[1], accept=_is_number))
+
+    def _swap_large(self, handle: str, data: bytes, ttl: timedelta, replaces: bytes) -> bool | None:
+        """As :meth:`swap`, but the record is first set under a name beside. None if :data:`SWAP` has to decide."""
+        try:
+            return self._take_place(self.prefix + handle, data, replaces, to_ms(ttl))
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, redis.exceptions.ResponseError):
+                raise
+            if is_refusal(error.__cause__):
+                # An ACL forbids the name or a command, or a proxy keeps the two names on different servers.
+                self._large = None
+            return None
+
+    def _take_place(self, name: str, data: bytes, replaces: bytes, ttl_ms: int) -> bool | None:
+        """Set a record beside ``name``, and move it there if it may replace the record there, by two commands in one
+        packet. None without a client that can do it.
+        """
+        client, beside = self._large, self._beside(name, revision_of(data))
+        if client is None:
+            return None
+        send = functools.partial(client.execute_commands, ("SET", beside, data, "PX", _BESIDE_MS), accept=_is_number)
+        arguments = (2, name, beside, replaces, ttl_ms, self._now_ms())
+        replies = self._evaluate(TAKE_PLACE, lambda *script: self._translated(send, (*script, *arguments)))
+        return bool(replies[-1])
+
+    def _beside(self, name: str, revision: bytes) -> str:
+        """A name for a record that is to replace the record under ``name``: in the same slot of a cluster, under the
+        same prefix, and used by no other write. A scan does not find it.
+        """
+        return f"{name}:{revision.hex()}" if "{" in self.prefix else f"{self.prefix}{{{name}}}{revision.hex()}"
 
     def exchange(self, handle: str, data: bytes, ttl: timedelta, *, known: bytes) -> bool:
         if not has_expired(known, self.now()):
@@ -349,16 +392,21 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
                     break
 
     def _run(self, script: str, name: str | bytes, *args: t.Any, kind: int = 0, accept: Accept | None = None) -> t.Any:
-        """Run a script by its digest; by its text if the server does not know it (yet, or after a restart)."""
+        return self._evaluate(script, lambda *how: self._call(*how, 1, name, *args, kind=kind, accept=accept))
+
+    def _evaluate(self, script: str, run: t.Callable[[str, str], t.Any]) -> t.Any:
+        """Call ``run`` with EVALSHA and a script's digest; with EVAL and its text if the server does not know it (yet,
+        or after a restart).
+        """
         if self._knows_digests:
             try:
-                return self._call("EVALSHA", DIGESTS[script], 1, name, *args, kind=kind, accept=accept)
+                return run("EVALSHA", DIGESTS[script])
             except StoreUnavailable as error:
                 if _is_unknown(error.__cause__):
                     self._knows_digests = False  # the server will not learn them later
                 elif not isinstance(error.__cause__, redis.exceptions.NoScriptError):
                     raise
-        return self._call("EVAL", script, 1, name, *args, kind=kind, accept=accept)
+        return run("EVAL", script)
 
     def _call(self, *command: t.Any, kind: int = 0, accept: Accept | None = None) -> t.Any:
         """Send one command, return its reply.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import typing as t
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 import redis
 import servers
 from http_support import make_app, started
 from redis_clusters import RedisCluster
+from redis_commands import DAY, Counting, loaded, saved, state_of, update
 from servers import StartServer
 from wire import Proxy, Wire
 
@@ -29,49 +31,6 @@ from flask_sessionstore.stores.redis import RedisStore, clients
 from flask_sessionstore.testing import StoreContract, later
 
 pytestmark = pytest.mark.redis
-
-DAY = timedelta(days=1)
-
-
-class Counting:
-    """Counts the commands that a server gets."""
-
-    def __init__(self, *ports: int) -> None:
-        self.admins = [redis.Redis(port=port, protocol=2) for port in ports]  # without a HELLO of their own
-
-    def reset(self) -> None:
-        for admin in self.admins:
-            admin.config_resetstat()
-
-    def sent(self, *names: str) -> dict[str, int]:
-        """How many commands of these names came since the last reset, except those that were not permitted."""
-        counts = dict.fromkeys(names, 0)
-        for admin in self.admins:
-            for name, found in admin.info("commandstats").items():
-                if name.removeprefix("cmdstat_") in counts:
-                    counts[name.removeprefix("cmdstat_")] += found["calls"]
-        return {name: count for name, count in counts.items() if count}
-
-
-def saved(store: t.Any, state: bytes = b"1") -> tuple[SessionKey, Record]:
-    """A session, as a request has loaded it."""
-    return loaded(store, store.save(Record(state={"a": state}), DAY))
-
-
-def loaded(store: t.Any, key: SessionKey) -> tuple[SessionKey, Record]:
-    """The session, as another request loads it, with the key in its cookie."""
-    own = SessionKey(str(key))
-    record = store.load(own)
-    assert record is not None
-    return own, record
-
-
-def update(store: t.Any, key: SessionKey, record: Record, state: bytes) -> None:
-    store.update(key, later(record, {"a": state}), DAY, replaces=record.revision)
-
-
-def state_of(store: t.Any, key: SessionKey) -> bytes:
-    return loaded(store, key)[1].state["a"]
 
 
 @pytest.fixture
@@ -209,8 +168,8 @@ class Refusing:
 
 class TestServerThatRefuses(Refusing, StoreContract):
     @pytest.fixture
-    def store(self, start_redis: StartServer) -> RedisStore:
-        return RedisStore.from_url(start_redis("redis7").url)
+    def store(self, shared_redis: t.Callable[[str], servers.RedisServer]) -> RedisStore:
+        return RedisStore.from_url(shared_redis("redis7").url, prefix=f"{uuid4()}:")
 
 
 class TestRefusals(Refusing):
@@ -227,10 +186,16 @@ class TestRefusals(Refusing):
         assert admin.info("commandstats")["cmdstat_set"]["failed_calls"] == 1
 
 
+@pytest.fixture(scope="module")
+def silent() -> t.Iterator[servers.RedisServer]:
+    with servers.RedisServer(servers.program("valkey9"), rename_command=[("HELLO", "")]) as server:
+        yield server
+
+
 class TestServerThatTellsNoVersion(StoreContract):
     @pytest.fixture
-    def store(self, start_redis: StartServer) -> RedisStore:
-        return RedisStore.from_url(start_redis(rename_command=[("HELLO", "")]).url)
+    def store(self, silent: servers.RedisServer) -> RedisStore:
+        return RedisStore.from_url(silent.url, prefix=f"{uuid4()}:")
 
 
 # -- its results are those of the script ---------------------------------------------------------------------------

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
-import socket
 import subprocess
 import sys
 import time
 import typing as t
 import uuid
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import redis
@@ -21,8 +18,8 @@ import servers
 import valkey
 from http_support import started
 from live import live_app
-from redis_clusters import until
 from servers import StartServer
+from twemproxy import Twemproxy
 
 from flask_sessionstore import ConfigurationError, Record, StoreUnavailable
 from flask_sessionstore.stores import from_url
@@ -47,35 +44,6 @@ class TestServerThatKnowsLess(StoreContract):
     def store(self, start_redis: StartServer) -> RedisStore:
         url = start_redis("redis7", **without("EVALSHA", "HELLO", "CLIENT", "SCRIPT")).url
         return t.cast("RedisStore", from_url(url))
-
-
-class Twemproxy(servers.Server):
-    """Twemproxy in front of one Redis."""
-
-    ready = "run, rabbit run"
-
-    def __init__(self, behind: servers.RedisServer) -> None:
-        super().__init__(servers.program("twemproxy"))
-        self.behind = behind
-
-    def command(self, port: int) -> list[str | Path]:
-        config = self.folder / "nutcracker.yml"
-        config.write_text(
-            f"sessions:\n  listen: 127.0.0.1:{port}\n  redis: true\n  hash: fnv1a_64\n  timeout: 2000\n"
-            f"  servers:\n   - 127.0.0.1:{self.behind.port}:1\n"
-        )
-        files: list[str | Path] = ["-c", config, "-p", self.folder / "pid", "-o", "/dev/stdout"]
-        return [self.program, *files, "-a", "127.0.0.1", "-s", str(servers._free_port())]
-
-    def start(self) -> None:
-        super().start()
-        until(lambda: self._is_there)  # it says so too early
-
-    @property
-    def _is_there(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5):
-            return True
-        return False
 
 
 @pytest.fixture(scope="module")
