@@ -38,9 +38,12 @@ class Client(t.Protocol):
             connection, and then its reply is returned in any case.
         """
 
+    @property
+    def may_compare(self) -> bool:
+        """Whether :meth:`compare_and_set` is worth a try."""
+
     def compare_and_set(self, command: Command, accept: Accept) -> t.Any:
-        """Send a SET with IFEQ, return its reply; None also if the server does not have it or refuses it, or if the
-        client does not tell which server a command goes to.
+        """Send a SET with IFEQ, return its reply; None also if the server does not have it, or refuses it.
 
         :param accept: as in :meth:`ask`.
         """
@@ -62,6 +65,7 @@ class _Any:
     """Any client that has an ``execute_command``."""
 
     can_wait = False
+    may_compare = False  # it does not tell which server a command goes to
 
     def __init__(self, client: t.Any) -> None:
         self.client = client

@@ -52,7 +52,8 @@ class Server:
     def __init__(self, pool: redis.ConnectionPool, most: int = MAX_CONNECTIONS) -> None:
         #: The same attribute as in redis-py's own clients.
         self.connection_pool = pool
-        connect, close = functools.partial(_connect, pool), _Connection.close
+        self._found = _Found()
+        connect, close = functools.partial(_connect, pool, self._found), _Connection.close
         self._pool: Pool[_Connection] = Pool(connect, close, most=most, patience=_patience(pool), is_sound=_is_sound)
 
     def execute_command(self, *args: t.Any) -> t.Any:
@@ -66,6 +67,11 @@ class Server:
             connection, and then its reply is returned in any case.
         """
         return self._send(_Connection.ask, accept, command)
+
+    @property
+    def may_compare(self) -> bool:
+        """False if :meth:`compare_and_set` found no server that does it, and no connection was made since."""
+        return self._found.may_compare
 
     def compare_and_set(self, command: Command, accept: Accept) -> t.Any:
         """Send a SET with IFEQ, return its reply; None also if this server does not have it, or refuses it.
@@ -125,8 +131,17 @@ def _patience(pool: redis.ConnectionPool) -> float:
     return t.cast("float", pool.connection_kwargs.get("socket_timeout") or TIMEOUT)
 
 
-def _connect(pool: redis.ConnectionPool) -> _Connection:
-    connection = _Connection(pool.connection_class(**pool.connection_kwargs))
+class _Found:
+    """What connections have found out about their servers."""
+
+    __slots__ = ("may_compare",)
+
+    def __init__(self) -> None:
+        self.may_compare = True
+
+
+def _connect(pool: redis.ConnectionPool, found: _Found) -> _Connection:
+    connection = _Connection(pool.connection_class(**pool.connection_kwargs), found)
     connection.open()
     return connection
 
@@ -138,15 +153,16 @@ def _is_sound(error: BaseException) -> bool:
 class _Connection:
     """A connection of redis-py to a server, and whether this server has SET with IFEQ."""
 
-    __slots__ = ("_compares", "_connection")
+    __slots__ = ("_compares", "_connection", "_found")
 
-    def __init__(self, connection: t.Any) -> None:
-        self._connection = connection
+    def __init__(self, connection: t.Any, found: _Found) -> None:
+        self._connection, self._found = connection, found
         self._compares: bool | None = None  # not known yet
 
     def open(self) -> None:
         try:
             self._connection.connect()  # with Sentinels, this asks them for the primary first
+            self._found.may_compare = True  # this server may be another one
             return
         except exceptions.ConnectionError as error:
             why = str(error)
@@ -180,14 +196,13 @@ class _Connection:
     def compare_and_set(self, accept: Accept, command: Command) -> t.Any:
         if self._compares is None:
             self._compares = self._can_compare()
-        if not self._compares:
-            return None
         try:
-            return self.ask(accept, command)
+            if self._compares:
+                return self.ask(accept, command)
         except exceptions.ResponseError as error:
             if not is_refusal(error):
                 raise
-        self._compares = False
+        self._compares = self._found.may_compare = False
         return None
 
     def _can_compare(self) -> bool:
@@ -258,6 +273,11 @@ class Cluster:
     def ask(self, command: Command, accept: Accept | None = None) -> t.Any:
         """Send one command, return its reply; ``accept`` as in :meth:`Server.ask`."""
         return self.execute_commands(command, accept=accept)[0]
+
+    @property
+    def may_compare(self) -> bool:
+        """False if no node is known that may do it."""
+        return any(node.may_compare for node in list(self._nodes.values()))
 
     def compare_and_set(self, command: Command, accept: Accept) -> t.Any:
         """As :meth:`Server.compare_and_set`. None also if the slot moves to another node."""

@@ -188,7 +188,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         return f"{name}:{revision.hex()}" if "{" in self.prefix else f"{self.prefix}{{{name}}}{revision.hex()}"
 
     def exchange(self, handle: str, data: bytes, ttl: timedelta, *, known: bytes) -> bool:
-        if not has_expired(known, self.now()):
+        if self._client.may_compare and not has_expired(known, self.now()):
             command = ("SET", self.prefix + handle, data, "PX", to_ms(ttl), "IFEQ", known)
             with contextlib.suppress(_WrongType, StoreFull):  # the script compares before it looks for room
                 if self._translated(self._client.compare_and_set, command, _is_status):

@@ -94,6 +94,21 @@ def test_a_server_that_does_not_have_it_gets_the_script(program: str, start_redi
     assert state_of(store, key) == b"3"
 
 
+def test_a_newer_server_in_the_place_of_an_older_one_gets_one_command(start_redis: StartServer) -> None:
+    server = start_redis("redis7")
+    store = RedisStore.from_url(server.url)
+    key, record = saved(store)
+    update(store, key, record, b"2")
+    server.stop()
+    server.program = servers.program("valkey9")
+    server.start()
+    counting = Counting(server.port)
+    key, record = saved(store)
+    update(store, key, record, b"3")
+    assert counting.sent("set", "evalsha", "eval") == {"set": 2}
+    assert state_of(store, key) == b"3"
+
+
 def test_a_client_of_the_applications_gets_the_script(server: servers.RedisServer, counting: Counting) -> None:
     store = RedisStore(redis.Redis(port=server.port))
     key, record = saved(store)
@@ -334,6 +349,21 @@ def test_in_a_cluster_the_primary_of_the_key_gets_one_command(cluster: RedisClus
     update(store, key, record, b"2")
     assert counting.sent("set", "get", "evalsha", "eval") == {"set": 1}
     assert state_of(store, key) == b"2"
+
+
+def test_in_a_cluster_whose_nodes_do_not_have_it_changes_use_the_script(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "_IFEQ_SINCE", {})
+    store = RedisStore.from_url(cluster.url)
+    counting = Counting(*(primary.port for primary in cluster.primaries()))
+    key, record = saved(store)
+    update(store, key, record, b"2")
+    assert state_of(store, key) == b"2"
+    counting.reset()
+    update(store, *loaded(store, key), b"3")
+    assert counting.sent("hello", "evalsha") == {"evalsha": 1}
+    assert state_of(store, key) == b"3"
 
 
 def test_replicas_have_to_confirm_an_end_but_not_an_update(start_redis: StartServer) -> None:
