@@ -34,6 +34,14 @@ def store_in_use() -> SessionStore:
     return interface_in_use().store
 
 
+def asked_store_in_use() -> SessionStore:
+    """The application's store as its requests ask it, so that their calls are told to ``on_store_call``.
+
+    :raises ConfigurationError: if the application has no SessionManager.
+    """
+    return interface_in_use().asked
+
+
 def server_store_in_use() -> ServerSideStore:
     """The application's store, if it keeps sessions on the server's side.
 

@@ -27,6 +27,9 @@ from werkzeug.exceptions import ServiceUnavailable
 if t.TYPE_CHECKING:
     from .record import Kind, Record
 
+#: How the contact to an engine was lost.
+Lost = t.Literal["timed out", "unreachable"]
+
 
 class SessionError(Exception):
     """Base of all errors of this package.
@@ -125,10 +128,13 @@ class StoreUnavailable(StoreError, ServiceUnavailable):
     description = "The server cannot reach its session store just now. Please try again in a moment."
     """What the client reads."""
 
-    def __init__(self, message: str | None = None, *, retry_after: int | None = None) -> None:
+    def __init__(self, message: str | None = None, *, retry_after: int | None = None, lost: Lost | None = None) -> None:
         ServiceUnavailable.__init__(self, retry_after=5 if retry_after is None else retry_after)
         self.args = () if message is None else (message,)
         self.message = message
+        #: How the contact to the engine was lost: "timed out" (while connecting, sending or receiving), or
+        #: "unreachable" (a connection was refused, or broke). None: the engine has answered, or was not asked.
+        self.lost = lost
 
     def __str__(self) -> str:
         return self.message or "the session store is unavailable"

@@ -18,6 +18,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from . import cookies, settings, signals
 from .errors import ConfigurationError, StoreUnavailable
+from .failures import Failures, request_at_hand
 from .hints import Hints
 from .key import SessionKey
 from .lifecycle import Lifecycle
@@ -25,6 +26,7 @@ from .policy import Policy, cookie_lifetime, is_persistent
 from .record import to_datetime
 from .sessions import Session, begin, source_of
 from .stores.base import SessionStore
+from .stores.watched import OnStoreCall, WatchedStore, watched
 from .sweeping import Sweeper
 from .tokens import Claim, Token, Tokens
 from .user_agents import describe_client
@@ -55,6 +57,11 @@ class StoreSessionInterface(SessionInterface):
         self.store = store
         """The application's store."""
         self._policy = policy
+        self.on_store_call: t.Sequence[OnStoreCall] = ()
+        """Called after every call of the store: see :class:`SessionManager`."""
+        self._watched: WatchedStore | None = None
+        self.failures = Failures()
+        """Logs the failures of the store."""
         self.importers, self.import_functions = _split(import_session)
         """Importers recognise the credentials of sessions of another kind; import functions make data from a request.
         """
@@ -119,10 +126,19 @@ class StoreSessionInterface(SessionInterface):
 
     def open_by_handle(self, app: Flask, handle: str) -> Session:
         """The session under ``handle``, for code that runs without the browser: see :meth:`SessionManager.open`."""
-        return self._begin(app, _ByHandle(app, handle))
+        return self._begin(app, _ByHandle(self, app, handle))
 
     def _begin(self, app: Flask, visitor: Visitor) -> Session:
-        return begin(Lifecycle(self.store, self.policy_of(app), visitor), self.session_class)
+        return begin(Lifecycle(self.asked, self.policy_of(app), visitor), self.session_class)
+
+    @property
+    def asked(self) -> SessionStore:
+        """The store as requests ask it: what they ask is told to :attr:`on_store_call`."""
+        if not self.on_store_call:
+            return self.store
+        if self._watched is None or self._watched.store is not self.store:
+            self._watched = watched(self.store, self.on_store_call)
+        return self._watched
 
     def policy_of(self, app: Flask) -> Policy:
         """The policy with Flask's present settings, which an application may change after ``init_app``."""
@@ -322,6 +338,9 @@ class _Browser:
     def announce(self, signal: NamedSignal, **arguments: t.Any) -> None:
         signals.announce(signal, self._app, **arguments)
 
+    def report(self, error: StoreUnavailable) -> None:
+        self._interface.failures.tell(error, self.request)
+
     def has_body(self) -> bool:
         environ = self.request.environ
         return environ.get("CONTENT_LENGTH", "") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
@@ -378,8 +397,8 @@ def _split(given: ImportSession | None) -> tuple[list[Importer], list[ImportFunc
 class _ByHandle:
     """A visitor without a browser: the server opens a session by its handle."""
 
-    def __init__(self, app: Flask, handle: str) -> None:
-        self._app = app
+    def __init__(self, interface: StoreSessionInterface, app: Flask, handle: str) -> None:
+        self._interface, self._app = interface, app
         self._token = Token(SessionKey.of(handle), issued=0, lifetime=0, permanent=False, seen=b"", mark=0)
 
     def claims(self) -> list[Claim]:
@@ -411,6 +430,9 @@ class _ByHandle:
 
     def announce(self, signal: NamedSignal, **arguments: t.Any) -> None:
         signals.announce(signal, self._app, **arguments)
+
+    def report(self, error: StoreUnavailable) -> None:
+        self._interface.failures.tell(error, request_at_hand())
 
 
 # -- bodies that the application makes while they are sent ---------------------------------------------------------

@@ -17,6 +17,7 @@ in short:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -35,6 +36,7 @@ from .key import SessionKey, handle_of, short
 from .policy import Policy, is_persistent
 from .record import Kind, Record, to_ms
 from .stores.base import ServerSideStore, SessionStore
+from .stores.contact import urgently
 from .verdicts import Fate, Verdict, did_by, ends_successor, kind_of_move, on_lost, on_met
 from .visitor import DELETE, KEEP, Outcome, Send, Visitor
 from .writing import Writer
@@ -42,6 +44,7 @@ from .writing import Writer
 logger = logging.getLogger("flask_sessionstore")
 
 _NO_COOKIE = "no cookie"  # a reason for dropped writes
+_AS_EVER = contextlib.nullcontext()
 
 
 class Lifecycle:
@@ -100,16 +103,19 @@ class Lifecycle:
 
     # -- what a session calls --------------------------------------------------------------------------------------
 
-    def load(self) -> None:
+    def load(self, *, urgent: bool = False) -> None:
         """Start the draft from the session that the browser presented.
 
         A failure is remembered and raised again, so that the store is asked only once.
+
+        :param urgent: whether to ask even a store that hangs.
         """
         self.draft.accessed = True
         if self._failure is not None:
             raise self._failure
         try:
-            record = self._find()
+            with urgently() if urgent else _AS_EVER:
+                record = self._find()
             self.draft.start(record, self._new_seed() if record is None else None)
         finally:
             self._send_signals()
@@ -242,7 +248,8 @@ class Lifecycle:
                 if self._signed_in:
                     self.outcome = self._keep_to_limit(self.outcome)
                 if self.signed_out or self.outcome is DELETE:
-                    self._end_old()
+                    with urgently():
+                        self._end_old()
                 self._committed = True
             except Exception as error:
                 saved = self.outcome
@@ -264,14 +271,15 @@ class Lifecycle:
         if self.outcome is not DELETE:
             self.outcome = KEEP
         if isinstance(error, StoreUnavailable):
-            logger.error("%s", error, exc_info=error.__cause__)
+            self.visitor.report(error)
             self._unsent.append((signals.store_failed, {"error": error}))
             self._send_signals()
 
     def _commit(self) -> Outcome:
         draft = self.draft
         if draft.purged:
-            return self._purge()
+            with urgently():
+                return self._purge()
         if draft.loaded:
             draft.notice()
         dirty = draft.dirty
@@ -281,13 +289,20 @@ class Lifecycle:
             if not dirty:
                 return self._extend_unseen()
             self.load()  # only metadata was assigned, which does not load
-        if draft.base is None:
+        if not draft.moves:
+            return self._commit_loaded(draft.base, dirty=dirty)
+        with urgently():  # an end or a sign-in, which a pause must not refuse
+            return self._commit_loaded(draft.base, dirty=dirty)
+
+    def _commit_loaded(self, base: Record | None, *, dirty: bool) -> Outcome:
+        draft = self.draft
+        if base is None:
             return self._commit_new()
-        if self._has_derivable_seal(draft.base) and (dirty or self._may_extend()):
+        if self._has_derivable_seal(base) and (dirty or self._may_extend()):
             self._only_renews, draft.changes.renewed = not dirty, True
         if dirty or self._only_renews:
-            return self._commit_changes(draft.base)
-        return self._extend_seen(draft.base)
+            return self._commit_changes(base)
+        return self._extend_seen(base)
 
     def _has_derivable_seal(self, base: Record) -> bool:
         """Whether somebody who reads the old store can derive the key that seals the session, and it can be renewed.
@@ -351,7 +366,9 @@ class Lifecycle:
         except StoreError as error:
             if self._is_saving and isinstance(error, StoreUnavailable):
                 raise
-            if not isinstance(error, SessionGone):
+            if isinstance(error, StoreUnavailable) and error.lost:
+                self.visitor.report(error)
+            elif not isinstance(error, SessionGone):
                 logger.warning("session %s was not extended: %s", short(key), error)
             return KEEP
         base = self.draft.base

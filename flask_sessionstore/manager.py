@@ -12,8 +12,9 @@ import flask
 from flask import Flask, has_request_context
 
 from . import cli, owners, signals
-from .current import app_in_use, interface_in_use, server_store_in_use, store_in_use
+from .current import app_in_use, asked_store_in_use, interface_in_use, server_store_in_use, store_in_use
 from .errors import ConfigurationError, SessionGone, StoreUnavailable, UnsupportedByStore
+from .failures import request_at_hand, slow_call_log
 from .interface import ImportSession, StoreSessionInterface
 from .key import is_handle
 from .lifecycle import Lifecycle
@@ -21,9 +22,11 @@ from .making import make_store
 from .moving_in import bar_owner
 from .record import SessionInfo
 from .sessions import Session, source_of
-from .settings import read_settings
+from .settings import Settings, read_settings
 from .signins import owner_of
 from .stores.base import OwnerIndex, ServerSideStore, SessionStore, Sweeps
+from .stores.contact import urgently
+from .stores.watched import OnStoreCall
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -44,8 +47,8 @@ def _failures_are_logged() -> t.Iterator[None]:
     try:
         yield
     except StoreUnavailable as error:
-        if has_request_context():
-            logger.error("%s", error, exc_info=error.__cause__)
+        if (request := request_at_hand()) is not None:
+            interface_in_use().failures.tell(error, request)
         raise
 
 
@@ -71,6 +74,9 @@ class SessionManager:
         of a session kept elsewhere, or None; or a list of these, of which the first that finds a session counts. What a
         function returns starts a new session if the browser has no session of ours. Such an import is not recorded, so
         the same data may be imported again after a log-out.
+    :param on_store_call: a function, or a list of functions, to be called with a
+        :class:`~flask_sessionstore.stores.StoreCall` after every call of the store that a request or a method of this
+        class makes.
     """
 
     interface_class: type[StoreSessionInterface] = StoreSessionInterface
@@ -84,8 +90,10 @@ class SessionManager:
         *,
         store: StoreSetting | None = None,
         import_session: ImportSession | None = None,
+        on_store_call: OnStoreCall | t.Sequence[OnStoreCall] = (),
     ) -> None:
         self._store = store
+        self._on_store_call = (on_store_call,) if callable(on_store_call) else tuple(on_store_call)
         self._import_session = import_session
         if app is not None:
             self.init_app(app)
@@ -116,6 +124,9 @@ class SessionManager:
                 f" {type(made).__name__} cannot. A function as import_session works with every store",
                 key="import_session",
             )
+        slow = () if settings.slow_call is None else (slow_call_log(settings.slow_call.total_seconds()),)
+        interface.on_store_call = (*self._on_store_call, *slow)
+        _watch_contact(app, made, settings)
         app.session_interface = interface
         app.extensions[EXTENSION] = self
         _name_who_takes_over(app)
@@ -132,12 +143,13 @@ class SessionManager:
         :raises UnsupportedByStore: if the store cannot list the sessions of an owner.
         :raises StoreUnavailable:
         """
-        found = owners.find(store_in_use(), _text_of(owner))
+        found = owners.find(asked_store_in_use(), _text_of(owner))
         session = _current()
         current = None if session is None else session.handle
         return [SessionInfo.of(handle, record, current=handle == current) for handle, record in found.items()]
 
     @_failures_are_logged()
+    @urgently()
     def revoke(self, handle: str, *, owner: Owner | None = _ANY_OWNER) -> bool:
         """End a session by its handle. If the session was renewed, its successor ends.
 
@@ -149,7 +161,8 @@ class SessionManager:
         :raises UnsupportedByStore: if the store keeps nothing on the server's side.
         :raises StoreUnavailable:
         """
-        store = server_store_in_use()
+        server_store_in_use()
+        store = t.cast("ServerSideStore", asked_store_in_use())
         if owner is None or not is_handle(handle):
             return False
         session = _current()
@@ -163,6 +176,7 @@ class SessionManager:
         return True
 
     @_failures_are_logged()
+    @urgently()
     def revoke_all(self, owner: Owner, *, keep_current: bool = False, keep: str | None = None) -> int:
         """End every session of ``owner``, also those being made just now, and return how many ended.
 
@@ -181,7 +195,7 @@ class SessionManager:
             ended.add(handle)
             _announce(handle)
 
-        interface, store = interface_in_use(), store_in_use()
+        interface, store = interface_in_use(), asked_store_in_use()
         if interface.importers:  # first, since an import that runs now looks for this mark after it wrote its record
             bar_owner(t.cast("ServerSideStore", store), text, interface.policy_of(app_in_use()).lifetime)
         kept = current if keep_current else keep
@@ -262,6 +276,19 @@ def _check_app(app: object) -> None:
     raise TypeError(f"SessionManager takes a Flask application, not {type(app).__name__}: write {example}")
 
 
+def _watch_contact(app: Flask, store: SessionStore, settings: Settings) -> None:
+    """Set up what happens when the store's engine hangs, and when it answers again."""
+    if store.contact is not None:
+        store.contact.pause = settings.outage_pause.total_seconds()
+        store.contact.listen(app, _announce_recovery)
+
+
+def _announce_recovery(app: Flask) -> None:
+    if isinstance(app.session_interface, StoreSessionInterface):
+        app.session_interface.failures.recovered()
+    signals.announce(signals.store_recovered, app)
+
+
 def _name_who_takes_over(app: Flask) -> None:
     """At the first request, log an error if something has replaced the session interface since."""
 
@@ -286,7 +313,7 @@ def _current() -> Session | None:
     if not has_request_context():
         return None
     session = flask.session._get_current_object()  # type: ignore[attr-defined]
-    if isinstance(session, Session) and getattr(source_of(session), "store", None) is store_in_use():
+    if isinstance(session, Session) and getattr(source_of(session), "store", None) is asked_store_in_use():
         return session
     return None
 

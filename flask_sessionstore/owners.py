@@ -47,7 +47,7 @@ def indexed(store: SessionStore) -> Owned:
     lists = store.ability(OwnerIndex)
     if lists is None:
         raise UnsupportedByStore(
-            f"{type(store).__name__} cannot list the sessions of an owner: use a store in files, Redis, MongoDB,"
+            f"{store.name} cannot list the sessions of an owner: use a store in files, Redis, MongoDB,"
             " DynamoDB or an SQL database"
         )
     return Owned(t.cast("ServerSideStore", store), lists)

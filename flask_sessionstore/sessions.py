@@ -47,8 +47,11 @@ class Source(t.Protocol):
     #: To be held by whoever uses the draft, since threads may share a session.
     lock: threading.RLock
 
-    def load(self) -> None:
-        """Start the draft."""
+    def load(self, *, urgent: bool = False) -> None:
+        """Start the draft.
+
+        :param urgent: whether to ask even a store that hangs, since the session is to end, or somebody signs in.
+        """
 
     def known_permanent(self) -> bool | None:
         """``permanent``, from the browser's token or the session to be imported; None without both.
@@ -129,14 +132,14 @@ class Session(SessionMixin):
         self._lock = source.lock
         self._draft.on_login = _forget_token
 
-    def _touch(self) -> Draft:
+    def _touch(self, *, urgent: bool = False) -> Draft:
         """The draft, loaded if this is the first use. To be called under the lock."""
         draft = self._draft
         draft.accessed = True
         if draft.on_late_touch is not None:
             draft.on_late_touch(self._source)
         if not draft.loaded and not draft.purged:
-            self._source.load()
+            self._source.load(urgent=urgent)
         return draft
 
     def _tell_if_late(self) -> None:
@@ -154,9 +157,9 @@ class Session(SessionMixin):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def _read(self, key: object) -> t.Any:
+    def _read(self, key: object, *, urgent: bool = False) -> t.Any:
         """The value of ``key``, or MISSING. A value that cannot be decoded counts as absent."""
-        draft = self._touch()
+        draft = self._touch(urgent=urgent)
         try:
             return draft.read(key)
         except SessionCorrupt:
@@ -263,18 +266,22 @@ class Session(SessionMixin):
             for key, value in chain(_pairs(other), more.items()):
                 name = checked(key)
                 if not self._is_final():
-                    draft = draft or self._touch()
+                    draft = draft or self._touch(urgent=self._tells_who(name))
                     draft.write(name, value)
 
     def _set(self, key: object, value: t.Any) -> None:
         name = checked(key)
         if not self._is_final():
-            self._touch().write(name, value)
+            self._touch(urgent=self._tells_who(name)).write(name, value)
+
+    def _tells_who(self, key: object) -> bool:
+        """Whether this key says who is signed in, so that whoever changes it must not be refused without need."""
+        return key in self._draft.policy.watched
 
     def __delitem__(self, key: str) -> None:
         with self._lock:
             if not self._is_final():
-                self._touch().remove(key)
+                self._touch(urgent=self._tells_who(key)).remove(key)
 
     def pop(self, key: str, default: t.Any = _REQUIRED) -> t.Any:
         """Remove ``key`` and return its value; if it is absent, return ``default``, if given.
@@ -282,7 +289,7 @@ class Session(SessionMixin):
         :raises KeyError: if the key is absent and no default is given.
         """
         with self._lock:
-            value = self._read(key)
+            value = self._read(key, urgent=self._tells_who(key))
             if value is not MISSING:
                 del self[key]
                 return value
@@ -354,7 +361,7 @@ class Session(SessionMixin):
         """
         with self._lock:
             if not self._is_final():
-                self._touch().clear()
+                self._touch(urgent=True).clear()
 
     def purge(self) -> None:
         """End the session, here and in the browser. Final for this request: later writes are dropped."""
@@ -371,7 +378,7 @@ class Session(SessionMixin):
         """
         with self._lock:
             if not self._is_final():
-                self._touch().changes.renewed = True
+                self._touch(urgent=True).changes.renewed = True
 
     def _is_final(self) -> bool:
         if self._draft.purged and not self._warned:
@@ -556,7 +563,7 @@ class _FreeStanding:
         self.draft.sow(initial)
         self.draft.changes = Changes()
 
-    def load(self) -> None:
+    def load(self, *, urgent: bool = False) -> None:
         pass
 
     def known_permanent(self) -> bool | None:

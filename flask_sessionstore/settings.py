@@ -45,6 +45,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = "session:"
     #: What protects the cookie: "signed", or "private", which is encrypted.
     protection: Protection = SIGNED
+    #: For how long most requests do not ask a store that hangs; zero: every request asks.
+    outage_pause: timedelta = timedelta(seconds=1)
+    #: Calls of the store that take longer are logged; None: no calls are.
+    slow_call: timedelta | None = None
     #: Whether records are encrypted in the store: False, True, or "required" (records not encrypted are refused).
     seal: bool | t.Literal["required"] = False
 
@@ -215,6 +219,8 @@ SETTINGS = (
     Setting("SESSION_MAX_SIZE", _count("bytes"), "max_size"),
     Setting("SESSION_CONFLICT_TIMEOUT", _span, "conflict_timeout"),
     Setting("SESSION_SWEEP_INTERVAL", _or_none(_interval), "sweep_interval"),
+    Setting("SESSION_OUTAGE_PAUSE", _interval, "outage_pause"),
+    Setting("SESSION_SLOW_CALL", _or_none(_span), "slow_call"),
     Setting("SESSION_SEAL", _seal, "seal"),
     Setting("SESSION_COOKIE_CONTENT_SECURITY", _content_security, "protection"),
 )

@@ -7,6 +7,7 @@ import typing as t
 import msgspec
 from blinker import NamedSignal
 
+from .errors import StoreUnavailable
 from .key import SessionKey
 from .record import Record
 from .tokens import Claim, Token
@@ -106,3 +107,6 @@ class Visitor(t.Protocol):
 
     def announce(self, signal: NamedSignal, **arguments: t.Any) -> None:
         """Send a signal in the name of the application."""
+
+    def report(self, error: StoreUnavailable) -> None:
+        """Log that the store has failed."""

@@ -22,9 +22,12 @@ from .base import (
     has_left,
     list_name,
 )
+from .contact import Contact
 from .pool import PerProcess
+from .watched import StoreCall
 
 __all__ = [
+    "Contact",
     "Entry",
     "HasSchema",
     "OwnerIndex",
@@ -32,6 +35,7 @@ __all__ = [
     "Scans",
     "ServerSideStore",
     "SessionStore",
+    "StoreCall",
     "StoreFull",
     "Sweeps",
     "TableMissing",

@@ -39,6 +39,7 @@ from ..record import (
 )
 from ..sealing import seal, unseal
 from .abilities import Entry, HasSchema, OwnerIndex, Scans, Sweeps, has_left, list_name
+from .contact import Contact
 from .engines import MAX_LOSSES, too_busy
 
 __all__ = [
@@ -72,8 +73,16 @@ class SessionStore(ABC):
     needs_seen: bool = False
     """Whether ``load`` uses the revision that a browser has ``seen``. If it does, every change sends the cookie."""
 
+    contact: Contact | None = None
+    """Whether the engine answers; None for a store that waits for nobody."""
+
     clock: t.Callable[[], float] | None = None
     """A clock for tests, which returns seconds since 1970; None: the system's clock."""
+
+    @property
+    def name(self) -> str:
+        """The class's name, for people."""
+        return type(self).__name__
 
     @classmethod
     def from_url(cls, url: str, **options: t.Any) -> t.Self:

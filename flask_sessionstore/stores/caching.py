@@ -20,6 +20,7 @@ from ..key import SessionKey
 from ..layout import REVISION, TIMES, expires_ms_of, is_tombstone, move_times, revision_of
 from ..record import TOMBSTONE_TIME, Record, Tombstone, to_ms
 from .base import ServerSideStore, Sweeps, gone, has_expired
+from .contact import Contact
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -29,6 +30,7 @@ _Ability = t.TypeVar("_Ability")
 # A cache that failed is not asked again for this time. ``max_age`` is at most this, so when the cache is asked again,
 # all entries from before the failure have expired, and with them those that missed a write.
 _RETRY_AFTER = timedelta(seconds=10)
+_NEVER = float("-inf")
 _TIMES_SIZE = TIMES.stop - TIMES.start
 _REVISIONS = range(REVISION.start, TIMES.start, REVISION.stop - REVISION.start)
 # After losing this often in a row against other writers of an entry, the entry is dropped.
@@ -74,8 +76,13 @@ class CachingStore(ServerSideStore):
         """The store that keeps the sessions."""
         self.max_age = max_age
         """How long a cached record is served."""
-        self._failed_at = float("-inf")
+        self._failed_at = _NEVER
         cache.clock = store.now
+
+    @property
+    def contact(self) -> Contact | None:  # type: ignore[override]  # a plain attribute in SessionStore
+        """The contact to the store's engine: what the cache's engine does concerns nobody else."""
+        return self.store.contact
 
     @property
     def clock(self) -> t.Callable[[], float] | None:
@@ -173,11 +180,21 @@ class CachingStore(ServerSideStore):
         return found
 
     def _ask_cache(self, call: t.Callable[..., R], *args: t.Any) -> R | None:
-        """Call something on the cache, if it works. After a failure the cache is not asked for a while."""
-        if 0 <= self.now() - self._failed_at < _RETRY_AFTER.total_seconds():
-            return None
+        """Call something on the cache, if it works. After a failure the cache is not asked for a while.
+
+        Then one call asks it again, and the others go on without the cache until it has answered: if it hangs, it costs
+        only this one call a time-out.
+        """
+        failed_at = self._failed_at
+        if failed_at > _NEVER:
+            if 0 <= self.now() - failed_at < _RETRY_AFTER.total_seconds():
+                return None
+            self._failed_at = self.now()
         try:
-            return call(*args)
+            found = call(*args)
+            if failed_at > _NEVER:
+                self._failed_at = _NEVER
+            return found
         except Exception as error:  # any error of a cache may be ignored, since the store decides
             self._failed_at = self.now()
             expected = isinstance(error, SessionError)

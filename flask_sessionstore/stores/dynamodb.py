@@ -47,6 +47,7 @@ from ..layout import expires_ms_of, is_tombstone, revision_of
 from ..record import to_ms
 from .abilities import has_left, list_name
 from .base import Entry, HasSchema, OwnerIndex, Scans, ServerSideStore
+from .contact import Contact
 from .engines import CONNECT_TIMEOUT, PATIENCE, TIMEOUT
 from .exposure import clear_text
 from .pool import MAX_CONNECTIONS, PerProcess
@@ -110,6 +111,7 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
         self.table = table
         """The table's name."""
         self._clients = PerProcess(_given(client))
+        self.contact: Contact = Contact()
 
     @classmethod
     def from_url(cls, url: str, *, endpoint_url: str | None = None, **options: t.Any) -> t.Self:
@@ -341,7 +343,7 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
         return self._send(operation, TableName=self.table, **arguments)
 
     def _send(self, operation: str, **arguments: t.Any) -> dict[str, t.Any]:
-        return _tried(lambda: _genuine(getattr(self._clients.get(), operation)(**arguments)))
+        return self.contact.ask(_tried, lambda: _genuine(getattr(self._clients.get(), operation)(**arguments)))
 
 
 class _Unmet(StoreUnavailable):
@@ -411,8 +413,8 @@ def _translation(error: Exception) -> SessionError:
             key="SESSION_STORE",
         )
     if isinstance(error, _TIMEOUTS):
-        return StoreUnavailable("DynamoDB did not answer in time")
-    return StoreUnavailable("DynamoDB cannot be reached")
+        return StoreUnavailable("DynamoDB did not answer in time", lost="timed out")
+    return StoreUnavailable("DynamoDB cannot be reached", lost="unreachable")
 
 
 def _refusal(error: ClientError) -> SessionError:

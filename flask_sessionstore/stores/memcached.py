@@ -29,6 +29,7 @@ from pymemcache.serde import LegacyWrappingSerde
 from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
 from ..layout import HEADER_SIZE, may_replace, of_another
 from .base import ServerSideStore, has_expired
+from .contact import Contact
 from .engines import CONNECT_TIMEOUT, MAX_LOSSES, TIMEOUT, too_busy
 from .exposure import clear_text
 from .pool import MAX_CONNECTIONS, NoneFree, Pool
@@ -76,6 +77,7 @@ class MemcachedStore(ServerSideStore):
         if max_connections < 1:
             raise ConfigurationError("max_connections must be at least 1", key="SESSION_STORE_OPTIONS")
         self._servers = _Servers(client, max_connections)
+        self.contact: Contact = Contact()
         self._sign = object()  # identifies the store; the store itself in _last_read would be kept alive by it
         try:
             check_key_helper(prefix + "0" * 64, False, self._servers.key_prefix)
@@ -147,8 +149,10 @@ class MemcachedStore(ServerSideStore):
         return last[2:]
 
     def _call(self, command: str, handle: str, *args: t.Any, is_of_another: IsOfAnother | None = None) -> t.Any:
+        return self.contact.ask(self._ask, is_of_another, command, self.prefix + handle, args)
+
+    def _ask(self, is_of_another: IsOfAnother | None, command: str, name: str, args: tuple[t.Any, ...]) -> t.Any:
         """Send a command. pymemcache's exceptions are translated only here."""
-        name = self.prefix + handle
         try:
             return self._servers.of(name).ask(is_of_another, command, name, *args)
         except NoneFree as error:
@@ -156,9 +160,9 @@ class MemcachedStore(ServerSideStore):
                 "all connections to Memcached were in use for too long: see max_connections"
             ) from error
         except TimeoutError as error:
-            raise StoreUnavailable("Memcached did not answer in time") from error
+            raise StoreUnavailable("Memcached did not answer in time", lost="timed out") from error
         except (MemcacheUnexpectedCloseError, OSError) as error:
-            raise StoreUnavailable("Memcached cannot be reached") from error
+            raise StoreUnavailable("Memcached cannot be reached", lost="unreachable") from error
         except MemcacheServerError as error:
             raise _refusal(str(error), args) from error
         except (MemcacheError, *_NO_REPLY) as error:

@@ -35,6 +35,7 @@ from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavai
 from ..layout import expires_ms_of, is_tombstone, owner_in, revision_of
 from ..record import to_datetime, to_ms
 from .base import Entry, HasSchema, OwnerIndex, Scans, ServerSideStore, Sweeps
+from .contact import Contact
 from .engines import CONNECT_TIMEOUT, PATIENCE, TIMEOUT
 from .pool import MAX_CONNECTIONS, PerProcess
 
@@ -89,6 +90,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         make = given(collection) if isinstance(collection, Collection) else collection
         self._collections = PerProcess(lambda: _prepared(make()))
         self._has_indexes = False
+        self.contact: Contact = Contact()
 
     @classmethod
     def from_url(
@@ -115,19 +117,19 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
 
         :raises StoreUnavailable: if MongoDB cannot be reached, or refuses.
         """
-        translated(lambda: self._collection.create_indexes(_INDEXES))
+        self._ask(lambda: self._collection.create_indexes(_INDEXES))
         self._has_indexes = True
 
     # -- the four primitives ---------------------------------------------------------------------------------------
 
     def read(self, handle: str) -> bytes | None:
-        found = translated(lambda: self._collection.find_one({"_id": self.prefix + handle}, {"data": 1}))
+        found = self._ask(lambda: self._collection.find_one({"_id": self.prefix + handle}, {"data": 1}))
         return None if found is None else _data_of(found)
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
         name, fields = self.prefix + handle, self._fields(data, ttl)
         try:
-            translated(lambda: self._collection.insert_one({"_id": name, **fields}))
+            self._ask(lambda: self._collection.insert_one({"_id": name, **fields}))
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, errors.DuplicateKeyError):
                 raise
@@ -139,7 +141,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         which: Document = {"_id": self.prefix + handle, "expires_ms": {"$gt": self._now_ms()}}
         if replaces is None:
-            found = translated(lambda: self._collection.find_one(which, {"data": 1, "revision": 1}))
+            found = self._ask(lambda: self._collection.find_one(which, {"data": 1, "revision": 1}))
             if found is None or is_tombstone(_data_of(found)):
                 return False
             which["revision"] = found.get("revision")
@@ -148,7 +150,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         return self._set(which, self._fields(data, ttl))
 
     def drop(self, handle: str) -> None:
-        translated(lambda: self._collection.delete_one({"_id": self.prefix + handle}))
+        self._ask(lambda: self._collection.delete_one({"_id": self.prefix + handle}))
 
     # -- abilities -------------------------------------------------------------------------------------------------
 
@@ -172,7 +174,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         return self._entries_of(self._find_many({"owner": owner, "_id": self._ours}))
 
     def _find_many(self, which: Document, **options: t.Any) -> list[Document]:
-        return translated(lambda: list(self._collection.find(which, {"data": 1}, **options)))
+        return self._ask(lambda: list(self._collection.find(which, {"data": 1}, **options)))
 
     def _entries_of(self, found: list[Document]) -> list[Entry]:
         """These documents as entries, without those of a longer prefix that begins like ours."""
@@ -192,23 +194,26 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         """MongoDB's time, unless a test has a clock: a machine whose clock is ahead must not remove live sessions."""
         if self.clock is not None:
             return self._now_ms()
-        reply: Document = translated(lambda: self._collection.database.command("hello"))
+        reply: Document = self._ask(lambda: self._collection.database.command("hello"))
         return int(reply["localTime"].replace(tzinfo=UTC).timestamp() * 1000)
 
     def _expired(self, limit: int, now_ms: int) -> list[str]:
         exactly = f"^{re.escape(self.prefix)}[0-9a-f]{{{_HANDLE_LENGTH}}}$"
         which = {"expires": {"$lte": to_datetime(now_ms)}, "_id": {**self._ours, "$regex": exactly}}
-        return translated(lambda: [found["_id"] for found in self._collection.find(which, {"_id": 1}, limit=limit)])
+        return self._ask(lambda: [found["_id"] for found in self._collection.find(which, {"_id": 1}, limit=limit)])
 
     def _delete(self, names: list[str], now_ms: int) -> int:
         which = {"_id": {"$in": names}, "expires_ms": {"$lte": now_ms}}
-        return translated(lambda: self._collection.delete_many(which)).deleted_count
+        return self._ask(lambda: self._collection.delete_many(which)).deleted_count
 
     # -- how ------------------------------------------------------------------------------------------------------
 
     @property
     def _collection(self) -> Collection[Document]:
         return self._collections.get()
+
+    def _ask(self, operation: t.Callable[[], _R]) -> _R:
+        return t.cast("_R", self.contact.ask(translated, operation))
 
     def _fields(self, data: bytes, ttl: timedelta) -> Document:
         """The fields of a document, except its ``_id``."""
@@ -228,7 +233,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         change: Document = {"$set": fields}
         if "owner" not in fields:
             change["$unset"] = {"owner": ""}
-        return translated(lambda: self._collection.update_one(which, change)).matched_count == 1
+        return self._ask(lambda: self._collection.update_one(which, change)).matched_count == 1
 
     def _try_indexes(self) -> None:
         """Make the indexes, once in a process. The store works without them, so a failure does not fail the request."""
@@ -292,10 +297,14 @@ def translated(operation: t.Callable[[], _R]) -> _R:
         raise SessionTooLarge("the session is larger than MongoDB allows for a document") from error
     except errors.OperationFailure as error:
         raise _refusal(error) from error
-    except (errors.NetworkTimeout, errors.WaitQueueTimeoutError) as error:
-        raise StoreUnavailable("MongoDB did not answer in time") from error
+    except errors.WaitQueueTimeoutError as error:
+        raise StoreUnavailable("all connections to MongoDB were in use for too long: see maxPoolSize") from error
+    except errors.NetworkTimeout as error:
+        raise StoreUnavailable("MongoDB did not answer in time", lost="timed out") from error
+    except errors.ServerSelectionTimeoutError as error:
+        raise StoreUnavailable("MongoDB cannot be reached", lost="timed out") from error
     except (errors.PyMongoError, BSONError, OSError) as error:
-        raise StoreUnavailable("MongoDB cannot be reached") from error
+        raise StoreUnavailable("MongoDB cannot be reached", lost="unreachable") from error
 
 
 def _again_if_lost(operation: t.Callable[[], _R]) -> _R:

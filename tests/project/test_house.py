@@ -18,6 +18,7 @@ FLOORS = [
         "manager",
         "current",
         "interface",
+        "failures",
         "cookies",
         "sessions",
         "hints",
@@ -29,7 +30,8 @@ FLOORS = [
         "verdicts",
         "draft",
     ),
-    *("changes", "signins", "policy", "visitor", "owners", "stores.base", "stores.abilities", "sealing", "layout"),
+    *("changes", "signins", "policy", "visitor", "owners", "stores.watched", "stores.base"),
+    *("stores.abilities", "stores.contact", "sealing", "layout"),
     *("codec", "signing", "tokens", "key", "errors", "record"),
 ]
 

@@ -7,7 +7,7 @@ import typing as t
 from blinker import NamedSignal
 
 from flask_sessionstore import codec
-from flask_sessionstore.errors import SessionError
+from flask_sessionstore.errors import SessionError, StoreUnavailable
 from flask_sessionstore.lifecycle import Lifecycle
 from flask_sessionstore.policy import Policy
 from flask_sessionstore.record import TOMBSTONE_TIME
@@ -248,6 +248,9 @@ class Browser(t.NamedTuple):
         return True
 
     def announce(self, signal: NamedSignal, **arguments: object) -> None:
+        pass
+
+    def report(self, error: StoreUnavailable) -> None:
         pass
 
 

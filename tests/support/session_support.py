@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from blinker import NamedSignal
 
-from flask_sessionstore import Record, Session, SessionKey, SessionStatus
+from flask_sessionstore import Record, Session, SessionKey, SessionStatus, StoreUnavailable
 from flask_sessionstore.lifecycle import Lifecycle
 from flask_sessionstore.policy import Policy, cookie_lifetime
 from flask_sessionstore.sessions import begin, source_of
@@ -79,6 +79,9 @@ class Browser:
         return True
 
     def announce(self, signal: NamedSignal, **arguments: object) -> None:
+        pass
+
+    def report(self, error: StoreUnavailable) -> None:
         pass
 
     def open(self) -> Session:

@@ -23,6 +23,7 @@ import typing as t
 from datetime import timedelta
 
 import redis
+from redis.sentinel import MasterNotFoundError
 
 from ...errors import ConfigurationError, SessionCorrupt, StoreFull, StoreUnavailable
 from ...key import SessionKey, is_handle
@@ -30,6 +31,7 @@ from ...layout import HEAD_SIZE, of_another, pack_tombstone, revision_of, unpack
 from ...record import TOMBSTONE_TIME, Kind, Record, Tombstone, to_ms
 from ..abilities import has_doubled
 from ..base import Entry, OwnerIndex, Scans, ServerSideStore, gone, has_expired, has_left, list_name
+from ..contact import Contact
 from ..exposure import clear_text, unchecked_names
 from ..pool import NoneFree
 from .adapters import Given, adapt, exposed_hosts, without_arguments
@@ -54,6 +56,8 @@ _REMEDY = "a port is a number; percent-encode special characters in a password"
 _NO_EVICTION = "noeviction"
 # What to do about TLS that does not check whose certificate a server has.
 _CHECKED = "remove ssl_check_hostname and ssl_cert_reqs from the URL, or make the client with ssl_check_hostname=True"
+# The last two: no Sentinel has answered in time.
+_TIMEOUTS = (redis.exceptions.TimeoutError, TimeoutError, MasterNotFoundError)
 
 
 class _WrongType(StoreUnavailable):
@@ -89,6 +93,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     ) -> None:
         super().__init__(prefix=prefix)
         self._client = adapt(client)
+        self.contact: Contact = Contact()
         encoder = getattr(client, "get_encoder", lambda: None)()
         if getattr(encoder, "decode_responses", False):
             raise ConfigurationError(
@@ -419,7 +424,10 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         return self._translated(self._client.ask, command, accept)
 
     def _translated(self, ask: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
-        """Call ``ask``. redis-py's exceptions are translated only here."""
+        """Call ``ask``, if the server answers. redis-py's exceptions are translated only below."""
+        return self.contact.ask(self._asked, ask, args)
+
+    def _asked(self, ask: t.Callable[..., t.Any], args: tuple[t.Any, ...]) -> t.Any:
         try:
             return ask(*args)
         except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError, NoneFree) as error:
@@ -456,11 +464,11 @@ def _translation(error: Exception) -> StoreUnavailable:
         if isinstance(error, redis.exceptions.NoPermissionError):
             return StoreUnavailable("Redis does not allow this user to run a command that sessions need")
         return StoreUnavailable("Redis refused a command")
-    if isinstance(error, redis.exceptions.TimeoutError):
-        return StoreUnavailable("Redis did not answer in time")
+    if isinstance(error, _TIMEOUTS):
+        return StoreUnavailable("Redis did not answer in time", lost="timed out")
     if isinstance(error, NoneFree):
         return StoreUnavailable("all connections to Redis were in use for too long: see max_connections")
-    return StoreUnavailable("Redis cannot be reached")
+    return StoreUnavailable("Redis cannot be reached", lost="unreachable")
 
 
 def _is_unknown(error: BaseException | None) -> bool:

@@ -9,6 +9,8 @@ import typing as t
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
+from ...errors import Lost
+
 FULL = {"SQLITE_FULL", "53100", 1021, 1114}
 TOO_LARGE = {"SQLITE_TOOBIG", 1153, 1406}
 LOCKED = {"SQLITE_BUSY", "SQLITE_LOCKED", "55P03", 1205}
@@ -88,6 +90,18 @@ def has_no_table(error: BaseException) -> bool:
     return isinstance(error, exc.DBAPIError) and (
         code_of(error) in _NO_TABLE or "no such table" in str(error.orig)  # SQLite's code does not tell
     )
+
+
+def how_lost(error: BaseException, started: float) -> Lost | None:
+    """How the contact to the database was lost; None if it has replied, or was not asked.
+
+    Drivers have no common error for a time-out, so the time decides.
+
+    :param started: when the operation began, by the monotonic clock.
+    """
+    if not isinstance(error, exc.DBAPIError) or was_refused(error):
+        return None
+    return "timed out" if time.monotonic() - started >= _AT_ONCE else "unreachable"
 
 
 class Trials:

@@ -18,10 +18,11 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 
-from ...errors import ConfigurationError, SessionError, SessionTooLarge, StoreFull, StoreUnavailable, TableMissing
+from ...errors import ConfigurationError, Lost, SessionError, SessionTooLarge, StoreFull, StoreUnavailable, TableMissing
 from ...layout import FORMAT, HEAD_SIZE, HEADER_SIZE, of_another, owner_in, pack_tombstone, revision_of
 from ...record import TOMBSTONE_TIME, to_ms
 from ..base import Entry, HasSchema, OwnerIndex, Scans, ServerSideStore, Sweeps
+from ..contact import Contact
 from ..pool import MAX_CONNECTIONS, NoneFree
 from .connections import Borrowed, Connections, kept
 from .cursors import DRIVERS, Direct, Driver, Values, send
@@ -35,6 +36,7 @@ from .errors import (
     Unacceptable,
     code_of,
     has_no_table,
+    how_lost,
     refuses_writes,
     was_refused,
 )
@@ -94,6 +96,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
                 key="SESSION_STORE_OPTIONS",
             )
         _check_engine(engine)
+        self.contact: Contact = Contact()
         self.engine = engine
         """The source of connections."""
         self.table = _make_table(table, schema)
@@ -356,6 +359,9 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         }
 
     def _run(self, exchange: t.Callable[..., R], *args: t.Any) -> R:
+        return t.cast("R", self.contact.ask(self._try, exchange, args))
+
+    def _try(self, exchange: t.Callable[..., R], args: tuple[t.Any, ...]) -> R:
         """The result of an exchange with the database, which is tried again where that makes sense."""
         started, trials = time.monotonic(), None
         while True:
@@ -366,7 +372,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
                 if not self._is_mended(error, trials):
                     if isinstance(error, Unacceptable) and error.rows is not None:
                         return t.cast("R", error.rows)  # the same rows twice: they are what is stored
-                    raise self._translated(error) from error
+                    raise self._translated(error, how_lost(error, started)) from error
 
     def _is_mended(self, error: Exception, trials: Trials) -> bool:
         """Do what can be done about a failure; return whether it makes sense to try again."""
@@ -378,7 +384,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
             return True
         return trials.want_another_moment(error)
 
-    def _translated(self, error: Exception) -> SessionError:
+    def _translated(self, error: Exception, lost: Lost | None = None) -> SessionError:
         """Our error for SQLAlchemy's, which are translated only here."""
         database = f"the session database ({self.engine.dialect.name})"
         if isinstance(error, exc.StatementError):
@@ -397,9 +403,9 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
                 " in a migration",
                 key="SESSION_STORE",
             )
-        return self._refused(error, database)
+        return self._refused(error, database, lost)
 
-    def _refused(self, error: exc.DBAPIError, database: str) -> SessionError:
+    def _refused(self, error: exc.DBAPIError, database: str, lost: Lost | None) -> SessionError:
         code = code_of(error)
         if code in FULL:
             return StoreFull(f"{database} has no room left")
@@ -412,8 +418,9 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         if code in FORBIDDEN:
             return StoreUnavailable(f"{database} does not allow this user to use the table as sessions need it")
         if error.statement is None:
-            return StoreUnavailable(f"{database} cannot be reached, or refuses the log-in")
-        return StoreUnavailable(f"{database} {'did not answer' if error.connection_invalidated else 'refused'}")
+            return StoreUnavailable(f"{database} cannot be reached, or refuses the log-in", lost=lost)
+        what = "did not answer" if error.connection_invalidated else "refused"
+        return StoreUnavailable(f"{database} {what}", lost=lost)
 
 
 # -- exchanges -----------------------------------------------------------------------------------------------------

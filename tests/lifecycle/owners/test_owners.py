@@ -403,7 +403,7 @@ def test_a_failure_is_logged_where_a_request_meets_it(caplog: pytest.LogCaptureF
     browser = signed_in(app)
     store.fail("entries")
     assert browser.does(lambda: str(sessions_of(app).find("ann"))).status_code == 503
-    assert warnings_in(caplog, logging.ERROR) == ["FaultyStore was told to fail (entries)"]
+    assert warnings_in(caplog, logging.ERROR) == ["GET /: FaultyStore was told to fail (entries)"]
 
 
 def test_a_record_that_cannot_be_read_is_ended_where_it_is_filed(index: ServerSideStore) -> None:
