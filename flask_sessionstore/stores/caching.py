@@ -199,7 +199,8 @@ class CachingStore(ServerSideStore):
             self._failed_at = self.now()
             expected = isinstance(error, SessionError)
             what, cause = (error, error.__cause__) if expected else (type(error).__name__, error)
-            logger.warning("the session cache is not used for a while: %s", what, exc_info=cause)
+            is_new = failed_at == _NEVER
+            logger.warning("the session cache is not used for a while: %s", what, exc_info=cause if is_new else None)
             return None
 
     def _cached(self, key: SessionKey, seen: bytes) -> Record | Tombstone | None:

@@ -97,6 +97,37 @@ def test_a_cache_that_failed_is_left_alone_for_a_while_and_named_once(
     assert len(warnings_in(caplog)) == 1
 
 
+def test_a_cache_that_failed_is_asked_again_by_one_call_only(here: Process, clock: Clock) -> None:
+    """It may hang: the others go on without it."""
+    key, record = begin(here)
+    here.cache.fail()
+    assert load(here, key, record) == {"a": b"1"}
+    clock.advance(REST)
+    here.cache.hang("read")
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.append(load(here, key, record)))
+    thread.start()
+    assert here.cache.hanging.wait(30)
+    asked = len(here.cache.calls)
+    for _ in range(3):
+        assert load(here, key, record) == {"a": b"1"}
+    assert len(here.cache.calls) == asked
+    here.cache.heal()
+    thread.join(30)
+    assert found == [{"a": b"1"}]
+
+
+def test_a_cache_that_answers_again_is_used_by_everybody_again(here: Process, clock: Clock) -> None:
+    key, record = begin(here)
+    here.cache.fail()
+    assert load(here, key, record) == {"a": b"1"}
+    clock.advance(REST)
+    assert load(here, key, record) == {"a": b"1"}
+    reads = here.reads()
+    assert load(here, key, record) == {"a": b"1"}
+    assert here.reads() == reads
+
+
 def test_a_cache_that_missed_an_end_serves_nothing_of_before(here: Process, clock: Clock) -> None:
     """It is left alone until what was in it is too old."""
     key, record = begin(here)
