@@ -15,12 +15,24 @@ from datetime import timedelta
 from flask import Flask, Response, jsonify
 
 from flask_sessionstore import SessionManager, UnsupportedByStore, session
-from flask_sessionstore.stores import SessionStore
+from flask_sessionstore.stores import SessionStore, StoreCall
 
 #: The variable of the environment with what :func:`make_app` takes, as JSON.
 SETTINGS = "DEMO"
 
-sessions = SessionManager()
+#: The folder of the metrics of all processes; if it is in the environment, the demo has metrics.
+METRICS = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def metrics() -> list[t.Callable[[StoreCall], object]]:
+    if METRICS not in os.environ:
+        return []
+    from flask_sessionstore.contrib.prometheus import SessionMetrics
+
+    return [SessionMetrics()]
+
+
+sessions = SessionManager(on_store_call=metrics())
 
 
 def make_app(*, store: str | list[str] | dict[str, str], folder: str, prefix: str, warm: bool, max_age: float) -> Flask:
@@ -73,6 +85,7 @@ def warm_up(app: Flask) -> None:
 
 
 def add_views(app: Flask) -> None:
+    app.get("/health")(health)
     app.get("/show")(show)
     app.get("/devices")(devices)
     app.post("/put/<name>/<value>")(put)
@@ -80,6 +93,11 @@ def add_views(app: Flask) -> None:
     app.post("/login/<user>")(login)
     app.post("/logout")(logout)
     app.post("/end/<handle>")(end)
+
+
+def health() -> Response:
+    """Needs no session."""
+    return jsonify(fine=True)
 
 
 def show() -> Response:

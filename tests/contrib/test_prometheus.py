@@ -1,0 +1,168 @@
+"""Metrics for Prometheus: what is counted, by which labels, and that nobody is named."""
+
+from __future__ import annotations
+
+import gc
+import typing as t
+
+import pytest
+from flask import Flask
+from http_support import Browser, sessions_of, started
+from live import live_app
+from prometheus_client import CollectorRegistry, generate_latest
+from views import clear, purge, read, remove_all, renew, sign_in, write
+
+from flask_sessionstore import StoreUnavailable, session, signals
+from flask_sessionstore.contrib.prometheus import SessionMetrics
+from flask_sessionstore.interface import StoreSessionInterface
+from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.testing import FaultyStore
+
+Labels = dict[str, str]
+
+
+class Metered:
+    """An application with metrics of its own."""
+
+    def __init__(self) -> None:
+        self.store = FaultyStore(MemoryStore())
+        self.app = live_app(self.store)
+        self.registry = CollectorRegistry()
+        meter(self.app, SessionMetrics(registry=self.registry))
+        self.seen: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+
+    def now(self) -> dict[str, float]:
+        """What was counted since the last time: ``sessions_ended purged``, ``load done``."""
+        counts = {}
+        for metric in self.registry.collect():
+            for sample in metric.samples:
+                key = (sample.name, tuple(sample.labels.items()))
+                if sample.name.endswith(("_total", "_count")) and (more := sample.value - self.seen.get(key, 0)):
+                    words = [sample.name.removeprefix("flask_").removesuffix("_total"), *sample.labels.values()]
+                    counts[" ".join(words).removeprefix("session_store_call_seconds_count ")] = more
+                self.seen[key] = sample.value
+        return counts
+
+    @property
+    def text(self) -> str:
+        return generate_latest(self.registry).decode()
+
+
+def meter(app: Flask, metrics: SessionMetrics) -> None:
+    t.cast("StoreSessionInterface", app.session_interface).on_store_call = (metrics,)
+
+
+@pytest.fixture
+def metered() -> Metered:
+    return Metered()
+
+
+def test_a_session_from_its_beginning_to_its_end(metered: Metered) -> None:
+    browser = Browser(metered.app)
+    browser.does(write)
+    assert metered.now() == {"sessions_created": 1, "save done": 1}
+    browser.does(read)
+    assert metered.now() == {"load done": 1}
+    browser.does(lambda: session.update(b=1))
+    assert metered.now() == {"load done": 1, "update done": 1}
+    browser.does(sign_in)
+    assert metered.now() == {"load done": 1, "renew done": 1, "sessions_renewed signed in": 1}
+    browser.does(renew)
+    assert metered.now()["sessions_renewed renewed"] == 1
+    browser.does(clear)
+    assert metered.now() == {"load done": 1, "delete done": 1, "sessions_ended cleared": 1}
+
+
+@pytest.mark.parametrize(
+    ("view", "how"),
+    [(clear, "cleared"), (purge, "purged"), (remove_all, "emptied"), (lambda: session.pop("_user_id"), "signed out")],
+)
+def test_ends_are_counted_by_how(view: t.Callable[[], object], how: str, metered: Metered) -> None:
+    browser = started(metered.app, **({"_user_id": "ann"} if how == "signed out" else {"a": 1}))
+    browser.does(view)
+    assert metered.now()[f"sessions_ended {how}"] == 1
+
+
+def test_revoked_sessions_are_counted(metered: Metered) -> None:
+    for _ in range(3):
+        started(metered.app, _user_id="ann")
+    with metered.app.app_context():
+        sessions_of(metered.app).revoke_all("ann")
+    counts = metered.now()
+    assert counts["sessions_ended revoked"] == 3
+    assert counts["end_each done"] == 1
+
+
+def test_merged_and_dropped_writes_are_counted(metered: Metered) -> None:
+    browser = started(metered.app, a=1)
+    twin = browser.twin()
+
+    def meanwhile(view: t.Callable[[], object]) -> None:
+        write()
+        twin.does(view)
+
+    metered.now()
+    browser.does(lambda: meanwhile(lambda: session.update(b=1)))
+    counts = metered.now()
+    assert (counts["sessions_merged"], counts["update conflict"]) == (1, 1)
+    browser.does(lambda: (session.update(a=3), twin.does(clear)))
+    counts = metered.now()
+    assert (counts["session_writes_dropped ended"], counts["update gone"]) == (1, 1)
+
+
+def test_failures_are_counted_by_how_the_store_was_lost(metered: Metered) -> None:
+    browser = started(metered.app, a=1)
+    metered.now()
+    metered.store.fail()
+    browser.does(read)
+    assert metered.now() == {"session_store_failures answered": 1, "load unavailable": 1}
+    error = StoreUnavailable(lost="timed out")
+    signals.store_failed.send(metered.app, error=error)
+    signals.store_recovered.send(metered.app)
+    assert metered.now() == {"session_store_failures timed out": 1, "session_store_recoveries": 1}
+
+
+def test_damage_is_counted(metered: Metered) -> None:
+    browser = started(metered.app, a=1)
+    signals.session_corrupt.send(metered.app, handle="0" * 64, newer=False)
+    assert metered.now()["sessions_corrupt false"] == 1
+    assert browser.data == {"a": 1}
+
+
+def test_nobody_is_named(metered: Metered) -> None:
+    browser = started(metered.app, _user_id="ann@example.org")
+    handle = browser.asks(lambda: session.handle)
+    for view in (read, write, renew, clear):
+        browser.does(view)
+    text = metered.text
+    assert "flask_session_store_call_seconds_bucket" in text
+    assert not [word for word in (handle, "ann@example.org", str(browser.key)) if word in text]
+
+
+def test_applications_with_metrics_of_their_own_are_not_mixed() -> None:
+    here, there = Metered(), Metered()
+    Browser(here.app).does(write)
+    assert (here.now()["sessions_created"], there.now()) == (1, {})
+
+
+def test_applications_may_share_their_metrics() -> None:
+    registry = CollectorRegistry()
+    metrics = SessionMetrics(registry=registry, namespace="shop")
+    for _ in range(2):
+        app = live_app(MemoryStore())
+        meter(app, metrics)
+        Browser(app).does(write)
+    assert registry.get_sample_value("shop_sessions_created_total") == 2
+    assert registry.get_sample_value("shop_session_store_call_seconds_count", {"verb": "save", "ended": "done"}) == 2
+
+
+def test_an_application_that_has_gone_leaves_no_receivers() -> None:
+    gc.collect()
+    before = len(signals.session_created.receivers)
+    metered: Metered | None = Metered()
+    assert metered is not None
+    Browser(metered.app).does(write)
+    assert len(signals.session_created.receivers) == before + 1
+    metered = None
+    gc.collect()
+    assert len(signals.session_created.receivers) == before
