@@ -129,7 +129,8 @@ class StoreSessionInterface(SessionInterface):
         return self._begin(app, _ByHandle(self, app, handle))
 
     def _begin(self, app: Flask, visitor: Visitor) -> Session:
-        return begin(Lifecycle(self.asked, self.policy_of(app), visitor), self.session_class)
+        store = self.asked if self.on_store_call else self.store
+        return begin(Lifecycle(store, self.policy_of(app), visitor), self.session_class)
 
     @property
     def asked(self) -> SessionStore:

@@ -17,7 +17,6 @@ in short:
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -44,7 +43,6 @@ from .writing import Writer
 logger = logging.getLogger("flask_sessionstore")
 
 _NO_COOKIE = "no cookie"  # a reason for dropped writes
-_AS_EVER = contextlib.nullcontext()
 
 
 class Lifecycle:
@@ -103,19 +101,16 @@ class Lifecycle:
 
     # -- what a session calls --------------------------------------------------------------------------------------
 
-    def load(self, *, urgent: bool = False) -> None:
+    def load(self) -> None:
         """Start the draft from the session that the browser presented.
 
         A failure is remembered and raised again, so that the store is asked only once.
-
-        :param urgent: whether to ask even a store that hangs.
         """
         self.draft.accessed = True
         if self._failure is not None:
             raise self._failure
         try:
-            with urgently() if urgent else _AS_EVER:
-                record = self._find()
+            record = self._find()
             self.draft.start(record, self._new_seed() if record is None else None)
         finally:
             self._send_signals()
@@ -289,20 +284,13 @@ class Lifecycle:
             if not dirty:
                 return self._extend_unseen()
             self.load()  # only metadata was assigned, which does not load
-        if not draft.moves:
-            return self._commit_loaded(draft.base, dirty=dirty)
-        with urgently():  # an end or a sign-in, which a pause must not refuse
-            return self._commit_loaded(draft.base, dirty=dirty)
-
-    def _commit_loaded(self, base: Record | None, *, dirty: bool) -> Outcome:
-        draft = self.draft
-        if base is None:
-            return self._commit_new()
-        if self._has_derivable_seal(base) and (dirty or self._may_extend()):
+        if draft.base is None:
+            return self._commit_new_urgently() if draft.moves else self._commit_new()
+        if self._has_derivable_seal(draft.base) and (dirty or self._may_extend()):
             self._only_renews, draft.changes.renewed = not dirty, True
         if dirty or self._only_renews:
-            return self._commit_changes(base)
-        return self._extend_seen(base)
+            return self._commit_changes(draft.base)
+        return self._extend_seen(draft.base)
 
     def _has_derivable_seal(self, base: Record) -> bool:
         """Whether somebody who reads the old store can derive the key that seals the session, and it can be renewed.
@@ -440,6 +428,11 @@ class Lifecycle:
 
     # -- a session that does not exist -------------------------------------------------------------------------------
 
+    def _commit_new_urgently(self) -> Outcome:
+        """As :meth:`_commit_new`, for a sign-in or an end: a pause does not refuse it."""
+        with urgently():
+            return self._commit_new()
+
     def _commit_new(self) -> Outcome:
         """Commit without a loaded record: the browser did not present a session, or the session is gone."""
         fate, draft = self._fate, self.draft
@@ -567,12 +560,10 @@ class Lifecycle:
             draft.settle(base)
             return KEEP
         try:
-            if cleared and not draft.state:
-                contests.end(self.store, key, base)
-                return self._ended("cleared")
-            if draft.signs_out and self.visitor.no_cookie() is None:
-                return self._sign_out(key, base)
-            return self._move(key, base) if moves else self._merge(key, base)
+            if not (moves or draft.signs_out):
+                return self._merge(key, base)
+            with urgently():
+                return self._end_or_move(key, base)
         except SessionGone as gone:
             self._outcome_if_it_fails = None
             return self._commit_gone(base, gone)
@@ -580,6 +571,16 @@ class Lifecycle:
             self._outcome_if_it_fails = None
             self._announce(signals.session_corrupt, key, newer=bool(error.newer))
             return self._commit_gone(base, SessionGone())
+
+    def _end_or_move(self, key: SessionKey, base: Record) -> Outcome:
+        """End the session, or go on under another key, which a pause does not refuse."""
+        draft = self.draft
+        if draft.changes.cleared and not draft.state:
+            contests.end(self.store, key, base)
+            return self._ended("cleared")
+        if draft.signs_out and self.visitor.no_cookie() is None:
+            return self._sign_out(key, base)
+        return self._move(key, base) if draft.moves else self._merge(key, base)
 
     def _sign_out(self, old: SessionKey, base: Record) -> Outcome:
         """End the session, and store what is left of it under a new key, without an owner."""

@@ -23,6 +23,7 @@ from .draft import MISSING, Draft, SessionStatus, checked
 from .errors import SessionCorrupt, SessionError, SessionInsertError
 from .policy import Policy
 from .record import MILLISECOND
+from .stores.contact import urgently
 
 if t.TYPE_CHECKING:
     from _typeshed import SupportsKeysAndGetItem
@@ -47,11 +48,8 @@ class Source(t.Protocol):
     #: To be held by whoever uses the draft, since threads may share a session.
     lock: threading.RLock
 
-    def load(self, *, urgent: bool = False) -> None:
-        """Start the draft.
-
-        :param urgent: whether to ask even a store that hangs, since the session is to end, or somebody signs in.
-        """
+    def load(self) -> None:
+        """Start the draft."""
 
     def known_permanent(self) -> bool | None:
         """``permanent``, from the browser's token or the session to be imported; None without both.
@@ -132,15 +130,26 @@ class Session(SessionMixin):
         self._lock = source.lock
         self._draft.on_login = _forget_token
 
-    def _touch(self, *, urgent: bool = False) -> Draft:
+    def _touch(self) -> Draft:
         """The draft, loaded if this is the first use. To be called under the lock."""
         draft = self._draft
         draft.accessed = True
         if draft.on_late_touch is not None:
             draft.on_late_touch(self._source)
         if not draft.loaded and not draft.purged:
-            self._source.load(urgent=urgent)
+            self._source.load()
         return draft
+
+    def _touch_urgently(self) -> Draft:
+        """As :meth:`_touch`, for a change that must not be refused without need: it asks even a store that hangs."""
+        if self._draft.loaded:
+            return self._touch()
+        with urgently():
+            return self._touch()
+
+    def _touch_for(self, key: object) -> Draft:
+        """As :meth:`_touch`, for a change of this key: whoever signs in or out must not be refused without need."""
+        return self._touch_urgently() if key in self._draft.policy.watched else self._touch()
 
     def _tell_if_late(self) -> None:
         if self._draft.on_late_touch is not None:
@@ -157,9 +166,9 @@ class Session(SessionMixin):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def _read(self, key: object, *, urgent: bool = False) -> t.Any:
+    def _read(self, key: object) -> t.Any:
         """The value of ``key``, or MISSING. A value that cannot be decoded counts as absent."""
-        draft = self._touch(urgent=urgent)
+        draft = self._touch()
         try:
             return draft.read(key)
         except SessionCorrupt:
@@ -266,22 +275,18 @@ class Session(SessionMixin):
             for key, value in chain(_pairs(other), more.items()):
                 name = checked(key)
                 if not self._is_final():
-                    draft = draft or self._touch(urgent=self._tells_who(name))
+                    draft = draft or self._touch_for(name)
                     draft.write(name, value)
 
     def _set(self, key: object, value: t.Any) -> None:
         name = checked(key)
         if not self._is_final():
-            self._touch(urgent=self._tells_who(name)).write(name, value)
-
-    def _tells_who(self, key: object) -> bool:
-        """Whether this key says who is signed in, so that whoever changes it must not be refused without need."""
-        return key in self._draft.policy.watched
+            self._touch_for(name).write(name, value)
 
     def __delitem__(self, key: str) -> None:
         with self._lock:
             if not self._is_final():
-                self._touch(urgent=self._tells_who(key)).remove(key)
+                self._touch_for(key).remove(key)
 
     def pop(self, key: str, default: t.Any = _REQUIRED) -> t.Any:
         """Remove ``key`` and return its value; if it is absent, return ``default``, if given.
@@ -289,7 +294,8 @@ class Session(SessionMixin):
         :raises KeyError: if the key is absent and no default is given.
         """
         with self._lock:
-            value = self._read(key, urgent=self._tells_who(key))
+            self._touch_for(key)
+            value = self._read(key)
             if value is not MISSING:
                 del self[key]
                 return value
@@ -361,7 +367,7 @@ class Session(SessionMixin):
         """
         with self._lock:
             if not self._is_final():
-                self._touch(urgent=True).clear()
+                self._touch_urgently().clear()
 
     def purge(self) -> None:
         """End the session, here and in the browser. Final for this request: later writes are dropped."""
@@ -378,7 +384,7 @@ class Session(SessionMixin):
         """
         with self._lock:
             if not self._is_final():
-                self._touch(urgent=True).changes.renewed = True
+                self._touch_urgently().changes.renewed = True
 
     def _is_final(self) -> bool:
         if self._draft.purged and not self._warned:
@@ -563,7 +569,7 @@ class _FreeStanding:
         self.draft.sow(initial)
         self.draft.changes = Changes()
 
-    def load(self, *, urgent: bool = False) -> None:
+    def load(self) -> None:
         pass
 
     def known_permanent(self) -> bool | None:

@@ -56,25 +56,25 @@ class Contact:
         """Call ``recovered(who)`` when the engine answers again, for as long as ``who`` lives."""
         self._listeners[who] = recovered
 
-    def ask(self, exchange: t.Callable[..., R], *args: t.Any) -> R:
-        """What ``exchange(*args)`` returns.
+    def ask(self, exchange: t.Callable[[], R]) -> R:
+        """What ``exchange()`` returns.
 
-        :raises StoreUnavailable: as the exchange raises it, with :attr:`~StoreUnavailable.lost`; at once in a pause.
+        :raises StoreUnavailable: as the exchange raises it, with ``lost`` set; at once during a pause.
         """
         if self._outages and (outage := self._outages.get(os.getpid())) is not None:
-            return self._ask_in(outage, exchange, args)
+            return self._ask_in(outage, exchange)
         try:
-            return exchange(*args)
+            return exchange()
         except StoreUnavailable as error:
             self._note(error)
             raise
 
-    def _ask_in(self, outage: _Outage, exchange: t.Callable[..., R], args: tuple[t.Any, ...]) -> R:
+    def _ask_in(self, outage: _Outage, exchange: t.Callable[[], R]) -> R:
         waits = self.pause > 0 and outage.hangs and not _is_urgent.get()
         if waits:
             outage.take_turn()
         try:
-            result = exchange(*args)
+            result = exchange()
         except StoreUnavailable as error:
             self._note(error)
             raise

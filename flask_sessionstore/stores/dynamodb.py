@@ -343,7 +343,7 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
         return self._send(operation, TableName=self.table, **arguments)
 
     def _send(self, operation: str, **arguments: t.Any) -> dict[str, t.Any]:
-        return self.contact.ask(_tried, lambda: _genuine(getattr(self._clients.get(), operation)(**arguments)))
+        return self.contact.ask(lambda: _tried(lambda: _genuine(getattr(self._clients.get(), operation)(**arguments))))
 
 
 class _Unmet(StoreUnavailable):

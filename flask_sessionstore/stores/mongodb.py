@@ -213,7 +213,7 @@ class MongoDBStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         return self._collections.get()
 
     def _ask(self, operation: t.Callable[[], _R]) -> _R:
-        return t.cast("_R", self.contact.ask(translated, operation))
+        return self.contact.ask(lambda: translated(operation))
 
     def _fields(self, data: bytes, ttl: timedelta) -> Document:
         """The fields of a document, except its ``_id``."""

@@ -183,7 +183,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
             return None
         send = functools.partial(client.execute_commands, ("SET", beside, data, "PX", _BESIDE_MS), accept=_is_number)
         arguments = (2, name, beside, replaces, ttl_ms, self._now_ms())
-        replies = self._evaluate(TAKE_PLACE, lambda *script: self._translated(send, (*script, *arguments)))
+        replies = self._evaluate(TAKE_PLACE, lambda *script: self._send(send, (*script, *arguments)))
         return bool(replies[-1])
 
     def _beside(self, name: str, revision: bytes) -> str:
@@ -196,7 +196,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         if self._client.may_compare and not has_expired(known, self.now()):
             command = ("SET", self.prefix + handle, data, "PX", to_ms(ttl), "IFEQ", known)
             with contextlib.suppress(_WrongType, StoreFull):  # the script compares before it looks for room
-                if self._translated(self._client.compare_and_set, command, _is_status):
+                if self._send(self._client.compare_and_set, command, _is_status):
                     return True
         return super().exchange(handle, data, ttl, known=known)  # the record may have been extended since
 
@@ -218,7 +218,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         key = self._list_of(owner)
         commands = [("ZREM", key, *handles[start : start + _BATCH]) for start in range(0, len(handles), _BATCH)]
         with contextlib.suppress(_WrongType):  # the key does not hold a list, so the handle is not listed
-            self._translated(self._client.execute_each, commands)
+            self._send(self._client.execute_each, commands)
 
     def entries(self, owner: str) -> list[Entry]:
         key = self._list_of(owner)
@@ -251,7 +251,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
             for handle, revision in revisions.items()
         ]
         try:
-            replies = self._translated(self._client.execute_each, commands)
+            replies = self._send(self._client.execute_each, commands)
         except StoreUnavailable:
             return []
         return [handle for handle, reply in zip(revisions, replies, strict=True) if reply]
@@ -291,18 +291,18 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     # -- risks -----------------------------------------------------------------------------------------------------
 
     def risks(self) -> list[str]:
-        policies = {self._eviction_policy(server) for server in self._translated(self._client.primaries)}
+        policies = {self._eviction_policy(server) for server in self._send(self._client.primaries)}
         return [*super().risks(), *filter(None, map(_eviction_risk, sorted(policies)))]
 
     def exposures(self) -> list[str]:
-        open_hosts, unchecked = self._translated(exposed_hosts, self._client)
+        open_hosts, unchecked = self._send(exposed_hosts, self._client)
         return [*clear_text(open_hosts, "write rediss:// for redis://"), *unchecked_names(unchecked, _CHECKED)]
 
     def _eviction_policy(self, server: t.Any) -> str:
         """What a server does when its memory is full; "" if it does not tell."""
         try:
             # INFO is often allowed where CONFIG GET is forbidden, as it is on most managed servers.
-            reply = self._translated(server.execute_command, "INFO", "memory")
+            reply = self._send(server.execute_command, "INFO", "memory")
         except StoreUnavailable as error:
             if isinstance(error.__cause__, redis.exceptions.ResponseError):
                 return ""
@@ -352,7 +352,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
                 ("GETRANGE", self.prefix + handle, 0, HEAD_SIZE - 1) for handle in handles[start : start + _BATCH]
             ]
             try:
-                heads = self._translated(self._client.execute_each, commands)
+                heads = self._send(self._client.execute_each, commands)
             except _WrongType:
                 heads = map(self._read_head, commands)
             yield from (head or None for head in heads)
@@ -366,13 +366,13 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     def _read_each(self, handles: t.Sequence[str]) -> list[bytes | None]:
         try:
             names = [self.prefix + handle for handle in handles]
-            return t.cast("list[bytes | None]", self._translated(self._client.read_each, names))
+            return t.cast("list[bytes | None]", self._send(self._client.read_each, names))
         except _WrongType:  # only from a cluster; MGET replies None for a value of another type
             return [self.read(handle) or None for handle in handles]
 
     def _prune(self, keys: t.Sequence[bytes], limit: int | None = None) -> int:
         """Remove the entries of gone sessions from these lists, at most ``limit``, and return how many."""
-        replies = self._translated(self._client.execute_each, [("EVAL", LIST, 1, key, self._tests_now) for key in keys])
+        replies = self._send(self._client.execute_each, [("EVAL", LIST, 1, key, self._tests_now) for key in keys])
         lists, now, commands = [self._read_list(reply) for reply in replies], self.now(), []
         for key, one, entries in zip(keys, lists, self._entries(lists), strict=True):
             name = key[-32:].decode()
@@ -382,15 +382,15 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
                 limit = None if limit is None else limit - len(left)
                 what = [part for handle in left for part in (handle, one.filed[handle])]
                 commands.append(("EVAL", UNFILE, 1, key, *what))
-        return sum(self._translated(self._client.execute_each, commands))
+        return sum(self._send(self._client.execute_each, commands))
 
     def _scan(self, pattern: bytes, *options: str) -> t.Iterator[list[bytes]]:
         """All keys that match, in batches."""
-        for server in self._translated(self._client.primaries):
+        for server in self._send(self._client.primaries):
             cursor: t.Any = 0
             while True:
                 command = ("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH, *options)
-                cursor, names = self._translated(server.execute_command, *command)
+                cursor, names = self._send(server.execute_command, *command)
                 if names:
                     yield names
                 if not int(cursor):
@@ -420,14 +420,15 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         :param accept: tells whether a reply can belong to this command.
         """
         if kind and self.wait_replicas:
-            return self._translated(self._call_and_wait, command, kind)
-        return self._translated(self._client.ask, command, accept)
+            return self._send(self._call_and_wait, command, kind)
+        return self.contact.ask(lambda: self._translated(self._client.ask, command, accept))
+
+    def _send(self, send: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
+        """What ``send`` returns, if the server may be asked now."""
+        return self.contact.ask(lambda: self._translated(send, *args))
 
     def _translated(self, ask: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
-        """Call ``ask``, if the server answers. redis-py's exceptions are translated only below."""
-        return self.contact.ask(self._asked, ask, args)
-
-    def _asked(self, ask: t.Callable[..., t.Any], args: tuple[t.Any, ...]) -> t.Any:
+        """Call ``ask``. redis-py's exceptions are translated only here."""
         try:
             return ask(*args)
         except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError, NoneFree) as error:

@@ -359,7 +359,7 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         }
 
     def _run(self, exchange: t.Callable[..., R], *args: t.Any) -> R:
-        return t.cast("R", self.contact.ask(self._try, exchange, args))
+        return self.contact.ask(lambda: self._try(exchange, args))
 
     def _try(self, exchange: t.Callable[..., R], args: tuple[t.Any, ...]) -> R:
         """The result of an exchange with the database, which is tried again where that makes sense."""
