@@ -5,6 +5,7 @@ Its multiprocess mode works too: all metrics are counters and histograms.
 
 from __future__ import annotations
 
+import bisect
 import typing as t
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
@@ -14,6 +15,20 @@ from .events import EVENTS, Event, Listener
 
 #: The upper bounds of the histogram's buckets, in seconds. A store's time-outs are 1 and 2 seconds.
 BUCKETS = (0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class _Seconds(Histogram):
+    """A histogram for which every call of the store counts, so that finding the bucket should cost little."""
+
+    def observer(self) -> t.Callable[[float], None]:
+        """A function that does what ``observe`` does, in half the time."""
+        bounds, add, buckets = self._upper_bounds, self._sum.inc, [bucket.inc for bucket in self._buckets]
+
+        def observe(seconds: float) -> None:
+            add(seconds)
+            buckets[bisect.bisect_left(bounds, seconds)](1)
+
+        return observe
 
 
 class SessionMetrics:
@@ -35,7 +50,7 @@ class SessionMetrics:
         namespace: str = "flask",
         buckets: t.Sequence[float] = BUCKETS,
     ) -> None:
-        self._seconds = Histogram(
+        self._seconds = _Seconds(
             "session_store_call_seconds",
             "Calls of the session store.",
             ["verb", "ended"],
@@ -59,11 +74,11 @@ class SessionMetrics:
 
     def __call__(self, call: StoreCall) -> None:
         """Measure one call."""
-        verb, seconds, ended = call
-        observe = self._observers.get((verb, ended))
-        if observe is None:
-            observe = self._observers[verb, ended] = self._seconds.labels(verb, ended).observe
-        observe(seconds)
+        try:
+            observe = self._observers[call.verb, call.ended]
+        except KeyError:
+            observe = self._observers[call.verb, call.ended] = self._seconds.labels(call.verb, call.ended).observer()
+        observe(call.seconds)
 
     def _count(self, event: Event, value: str) -> None:
         counter = self._counters[event]

@@ -10,6 +10,8 @@ import time
 import typing as t
 from datetime import timedelta
 
+import msgspec
+
 from ..errors import SessionConflict, SessionCorrupt, SessionGone, StoreUnavailable
 from ..key import SessionKey
 from ..record import Kind, Record
@@ -23,7 +25,7 @@ R = t.TypeVar("R")
 _Ability = t.TypeVar("_Ability")
 
 
-class StoreCall(t.NamedTuple):
+class StoreCall(msgspec.Struct, frozen=True):
     """One call of a store. It names no session and no owner."""
 
     #: What was asked: "load", "save", "update", "update_ttl", "delete" or "renew", as requests ask for their session;
@@ -57,23 +59,21 @@ class Teller:
     def __init__(self, hooks: t.Sequence[OnStoreCall]) -> None:
         self._hooks = hooks
 
-    def call(self, verb: str, call: t.Callable[..., R], *args: t.Any, **options: t.Any) -> R:
+    def call(self, verb: str, call: t.Callable[[], R]) -> R:
         """What ``call`` returns or raises."""
         started, ended = time.perf_counter(), "done"
         try:
-            return call(*args, **options)
+            return call()
         except BaseException as error:
             ended = next(word for kind, word in _ENDS if isinstance(error, kind))
             raise
         finally:
-            self._tell(StoreCall(verb, time.perf_counter() - started, ended))
-
-    def _tell(self, call: StoreCall) -> None:
-        for hook in self._hooks:
-            try:
-                hook(call)
-            except Exception:
-                logger.exception("on_store_call failed")
+            told = StoreCall(verb, time.perf_counter() - started, ended)
+            for hook in self._hooks:
+                try:
+                    hook(told)
+                except Exception:
+                    logger.exception("on_store_call failed")
 
 
 def watched(store: SessionStore, hooks: t.Sequence[OnStoreCall]) -> WatchedStore:
@@ -88,6 +88,8 @@ class WatchedStore(SessionStore):
         self.store = store
         self.teller = Teller(hooks)
         self.key_class, self.needs_seen = store.key_class, store.needs_seen  # type: ignore[misc]  # of this object
+        self.now = store.now  # type: ignore[method-assign]  # asked often
+        self._abilities: dict[t.Any, t.Any] = {}
 
     @property
     def name(self) -> str:
@@ -97,31 +99,29 @@ class WatchedStore(SessionStore):
     def contact(self) -> Contact | None:  # type: ignore[override]  # a plain attribute in SessionStore
         return self.store.contact
 
-    def now(self) -> float:
-        return self.store.now()
-
     def ability(self, kind: t.Callable[..., _Ability]) -> _Ability | None:
-        found = self.store.ability(kind)
-        if isinstance(found, OwnerIndex) and kind is OwnerIndex:
-            return t.cast("_Ability", _WatchedIndex(found, self.teller))
-        return found
+        if kind not in self._abilities:
+            found = self.store.ability(kind)
+            watched = isinstance(found, OwnerIndex) and kind is OwnerIndex
+            self._abilities[kind] = _WatchedIndex(t.cast("OwnerIndex", found), self.teller) if watched else found
+        return t.cast("_Ability | None", self._abilities[kind])
 
     def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
-        return self.teller.call("load", self.store.load, key, seen=seen)
+        return self.teller.call("load", lambda: self.store.load(key, seen=seen))
 
     def save(self, record: Record, ttl: timedelta, *, key: SessionKey | None = None) -> SessionKey:
-        return self.teller.call("save", self.store.save, record, ttl, key=key)
+        return self.teller.call("save", lambda: self.store.save(record, ttl, key=key))
 
     def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
-        return self.teller.call("update", self.store.update, key, record, ttl, replaces=replaces)
+        return self.teller.call("update", lambda: self.store.update(key, record, ttl, replaces=replaces))
 
     def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
-        return self.teller.call("update_ttl", self.store.update_ttl, key, ttl)
+        return self.teller.call("update_ttl", lambda: self.store.update_ttl(key, ttl))
 
     def delete(
         self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False, owner: str | None = None
     ) -> None:
-        self.teller.call("delete", self.store.delete, key, replaces=replaces, emptied=emptied, owner=owner)
+        self.teller.call("delete", lambda: self.store.delete(key, replaces=replaces, emptied=emptied, owner=owner))
 
     def renew(
         self,
@@ -134,8 +134,9 @@ class WatchedStore(SessionStore):
         to: SessionKey | None = None,
         owner: str | None = None,
     ) -> SessionKey:
-        options = {"replaces": replaces, "kind": kind, "to": to, "owner": owner}
-        return self.teller.call("renew", self.store.renew, key, record, ttl, **options)
+        return self.teller.call(
+            "renew", lambda: self.store.renew(key, record, ttl, replaces=replaces, kind=kind, to=to, owner=owner)
+        )
 
 
 class WatchedServerSideStore(WatchedStore, ServerSideStore):
@@ -153,22 +154,22 @@ class WatchedServerSideStore(WatchedStore, ServerSideStore):
         return self.store.seal
 
     def read(self, handle: str) -> bytes | None:
-        return self.teller.call("read", self.store.read, handle)
+        return self.teller.call("read", lambda: self.store.read(handle))
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
-        return self.teller.call("add", self.store.add, handle, data, ttl)
+        return self.teller.call("add", lambda: self.store.add(handle, data, ttl))
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
-        return self.teller.call("swap", self.store.swap, handle, data, ttl, replaces=replaces)
+        return self.teller.call("swap", lambda: self.store.swap(handle, data, ttl, replaces=replaces))
 
     def drop(self, handle: str) -> None:
-        self.teller.call("drop", self.store.drop, handle)
+        self.teller.call("drop", lambda: self.store.drop(handle))
 
     def taken(self, names: t.Sequence[str]) -> set[str]:
-        return self.teller.call("taken", self.store.taken, names)
+        return self.teller.call("taken", lambda: self.store.taken(names))
 
     def end_each(self, revisions: t.Mapping[str, bytes], owner: str) -> list[str]:
-        return self.teller.call("end_each", self.store.end_each, revisions, owner)
+        return self.teller.call("end_each", lambda: self.store.end_each(revisions, owner))
 
 
 class _WatchedIndex(OwnerIndex):
@@ -176,13 +177,13 @@ class _WatchedIndex(OwnerIndex):
         self._index, self._teller = index, teller
 
     def file(self, owner: str, handle: str) -> None:
-        self._teller.call("file", self._index.file, owner, handle)
+        self._teller.call("file", lambda: self._index.file(owner, handle))
 
     def unfile(self, owner: str, *handles: str) -> None:
-        self._teller.call("unfile", self._index.unfile, owner, *handles)
+        self._teller.call("unfile", lambda: self._index.unfile(owner, *handles))
 
     def entries(self, owner: str) -> list[Entry]:
-        return self._teller.call("entries", self._index.entries, owner)
+        return self._teller.call("entries", lambda: self._index.entries(owner))
 
     def prune(self, limit: int | None = None) -> int:
-        return self._teller.call("prune", self._index.prune, limit)
+        return self._teller.call("prune", lambda: self._index.prune(limit))

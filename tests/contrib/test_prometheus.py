@@ -9,12 +9,13 @@ import pytest
 from flask import Flask
 from http_support import Browser, sessions_of, started
 from live import live_app
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from views import clear, purge, read, remove_all, renew, sign_in, write
 
 from flask_sessionstore import StoreUnavailable, session, signals
-from flask_sessionstore.contrib.prometheus import SessionMetrics
+from flask_sessionstore.contrib.prometheus import BUCKETS, SessionMetrics
 from flask_sessionstore.interface import StoreSessionInterface
+from flask_sessionstore.stores import StoreCall
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import FaultyStore
 
@@ -166,3 +167,22 @@ def test_an_application_that_has_gone_leaves_no_receivers() -> None:
     metered = None
     gc.collect()
     assert len(signals.session_created.receivers) == before
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.0002, 0.0003, 0.001, 0.7, 2.5, 2.6, 1e9])
+def test_a_call_is_counted_in_the_bucket_where_prometheus_client_counts_it(seconds: float) -> None:
+    registry, other = CollectorRegistry(), CollectorRegistry()
+    SessionMetrics(registry=registry)(StoreCall("load", seconds, "done"))
+    Histogram("flask_session_store_call_seconds", "", ["verb", "ended"], buckets=BUCKETS, registry=other).labels(
+        "load", "done"
+    ).observe(seconds)
+    assert samples(registry) == samples(other)
+
+
+def samples(registry: CollectorRegistry) -> dict[tuple[str, str], float]:
+    return {
+        (sample.name, sample.labels.get("le", "")): sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name.startswith("flask_session_store_call") and not sample.name.endswith("_created")
+    }

@@ -187,7 +187,7 @@ def test_nothing_that_is_told_names_a_session_or_an_owner(calls: Calls) -> None:
     browser = started(told(make_app(MemoryStore()), calls), _user_id="ann")
     handle = browser.asks(lambda: session.handle)
     for call in calls.heard:
-        assert StoreCall._fields == ("verb", "seconds", "ended")
+        assert StoreCall.__struct_fields__ == ("verb", "seconds", "ended")
         assert not any(word in repr(call) for word in ("ann", handle, str(browser.key)))
 
 
