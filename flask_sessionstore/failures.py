@@ -8,6 +8,7 @@ import time
 import typing as t
 from urllib.parse import quote
 
+from flask import has_request_context, request
 from flask.wrappers import Request
 
 from .errors import StoreUnavailable
@@ -76,7 +77,7 @@ class _Alike:
         number = len(self._untold)
         for _ in range(number):
             self._untold.pop()
-        return f"; {number} more failures like it since the last line" if number else ""
+        return f"; {number} more failures since the last line" if number else ""
 
 
 def slow_call_log(limit: float) -> t.Callable[[StoreCall], None]:
@@ -97,6 +98,4 @@ def _described(request: Request | None) -> str:
 
 def request_at_hand() -> Request | None:
     """The request that is being handled; None outside of requests."""
-    from flask import has_request_context, request
-
     return t.cast("Request", request._get_current_object()) if has_request_context() else None  # type: ignore[attr-defined]

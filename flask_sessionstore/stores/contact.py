@@ -97,7 +97,7 @@ class _Outage:
     def __init__(self) -> None:
         #: Holds one item, which who asks during a pause takes out.
         self.turns = collections.deque([None])
-        self._timeouts: collections.deque[StoreUnavailable] = collections.deque(maxlen=_IN_A_ROW)
+        self._timeouts: collections.deque[None] = collections.deque(maxlen=_IN_A_ROW)
         self._resumes_at = 0.0
 
     @property
@@ -108,7 +108,7 @@ class _Outage:
     def note(self, error: StoreUnavailable, pause: float) -> None:
         """Count a failure. One that is no time-out ends the row: to ask costs nobody any time."""
         if error.lost == "timed out":
-            self._timeouts.append(error)
+            self._timeouts.append(None)
             self._resumes_at = time.monotonic() + pause
         else:
             self._timeouts.clear()

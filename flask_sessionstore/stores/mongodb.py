@@ -31,7 +31,7 @@ from pymongo import ASCENDING, IndexModel, MongoClient, ReadPreference, WriteCon
 from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 
-from ..errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
+from ..errors import ConfigurationError, Lost, SessionTooLarge, StoreFull, StoreUnavailable
 from ..layout import expires_ms_of, is_tombstone, owner_in, revision_of
 from ..record import to_datetime, to_ms
 from .base import Entry, HasSchema, OwnerIndex, Scans, ServerSideStore, Sweeps
@@ -291,6 +291,7 @@ def _data_of(document: Document) -> bytes:
 
 def translated(operation: t.Callable[[], _R]) -> _R:
     """The operation's result. pymongo's exceptions are translated only here."""
+    began = time.monotonic()
     try:
         return _again_if_lost(operation)
     except errors.DocumentTooLarge as error:
@@ -304,7 +305,9 @@ def translated(operation: t.Callable[[], _R]) -> _R:
     except errors.ServerSelectionTimeoutError as error:
         raise StoreUnavailable("MongoDB cannot be reached", lost="timed out") from error
     except (errors.PyMongoError, BSONError, OSError) as error:
-        raise StoreUnavailable("MongoDB cannot be reached", lost="unreachable") from error
+        # pymongo's monitor may give up a server that does not answer, together with all who wait for it.
+        lost: Lost = "timed out" if time.monotonic() - began > PATIENCE else "unreachable"
+        raise StoreUnavailable("MongoDB cannot be reached", lost=lost) from error
 
 
 def _again_if_lost(operation: t.Callable[[], _R]) -> _R:

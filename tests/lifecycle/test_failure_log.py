@@ -88,7 +88,7 @@ def test_of_many_failures_the_first_has_a_line_and_the_next_is_counted_a_second_
             time_passes.tick(0.5)
     assert lines(caplog) == [
         "Redis did not answer in time",
-        *["Redis did not answer in time; 49 more failures like it since the last line"] * 2,
+        *["Redis did not answer in time; 49 more failures since the last line"] * 2,
     ]
     assert tracebacks(caplog) == [True, False, False]
 
@@ -138,7 +138,7 @@ def test_the_end_of_an_outage_says_how_many_failures_had_no_line(caplog: pytest.
         failures.recovered()
         failures.tell(failure(), None)
     assert warnings_in(caplog) == [
-        "the session store answers again; 7 more failures like it since the last line",
+        "the session store answers again; 7 more failures since the last line",
         "the session store answers again",
     ]
     assert len(lines(caplog)) == 2

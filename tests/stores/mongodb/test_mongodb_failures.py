@@ -48,7 +48,7 @@ def start() -> Iterator[t.Callable[[], NXServer]]:
         (errors.WTimeoutError("waiting for replication timed out", 64), StoreUnavailable, "confirm"),
         (errors.ExecutionTimeout("operation exceeded time limit", 50), StoreUnavailable, "in time"),
         (errors.NetworkTimeout("host:27017: timed out"), StoreUnavailable, "in time"),
-        (errors.WaitQueueTimeoutError("no connection"), StoreUnavailable, "in time"),
+        (errors.WaitQueueTimeoutError("no connection"), StoreUnavailable, "in use for too long"),
         (errors.ServerSelectionTimeoutError("host:27017: refused"), StoreUnavailable, "cannot be reached"),
         (errors.NotPrimaryError("not primary"), StoreUnavailable, "cannot be reached"),
         (errors.AutoReconnect("connection closed"), StoreUnavailable, "cannot be reached"),
