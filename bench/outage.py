@@ -22,7 +22,7 @@ import typing as t
 from pathlib import Path
 
 from .outage_app import STORE
-from .server import binary, free_port, wait_until_ready
+from .server import free_port, valkey_program, wait_until_ready
 
 PROCESSES, THREADS = 2, 8
 VISITORS = 50
@@ -45,7 +45,7 @@ class Answer(t.NamedTuple):
 def redis_server(folder: str) -> t.Iterator[tuple[int, subprocess.Popen[str]]]:
     port = free_port()
     words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-    with subprocess.Popen([binary(), *words], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([valkey_program(), *words], stdout=subprocess.PIPE, text=True) as process:
         try:
             wait_until_ready(process)
             yield port, process
