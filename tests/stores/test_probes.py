@@ -171,11 +171,10 @@ def test_a_full_redis_is_an_error(start_redis: StartServer) -> None:
             store.probe()
 
 
-@pytest.mark.parametrize("without", ["set", "get", "del", "evalsha"])
+@pytest.mark.parametrize("without", ["set", "get", "del"])
 def test_a_user_of_redis_who_may_not_write_is_an_error(own_redis: RedisServer, without: str) -> None:
-    forbidden = [f"-{without}", *(["-eval"] if without == "evalsha" else [])]
     with redis.Redis(port=own_redis.port) as admin:
-        admin.acl_setuser("shop", enabled=True, passwords=["+pass"], keys=["*"], commands=["+@all", *forbidden])
+        admin.acl_setuser("shop", enabled=True, passwords=["+pass"], keys=["*"], commands=["+@all", f"-{without}"])
     store = from_url(own_redis.url.replace("//", "//shop:pass@"))
     assert refusal(store) == "Redis does not allow this user to run a command that sessions need"
 
