@@ -271,7 +271,7 @@ def test_what_is_no_importer_is_an_error_at_start(memory: MemoryStore) -> None:
 def test_the_check_names_stores_that_forget_what_was_imported(tmp_path: Path, forgets: bool) -> None:
     app = make_app(MemoryStore() if forgets else FileSystemStore(tmp_path), from_flask())
     with app.test_request_context():
-        findings = [finding for finding in findings_of(app, interface_in_use()) if "imported" in finding]
+        findings = [finding for finding in findings_of(app, interface_in_use()) if "imported" in finding.text]
     assert len(findings) == forgets
 
 
