@@ -154,13 +154,13 @@ class Interrupted(MemoryStore):
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_who_interrupts_a_long_command_is_told_after_how_many(args: tuple[str, ...], said: str) -> None:
-    result = run(shop(Interrupted()), *args)
+    result = run(shop(Interrupted()), *args, apart=True)
     assert result.stderr.endswith(said)
     assert result.exit_code == progress.INTERRUPTED == 128 + signal.SIGINT
 
 
 def test_copy_is_interrupted_likewise() -> None:
     app = shop(MemoryStore(), OLD_STORE=Interrupted())
-    result = run(app, "copy", "OLD_STORE")
+    result = run(app, "copy", "OLD_STORE", apart=True)
     assert result.stderr.endswith(" looked at.\n")
     assert result.exit_code == progress.INTERRUPTED

@@ -142,7 +142,7 @@ def test_a_folder_that_cannot_be_read_is_an_error_for_every_command(tmp_path: Pa
 @pytest.mark.parametrize("args", [["list"], ["list", "--json"], ["stats"], ["cleanup"], ["revoke", "--all", "--yes"]])
 def test_commands_say_that_the_sessions_in_memory_live_in_another_process(args: list[str]) -> None:
     app = app_of("memory:")
-    result = run(app, *args)
+    result = run(app, *args, apart=True)
     assert result.stderr == (
         "Note: the sessions in memory: live in the application's process, where commands do not see them.\n"
     )
@@ -163,7 +163,7 @@ def test_nothing_is_said_where_there_are_sessions(tmp_path: Path) -> None:
     store = FileSystemStore(tmp_path / "sessions")
     started(shop(started_in), user="ada")
     for each in (app, shop(store), shop((MemoryStore(), store))):
-        assert run(each, "stats").stderr == ""
+        assert run(each, "stats", apart=True).stderr == ""
 
 
 # -- schemas ---------------------------------------------------------------------------------------------------------
