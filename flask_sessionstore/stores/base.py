@@ -238,13 +238,13 @@ class ServerSideStore(SessionStore):
         :raises StoreFull: if there is no room; the old bytes stay.
         """
 
-    def exchange(self, handle: str, data: bytes, ttl: timedelta, *, known: bytes) -> bool:
-        """As :meth:`swap` with the revision of ``known``, for a caller that has read these bytes of a record.
+    def exchange(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes, known: bytes | None) -> bool:
+        """As :meth:`swap`. To be overridden where the engine compares whole bytes faster than revisions.
 
-        Since then the record may have been extended, so that other times are there now. To be overridden where the
-        engine compares whole bytes faster than revisions.
+        :param known: the bytes that the caller has read or written there last, if any. By now there may be other bytes,
+            or the same record with other times.
         """
-        return self.swap(handle, data, ttl, replaces=revision_of(known))
+        return self.swap(handle, data, ttl, replaces=replaces)
 
     @abstractmethod
     def drop(self, handle: str) -> None:
@@ -298,12 +298,8 @@ class ServerSideStore(SessionStore):
 
     def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
         record = record.written(self._now_ms(), ttl)
-        data, known = self._pack(key, record), key.known
-        if known is not None and revision_of(known) == replaces:
-            replaced = self.exchange(key.handle, data, record.remaining, known=known)
-        else:
-            replaced = self.swap(key.handle, data, record.remaining, replaces=replaces)
-        if not replaced:
+        data = self._pack(key, record)
+        if not self.exchange(key.handle, data, record.remaining, replaces=replaces, known=key.known):
             raise self._refusal(self._find(key))
         key.known = data
         return key

@@ -115,8 +115,10 @@ class CachingStore(ServerSideStore):
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
         return self._replace(handle, data, lambda: self.store.swap(handle, data, ttl, replaces=replaces))
 
-    def exchange(self, handle: str, data: bytes, ttl: timedelta, *, known: bytes) -> bool:
-        return self._replace(handle, data, lambda: self.store.exchange(handle, data, ttl, known=known))
+    def exchange(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes, known: bytes | None) -> bool:
+        return self._replace(
+            handle, data, lambda: self.store.exchange(handle, data, ttl, replaces=replaces, known=known)
+        )
 
     def _replace(self, handle: str, data: bytes, replace: t.Callable[[], bool]) -> bool:
         began_ms = self._now_ms()

@@ -192,13 +192,16 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         """
         return f"{name}:{revision.hex()}" if "{" in self.prefix else f"{self.prefix}{{{name}}}{revision.hex()}"
 
-    def exchange(self, handle: str, data: bytes, ttl: timedelta, *, known: bytes) -> bool:
-        if self._client.may_compare and not has_expired(known, self.now()):
+    def exchange(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes, known: bytes | None) -> bool:
+        if known is not None and self._client.may_compare and self._is_current(known, replaces):
             command = ("SET", self.prefix + handle, data, "PX", to_ms(ttl), "IFEQ", known)
             with contextlib.suppress(_WrongType, StoreFull):  # the script compares before it looks for room
                 if self._send(self._client.compare_and_set, command, _is_status):
                     return True
-        return super().exchange(handle, data, ttl, known=known)  # the record may have been extended since
+        return self.swap(handle, data, ttl, replaces=replaces)  # the record may have been extended since
+
+    def _is_current(self, known: bytes, replaces: bytes) -> bool:
+        return revision_of(known) == replaces and not has_expired(known, self.now())
 
     def drop(self, handle: str) -> None:
         self._call("DEL", self.prefix + handle, kind=_ENDED)
