@@ -189,7 +189,8 @@ def draw(picture: Picture) -> str:
     lanes = range(len(picture.lanes))
     lives = [f'<line class="life" x1="{x}" x2="{x}" y1="40" y2="{y}"/>' for x in (middle(picture, n) for n in lanes)]
     heads = [draw_words(middle(picture, n), 8, [picture.lanes[n]], "head") for n in lanes]
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing" width="{WIDTH}" viewBox="0 0 {WIDTH} {y + 8}" role="img">'
+    size = f'width="{WIDTH}" viewBox="0 0 {WIDTH} {y + 8}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing" {size} role="img">'
     title = f"<title>{escape(picture.title)}</title>\n<style>{STYLE}</style>"
     paper = f'<rect class="paper" width="{WIDTH}" height="{y + 8}" style="stroke: none; fill: var(--paper)"/>'
     return "\n".join([head, title, paper, *lives, *heads, *parts, "</svg>"]) + "\n"
