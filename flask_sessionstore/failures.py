@@ -12,7 +12,9 @@ from flask import has_request_context, request
 from flask.wrappers import Request
 
 from .errors import StoreUnavailable
-from .stores.watched import StoreCall
+
+if t.TYPE_CHECKING:
+    from .stores.watched import StoreCall
 
 logger = logging.getLogger("flask_sessionstore")
 

@@ -26,7 +26,6 @@ from .policy import Policy, cookie_lifetime, is_persistent
 from .record import to_datetime
 from .sessions import Session, begin, source_of
 from .stores.base import SessionStore
-from .stores.watched import OnStoreCall, WatchedStore, watched
 from .sweeping import Sweeper
 from .tokens import Claim, Token, Tokens
 from .user_agents import describe_client
@@ -34,6 +33,7 @@ from .visitor import Delete, Keep, OldSession, Send, Visitor
 
 if t.TYPE_CHECKING:
     from .migrate.importing import Importer
+    from .stores.watched import OnStoreCall, WatchedStore
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -138,6 +138,8 @@ class StoreSessionInterface(SessionInterface):
         if not self.on_store_call:
             return self.store
         if self._watched is None or self._watched.store is not self.store:
+            from .stores.watched import watched
+
             self._watched = watched(self.store, self.on_store_call)
         return self._watched
 

@@ -26,7 +26,9 @@ from .settings import Settings, read_settings
 from .signins import owner_of
 from .stores.base import OwnerIndex, ServerSideStore, SessionStore, Sweeps
 from .stores.contact import urgently
-from .stores.watched import OnStoreCall
+
+if t.TYPE_CHECKING:
+    from .stores.watched import OnStoreCall
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -74,9 +76,8 @@ class SessionManager:
         of a session kept elsewhere, or None; or a list of these, of which the first that finds a session counts. What a
         function returns starts a new session if the browser has no session of ours. Such an import is not recorded, so
         the same data may be imported again after a log-out.
-    :param on_store_call: a function, or a list of functions, to be called with a
-        :class:`~flask_sessionstore.stores.StoreCall` after every call of the store that a request or a method of this
-        class makes.
+    :param on_store_call: a function, or a list of functions. After every call of the store that a request, or a method
+        of this class, makes, each is called with a :class:`~flask_sessionstore.stores.watched.StoreCall`.
     """
 
     interface_class: type[StoreSessionInterface] = StoreSessionInterface

@@ -24,7 +24,6 @@ from .base import (
 )
 from .contact import Contact
 from .pool import PerProcess
-from .watched import StoreCall
 
 __all__ = [
     "Contact",
@@ -35,7 +34,6 @@ __all__ = [
     "Scans",
     "ServerSideStore",
     "SessionStore",
-    "StoreCall",
     "StoreFull",
     "Sweeps",
     "TableMissing",

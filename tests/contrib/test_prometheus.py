@@ -15,8 +15,8 @@ from views import clear, purge, read, remove_all, renew, sign_in, write
 from flask_sessionstore import StoreUnavailable, session, signals
 from flask_sessionstore.contrib.prometheus import BUCKETS, SessionMetrics
 from flask_sessionstore.interface import StoreSessionInterface
-from flask_sessionstore.stores import StoreCall
 from flask_sessionstore.stores.memory import MemoryStore
+from flask_sessionstore.stores.watched import StoreCall
 from flask_sessionstore.testing import FaultyStore
 
 Labels = dict[str, str]

@@ -15,7 +15,8 @@ from datetime import timedelta
 from flask import Flask, Response, jsonify
 
 from flask_sessionstore import SessionManager, UnsupportedByStore, session
-from flask_sessionstore.stores import SessionStore, StoreCall
+from flask_sessionstore.stores import SessionStore
+from flask_sessionstore.stores.watched import StoreCall
 
 #: The variable of the environment with what :func:`make_app` takes, as JSON.
 SETTINGS = "DEMO"

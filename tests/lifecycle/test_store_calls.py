@@ -14,11 +14,11 @@ from views import clear, nothing, read, renew, sign_in, write
 
 from flask_sessionstore import SessionGone, SessionManager, StoreUnavailable, UnsupportedByStore, session
 from flask_sessionstore.interface import StoreSessionInterface
-from flask_sessionstore.stores import ServerSideStore, SessionStore, StoreCall
+from flask_sessionstore.stores import ServerSideStore, SessionStore
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
-from flask_sessionstore.stores.watched import watched
+from flask_sessionstore.stores.watched import StoreCall, watched
 from flask_sessionstore.testing import FaultyStore, StoreContract
 
 
