@@ -17,6 +17,7 @@ from flask_sessionstore.stores import ServerSideStore
 SIGNALS = {value.name: value for value in vars(signals).values() if isinstance(value, NamedSignal)}
 CREATED, RENEWED, ENDED = "session-created", "session-renewed", "session-ended"
 MERGED, DROPPED, CORRUPT, FAILED = "session-merged", "session-write-dropped", "session-corrupt", "store-failed"
+RECOVERED = "store-recovered"
 
 
 DAY = timedelta(days=1)
@@ -73,6 +74,7 @@ ARGUMENTS = {
     MERGED: {"handle": HANDLE, "attempts": r"\d+"},
     DROPPED: {"handle": HANDLE, "reason": "ended|emptied|renewed|signed in|replaced|revoked|unknown"},
     CORRUPT: {"handle": HANDLE, "newer": "True|False"},
+    RECOVERED: {},
 }
 
 

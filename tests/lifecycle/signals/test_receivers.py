@@ -18,6 +18,7 @@ from signal_support import (
     FAILED,
     KEY,
     MERGED,
+    RECOVERED,
     RENEWED,
     SIGNALS,
     Listen,
@@ -30,16 +31,39 @@ from signal_support import (
 )
 from views import clear, purge, read
 
-from flask_sessionstore import session, signals
-from flask_sessionstore.stores import ServerSideStore
+from flask_sessionstore import StoreUnavailable, session, signals
+from flask_sessionstore.stores import Contact, ServerSideStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import FaultyStore
+
+R = t.TypeVar("R")
 
 DAY = timedelta(days=1)
 
 
+class Reached(FaultyStore):
+    """Its engine is reached through a contact, and so can be lost."""
+
+    def __init__(self, store: ServerSideStore) -> None:
+        super().__init__(store)
+        self.contact: Contact = Contact()
+
+    def pass_on(self, operation: str, call: t.Callable[[], R]) -> R:
+        return self.contact.ask(lambda: FaultyStore.pass_on(self, operation, call))
+
+    def lose(self) -> t.Self:
+        """The next call finds that the engine answers again."""
+
+        def fail() -> None:
+            raise StoreUnavailable(lost="unreachable")
+
+        with pytest.raises(StoreUnavailable):
+            self.contact.ask(fail)
+        return self
+
+
 #: How each signal comes about: what a browser with a session does.
-SCENES: dict[str, t.Callable[[Browser, FaultyStore], t.Any]] = {
+SCENES: dict[str, t.Callable[[Browser, Reached], t.Any]] = {
     CREATED: lambda browser, store: Browser(browser.app).does(write),
     RENEWED: lambda browser, store: browser.does(sign_in),
     ENDED: lambda browser, store: browser.does(clear),
@@ -47,12 +71,13 @@ SCENES: dict[str, t.Callable[[Browser, FaultyStore], t.Any]] = {
     DROPPED: lambda browser, store: browser.does(meanwhile(browser, purge, own=write)),
     CORRUPT: lambda browser, store: [damage(store, browser), browser.does(write)][-1],
     FAILED: lambda browser, store: browser.does(both(write, lambda: store.fail("swap"))),
+    RECOVERED: lambda browser, store: [store.lose(), browser.does(write)][-1],
 }
 
 
 def _played(name: str, *, listening: t.Callable[..., object] | None) -> tuple[object, ...]:
     """What the browser gets in the scene of a signal, and what is in the store then."""
-    store = FaultyStore(MemoryStore())
+    store = Reached(MemoryStore())
     app = make_app(store, TESTING=False)
     browser = begun(app)
     if listening is not None:
