@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import importlib
 import os
 import sys
 import threading
@@ -14,9 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from flask_sessionstore.stores.filesystem import locks, owners, store, system
-
-WINDOWS = "flask_sessionstore.stores.filesystem.windows"
+from flask_sessionstore.stores.filesystem import locks, owners, store, system, windows
 
 
 class Msvcrt(ModuleType):
@@ -109,8 +106,6 @@ class WindowsOS:
 def emulate(patch: pytest.MonkeyPatch) -> WindowsOS:
     """Let FileSystemStore run as on Windows, and return the os module that it has there."""
     patch.setitem(sys.modules, "msvcrt", Msvcrt())
-    patch.delitem(sys.modules, WINDOWS, raising=False)
-    windows = importlib.import_module(WINDOWS)
     theirs = WindowsOS()
     for module in (windows, locks, owners, store):
         patch.setattr(module, "os", theirs)

@@ -17,15 +17,13 @@ import typing as t
 
 from .waiting import pauses
 
-_msvcrt: t.Any = importlib.import_module("msvcrt")  # type checkers elsewhere do not know what is in it
-
 R = t.TypeVar("R")
 
 
 def try_lock(descriptor: int) -> bool:
     """Lock an open file, by its first byte, which need not exist; False if another open file of this name is locked."""
     try:
-        _msvcrt.locking(descriptor, _msvcrt.LK_NBLCK, 1)
+        _locking(descriptor, "LK_NBLCK")
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EDEADLK):
             return False
@@ -35,7 +33,7 @@ def try_lock(descriptor: int) -> bool:
 
 def unlock(descriptor: int) -> None:
     """Give a lock back. Windows would do so some time after the file is closed."""
-    _msvcrt.locking(descriptor, _msvcrt.LK_UNLCK, 1)
+    _locking(descriptor, "LK_UNLCK")
 
 
 def open_file(path: str, flags: int) -> int:
@@ -61,6 +59,11 @@ def stranger(path: str) -> str | None:  # noqa: ARG001  - as on POSIX
 def refusal(folder: os.stat_result) -> str | None:  # noqa: ARG001
     """None: nor does it tell who may write to a folder."""
     return None
+
+
+def _locking(descriptor: int, mode: str) -> None:
+    msvcrt: t.Any = importlib.import_module("msvcrt")  # type checkers elsewhere do not know what is in it
+    msvcrt.locking(descriptor, getattr(msvcrt, mode), 1)
 
 
 def _patiently(call: t.Callable[..., R], *args: t.Any) -> R:
