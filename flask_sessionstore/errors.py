@@ -132,9 +132,10 @@ class StoreUnavailable(StoreError, ServiceUnavailable):
         ServiceUnavailable.__init__(self, retry_after=5 if retry_after is None else retry_after)
         self.args = () if message is None else (message,)
         self.message = message
-        #: How the contact to the engine was lost: "timed out" (while connecting, sending or receiving), or
-        #: "unreachable" (a connection was refused, or broke). None: the engine has answered, or was not asked.
         self.lost = lost
+        """How the contact to the engine was lost: "timed out" (while connecting, sending or receiving), or
+        "unreachable" (a connection was refused, or broke). None: the engine has answered, or was not asked.
+        """
 
     def __str__(self) -> str:
         return self.message or "the session store is unavailable"

@@ -52,9 +52,10 @@ later version of this package may have written them.
 store_failed = _signals.signal("store-failed")
 """The store could not do what a request needed. Arguments: ``error`` (StoreUnavailable)."""
 
-#: The store's engine answers this process again, after it could not be reached or did not answer in time. Sent while a
-#: request asks the store, so a receiver must not use the session. No arguments.
 store_recovered = _signals.signal("store-recovered")
+"""The store's engine answers this process again, after it could not be reached or did not answer in time. Sent while a
+request asks the store, so a receiver must not use the session. No arguments.
+"""
 
 
 def announce(signal: NamedSignal, sender: t.Any, **arguments: t.Any) -> None:

@@ -46,8 +46,8 @@ class Contact:
     """What this process knows about one engine. A store passes every exchange with its engine through :meth:`ask`."""
 
     def __init__(self) -> None:
-        #: For how many seconds an engine that hangs is not asked; 0: every call asks. SESSION_OUTAGE_PAUSE sets it.
         self.pause = 0.0
+        """For how many seconds an engine that hangs is not asked; 0: every call asks. SESSION_OUTAGE_PAUSE sets it."""
         # By process id; empty as long as the engine answers, which is the only thing that costs every call something.
         self._outages: dict[int, _Outage] = {}
         self._listeners: weakref.WeakKeyDictionary[t.Any, t.Callable[[t.Any], object]] = weakref.WeakKeyDictionary()

@@ -28,16 +28,17 @@ _Ability = t.TypeVar("_Ability")
 class StoreCall(msgspec.Struct, frozen=True):
     """One call of a store. It names no session and no owner."""
 
-    #: What was asked: "load", "save", "update", "update_ttl", "delete" or "renew", as requests ask for their session;
-    #: "read", "add", "swap", "drop", "taken" or "end_each", for sessions by their handles; "file", "unfile", "entries"
-    #: or "prune", for the lists of owners.
     verb: str
-    #: How long it took, in seconds.
+    """What was asked: "load", "save", "update", "update_ttl", "delete" or "renew", as requests ask for their session;
+    "read", "add", "swap", "drop", "taken" or "end_each", for sessions by their handles; "file", "unfile", "entries" or
+    "prune", for the lists of owners.
+    """
     seconds: float
-    #: How it ended: "done"; "conflict" (another request wrote first), "gone" (the session has ended), "corrupt" (its
-    #: bytes cannot be read), "unavailable" (the store failed, or was not asked during a pause), "failed" (anything
-    #: else).
+    """How long it took, in seconds."""
     ended: str
+    """How it ended: "done"; "conflict" (another request wrote first), "gone" (the session has ended), "corrupt" (its
+    bytes cannot be read), "unavailable" (the store failed, or was not asked during a pause), "failed" (anything else).
+    """
 
 
 #: Called after every call of the store, in the request that made it. What it raises is logged.
