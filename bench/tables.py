@@ -6,7 +6,8 @@ import typing as t
 
 
 def table(rows: t.Sequence[t.Sequence[str]]) -> str:
-    """A simple table; the first row is its head."""
+    """A simple table; the first row is its head, which would be lost if its first cell were empty: hence the dots."""
+    rows = [[row[0] or "..", *row[1:]] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rule = "  ".join("=" * width for width in widths)
     head, *body = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
