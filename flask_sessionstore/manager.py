@@ -226,6 +226,7 @@ class SessionManager:
         return pruned if removed is None else removed
 
     @_failures_are_logged()
+    @urgently()
     def ping(self) -> float:
         """Try whether the store can keep sessions now: add, read, replace and remove a record of nobody's.
 

@@ -44,7 +44,7 @@ def of_sessions(app: Flask, store: SessionStore, policy: Policy) -> t.Iterator[F
     """
     try:
         yield from _log_ins(store, policy)
-        yield from _cleaning(app, store)
+        yield from _cleaning(store, policy)
         yield from _neighbours(app, store)
     except SessionError as error:
         yield error_that(f"The sessions cannot be read: {explained(error, app)}.")
@@ -127,9 +127,10 @@ def _mark_of(secret: str | bytes) -> bytes:
     return hmac.digest(secret.encode() if isinstance(secret, str) else secret, _NOTE.encode(), "sha256")[:4]
 
 
-def _cleaning(app: Flask, store: SessionStore) -> t.Iterator[Finding]:
+def _cleaning(store: SessionStore, policy: Policy) -> t.Iterator[Finding]:
     """Whether anything removes expired sessions, if requests are told not to."""
-    if app.config.get("SESSION_SWEEP_INTERVAL", 0) is not None or store.ability(Sweeps) is None:
+    sweeps = store.ability(Sweeps)
+    if policy.sweep_interval is not None or sweeps is None or type(sweeps).sweep is Sweeps.sweep:
         return
     past_ms = int(store.now() * 1000) - to_ms(_CLEANED)
     old = sum(0 < (expires_ms_of(data) or 0) < past_ms for _, data in _first(store))
