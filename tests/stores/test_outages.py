@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import typing as t
 from uuid import uuid4
@@ -152,6 +153,19 @@ def test_a_server_that_is_not_there_is_asked_every_time(start_redis: StartServer
     for _ in range(3):
         assert is_unavailable(browser.does(read))
         assert (told.failures[-1].lost, message(told)) == ("unreachable", "Redis cannot be reached")
+
+
+def test_what_asks_no_server_does_not_tell_that_it_answers_again(start_redis: StartServer) -> None:
+    server = start_redis()
+    store = store_at(server)
+    app = live_app(store)
+    browser, told = started(app, a=1), Told(app)
+    server.kill()
+    assert is_unavailable(browser.does(read))
+    for ask in (store.risks, store.exposures):
+        with contextlib.suppress(StoreUnavailable):
+            ask()
+    assert told.recoveries == 0
 
 
 @pytest.mark.long

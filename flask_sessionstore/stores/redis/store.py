@@ -294,11 +294,11 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     # -- risks -----------------------------------------------------------------------------------------------------
 
     def risks(self) -> list[str]:
-        policies = {self._eviction_policy(server) for server in self._send(self._client.primaries)}
+        policies = {self._eviction_policy(server) for server in self._translated(self._client.primaries)}
         return [*super().risks(), *filter(None, map(_eviction_risk, sorted(policies)))]
 
     def exposures(self) -> list[str]:
-        open_hosts, unchecked = self._send(exposed_hosts, self._client)
+        open_hosts, unchecked = self._translated(exposed_hosts, self._client)
         return [*clear_text(open_hosts, "write rediss:// for redis://"), *unchecked_names(unchecked, _CHECKED)]
 
     def _eviction_policy(self, server: t.Any) -> str:
@@ -385,11 +385,11 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
                 limit = None if limit is None else limit - len(left)
                 what = [part for handle in left for part in (handle, one.filed[handle])]
                 commands.append(("EVAL", UNFILE, 1, key, *what))
-        return sum(self._send(self._client.execute_each, commands))
+        return sum(self._send(self._client.execute_each, commands)) if commands else 0
 
     def _scan(self, pattern: bytes, *options: str) -> t.Iterator[list[bytes]]:
         """All keys that match, in batches."""
-        for server in self._send(self._client.primaries):
+        for server in self._translated(self._client.primaries):
             cursor: t.Any = 0
             while True:
                 command = ("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH, *options)
@@ -427,7 +427,7 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         return self.contact.ask(lambda: self._translated(self._client.ask, command, accept))
 
     def _send(self, send: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
-        """What ``send`` returns, if the server may be asked now."""
+        """What ``send`` returns, if the server may be asked now. It must ask the server: its reply ends an outage."""
         return self.contact.ask(lambda: self._translated(send, *args))
 
     def _translated(self, ask: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
