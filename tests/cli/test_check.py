@@ -53,9 +53,13 @@ def findings(store: object, **config: object) -> list[str]:
     return found
 
 
+READ_AT_START = {"SESSION_SWEEP_INTERVAL", "PERMANENT_SESSION_LIFETIME"}
+
+
 def graded(store: object, **config: object) -> list[tuple[str, str]]:
     """The findings, each after its severity."""
-    app = shop(store, **SAFE)
+    obeyed = {name: value for name, value in config.items() if name in READ_AT_START}
+    app = shop(store, **SAFE, **obeyed)
     app.config.update(config)  # some are refused at the start, unless they are set later
     details = json.loads(run(app, "check", "--json").output)["details"]
     return [(detail["severity"], detail["finding"]) for detail in details]
@@ -240,8 +244,7 @@ def test_the_worst_findings_come_first(folder: FileSystemStore) -> None:
 def test_who_calls_check_chooses_what_makes_it_fail(
     folder: FileSystemStore, config: dict[str, object], fails_on: set[str]
 ) -> None:
-    app = shop(folder, **SAFE)
-    app.config.update(config)
+    app = shop(folder, **{**SAFE, **config})
     codes = {severity: run(app, "check", "--fail-on", severity).exit_code for severity in ("note", "warning", "error")}
     assert {severity for severity, code in codes.items() if code == 1} == fails_on
     assert run(app, "check").exit_code == codes["warning"]
@@ -278,7 +281,8 @@ def test_a_store_that_nothing_cleans_up_is_a_risk(folder: FileSystemStore, clock
 
 def test_engines_that_remove_what_has_expired_need_no_cron(store: SessionStore) -> None:
     found = [text for _, text in graded(store, SESSION_SWEEP_INTERVAL=None) if "SESSION_SWEEP_INTERVAL" in text]
-    assert len(found) == (store.ability(Sweeps) is not None)
+    sweeps = store.ability(Sweeps)
+    assert len(found) == (sweeps is not None and not isinstance(sweeps, MemoryStore))
 
 
 def test_check_is_content_with_memory_as_a_cache(folder: FileSystemStore) -> None:
