@@ -1,4 +1,4 @@
-"""The documentation, tried out: its code runs, the README's exchange is real, its settings are all that there are.
+"""The documentation, tried out: its code runs, its settings are all that there are.
 
 A Python block that cannot run is preceded by a comment that says why: ``.. skip: needs a mail server``.
 """
@@ -6,13 +6,10 @@ A Python block that cannot run is preceded by a comment that says why: ``.. skip
 from __future__ import annotations
 
 import ast
-import http.client
 import importlib
 import io
 import re
 import secrets
-import shlex
-import socket
 import sys
 import types
 import typing as t
@@ -23,13 +20,11 @@ import servers
 from docutils import nodes
 from docutils.core import publish_doctree
 from flask import Flask
-from http_support import serving
 from pages import (
     CONFIGURATION,
     EXAMPLES,
     MOVING,
     PAGES,
-    README,
     REDIS_URL,
     ROOT,
     URLS,
@@ -89,74 +84,6 @@ def test_no_code_escapes_by_having_no_language(page: Path) -> None:
     assert {block.language for block in blocks(page)} <= {"python", "console", "shell", "jinja", "toml", "text"}
     shown = "\n".join(block.source for block in blocks(page) if block.language == "python")
     assert text.count(">>> ") == shown.count(">>> ")
-
-
-# -- the README's exchange -----------------------------------------------------------------------------------------
-
-
-class Exchange(t.NamedTuple):
-    """One request and its response, as ``curl -i`` shows it."""
-
-    method: str
-    path: str
-    status: str
-    headers: list[tuple[str, str]]
-    body: str
-
-    @property
-    def session_key(self) -> str | None:
-        """The first characters of the session key in a cookie that was set, as many as the README shows."""
-        return next((value.removeprefix("session=")[:8] for name, value in self.headers if name == "Set-Cookie"), None)
-
-
-def shown_exchanges() -> list[Exchange]:
-    (text,) = (block.source for block in blocks(README) if block.source.startswith("$ curl"))
-    return [parse(part) for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]]
-
-
-def parse(part: str) -> Exchange:
-    command, _, answer = part.partition("\n")
-    words = shlex.split(command)
-    status, *lines = answer.partition("\n\n")[0].splitlines()
-    headers = [tuple(line.split(": ", 1)) for line in lines]
-    method = words[words.index("-X") + 1] if "-X" in words else "GET"
-    path = "/" + words[-1].partition("//")[2].partition("/")[2]
-    return Exchange(method, path, status, t.cast("t.Any", headers), answer.partition("\n\n")[2].strip())
-
-
-def real_exchanges(app: Flask, shown: list[Exchange]) -> t.Iterator[Exchange]:
-    """The same requests, sent to the app by one browser over a socket."""
-    with serving(app) as address:
-        cookie = ""
-        for request in shown:
-            with socket.create_connection(address, timeout=30) as connection:
-                head = f"{request.method} {request.path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-                connection.sendall(f"{head}Cookie: {cookie}\r\n\r\n".encode())
-                response = http.client.HTTPResponse(connection)
-                response.begin()
-                cookie = (response.getheader("Set-Cookie") or cookie).partition(";")[0]
-                status = f"HTTP/1.1 {response.status} {response.reason}"
-                headers = response.getheaders()
-                yield request._replace(status=status, headers=headers, body=response.read().decode().strip())
-
-
-def lasting(header: tuple[str, str]) -> tuple[str, str]:
-    """A header without what is another at every run."""
-    name, value = header
-    return name, "" if name in ("Server", "Date") else value.partition("; ")[2] if name == "Set-Cookie" else value
-
-
-def test_the_readme_shows_what_its_app_answers(run: t.Callable[..., dict[str, t.Any]]) -> None:
-    shown = shown_exchanges()
-    real = list(real_exchanges(run(README)["app"], shown))
-    assert [e.status for e in shown] == [e.status for e in real]
-    assert [list(map(lasting, e.headers)) for e in shown] == [list(map(lasting, e.headers)) for e in real]
-    assert [e.body for e in shown] == [e.body for e in real]
-    # The key stays while the cart grows, so no cookie is sent; it is another after the log-in.
-    for exchanges in shown, real:
-        first, second, third = (exchange.session_key for exchange in exchanges)
-        assert second is None
-        assert first != third
 
 
 # -- the settings --------------------------------------------------------------------------------------------------

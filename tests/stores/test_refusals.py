@@ -108,12 +108,6 @@ def without(module: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
 
 
-def test_files_are_refused_where_there_are_no_locks_of_posix(monkeypatch: pytest.MonkeyPatch) -> None:
-    without("fcntl", "flask_sessionstore.stores.filesystem", monkeypatch)
-    with pytest.raises(ConfigurationError, match="FileSystemStore needs a POSIX system"):
-        from_url("file:sessions")
-
-
 def test_a_part_of_this_package_that_is_missing_is_not_called_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     part = "flask_sessionstore.stores.memcached"
     without(part, part, monkeypatch)

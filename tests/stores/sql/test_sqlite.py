@@ -96,11 +96,10 @@ def test_a_full_sqlite_file_still_lets_sessions_end(tmp_path: Path) -> None:
     store.engine.dispose()
 
 
-@pytest.mark.parametrize("content", [None, "a text"], ids=["no folder", "no database"])
-def test_a_file_that_is_no_database_is_unavailability(tmp_path: Path, content: str | None) -> None:
-    path = tmp_path / "sessions.db" if content else tmp_path / "nowhere" / "sessions.db"
-    if content:
-        path.write_text(content * 1000)
+@pytest.mark.parametrize("what", ["no folder", "no database"])
+def test_a_file_that_is_no_database_is_unavailability(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "file" / "sessions.db" if what == "no folder" else tmp_path / "file"
+    (tmp_path / "file").write_text("a text" * 1000)
     store = SQLAlchemyStore.from_url(f"sqlite:///{path}")
     with pytest.raises(StoreUnavailable) as caught:
         store.load(SessionKey.generate())
