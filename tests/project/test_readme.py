@@ -43,9 +43,9 @@ def test_a_relative_link_leads_to_a_file(link: str) -> None:
 def test_the_build_makes_links_absolute(tmp_path: Path) -> None:
     hatch_build = pytest.importorskip("hatch_build", reason="hatchling builds the wheel, and is not installed here")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    metadata = {"urls": project["urls"]}
+    metadata: dict[str, t.Any] = {"urls": project["urls"]}
     hatch_build.AbsoluteLinks(str(ROOT), {}).update(metadata)
-    text = t.cast("dict[str, t.Any]", metadata)["readme"]["text"]
+    text = metadata["readme"]["text"]
     links = re.findall(r"<([^<>\s]+)>`_", text) + re.findall(r"\.\. image:: (\S+)", text)
     address = project["urls"]["Source"]
     assert len(links) == len(LINKS) > 20
