@@ -131,8 +131,8 @@ class SessionManager:
         app.session_interface = interface
         app.extensions[EXTENSION] = self
         _name_who_takes_over(app)
-        if cli.sessions.name not in app.cli.commands:  # the application may have a command of its own by that name
-            app.cli.add_command(cli.sessions)
+        if cli.NAME not in app.cli.commands:  # the application may have a command of its own by that name
+            app.cli.add_command(cli.later)
 
     # -- sessions other than the request's own: these need an application context, as in a request or a command -------
 

@@ -20,11 +20,13 @@ import click
 import pytest
 import shop_server
 from cli_support import error, handle_of, output, run, shop
+from click.shell_completion import ShellComplete
 from flask import Flask
 from http_support import make_app, started
 
 from flask_sessionstore import SessionKey, SessionManager, cli
-from flask_sessionstore.cli import rendering
+from flask_sessionstore.cli import moves, rendering  # noqa: F401  - moves adds its commands
+from flask_sessionstore.cli.commands import sessions
 from flask_sessionstore.codec import encode
 from flask_sessionstore.current import interface_in_use
 from flask_sessionstore.layout import pack
@@ -104,8 +106,21 @@ def test_an_owner_that_there_cannot_be_is_an_error() -> None:
 
 def test_without_a_session_manager_there_is_an_error() -> None:
     app = Flask("bare")
-    app.cli.add_command(cli.sessions)
+    app.cli.add_command(cli.later)
     assert error(app, "list") == "Error: this application has no SessionManager: call init_app with it first"
+
+
+def test_the_commands_are_imported_only_when_one_is_run() -> None:
+    code = "import sys, flask_sessionstore; print([name for name in sys.modules if 'sessionstore.cli.' in name])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_command_is_listed_and_completed_like_others() -> None:
+    app = shop(MemoryStore())
+    text = app.test_cli_runner().invoke(args=["--help"]).output
+    assert re.search(r"^  sessions +Look at sessions, end them, and clean up\.$", text, re.MULTILINE)
+    complete = ShellComplete(app.cli, {}, "flask", "_FLASK_COMPLETE")
+    assert {item.value for item in complete.get_completions(["sessions"], "")} == set(sessions.commands)
 
 
 def test_an_application_keeps_its_own_command() -> None:
@@ -258,7 +273,7 @@ def test_the_documentation_shows_what_the_commands_print(
     documented_app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = _documented()
-    assert {shlex.split(command)[4] for command, _ in shown} == set(cli.sessions.commands)
+    assert {shlex.split(command)[4] for command, _ in shown} == set(sessions.commands)
     for line, printed in shown:
         command, pipe, _ = line.partition(" | cat")
         monkeypatch.setattr(rendering, "terminal_width", lambda pipe=pipe: None if pipe else 80)
@@ -270,7 +285,7 @@ def test_the_documentation_shows_what_the_commands_print(
 
 def test_every_command_and_option_is_documented() -> None:
     text = PAGE.read_text()
-    for name, command in cli.sessions.commands.items():
+    for name, command in sessions.commands.items():
         assert f"``flask sessions {name}" in text
         for option in (opt for param in command.params for opt in param.opts if opt.startswith("--")):
             assert option in text
