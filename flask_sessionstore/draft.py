@@ -320,10 +320,12 @@ class Draft:
             }
             owner = signins.owner_set_in(policy, found if data is None else {**found, key: data})
             signs_in = owner != self.owner
+        self.minded, self._step = True, None
         if not signs_in:  # to remove a user and put the same user back is not a sign-in
             both = {before, self.compared_with.get(key)}
-            signs_in = min(signins.compare(known, data) for known in both) is signins.Step.SIGNS_IN
-        self.minded, self._step = True, None
+            signs_in = min([signins.compare(known, data) for known in both]) is signins.Step.SIGNS_IN
+            if signs_in:
+                self._step = signins.Step.SIGNS_IN  # one key is enough
         if signs_in:
             self._drop(policy.login_drops, written)
 

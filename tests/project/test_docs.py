@@ -133,6 +133,7 @@ def test_a_page_loses_nothing_where_nobody_builds_it(page: Path) -> None:
     shown = shown_alone(page, report_level=1, warning_stream=said)
     assert set(SPHINX_ALONE.findall(said.getvalue())) <= {"toctree"}
     written = re.sub(r"^\.\. (toctree|meta)::(\n+    .*)*", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    written = re.sub(r"<[^<>\s]+>(?=`_)", "", written)  # where links lead
     assert len(words(shown.astext())) > 0.95 * len(words(written))
     assert all(head.astext().strip() for head in shown.findall(nodes.thead))
 
