@@ -37,7 +37,7 @@ class Engine(t.NamedTuple):
 
 def capacity_table(place: Place, count: int) -> list[list[str]]:
     """One row for each engine that runs here: bytes for one session of each size, and what is left after a sweep."""
-    rows = [["bytes a session", *SIZES, "left after a sweep", "and after VACUUM"]]
+    rows = [["bytes a session", *SIZES, "left after a sweep", "and given back"]]
     for name, make in ENGINES.items():
         with skipping(name):
             rows.append([name, *measured(make(place), count)])

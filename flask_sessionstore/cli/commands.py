@@ -263,7 +263,7 @@ def cleanup(batch: int, json: bool) -> None:
 def check(ctx: click.Context, quiet: bool, fail_on: checks.Severity, json: bool) -> None:
     """Show the settings and their risks.
 
-    The exit code is 0 if there are no findings, and 1 if there are.
+    The exit code is 1 if there is a finding as bad as --fail-on says, or worse, and otherwise 0.
     """
     interface, app = interface_in_use(), app_in_use()
     with app.test_request_context():  # an application's cookie settings may depend on the request
