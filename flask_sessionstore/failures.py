@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import time
 import typing as t
@@ -68,7 +69,8 @@ class _Alike:
             is_new, self._seen_at = now - self._seen_at > _QUIET, now
             if is_new or now - told_at >= _BETWEEN:
                 told_at = now
-                self._untold.pop()
+                with contextlib.suppress(IndexError):  # another thread has just counted it
+                    self._untold.pop()
                 cause = error.__cause__ if is_new else None
                 logger.error("%s%s%s", _described(request), error, self.count(), exc_info=cause)
         finally:
@@ -76,9 +78,10 @@ class _Alike:
 
     def count(self) -> str:
         """How many failures were not logged; from now on they count as logged."""
-        number = len(self._untold)
-        for _ in range(number):
-            self._untold.pop()
+        number = 0
+        with contextlib.suppress(IndexError):  # other threads may add and count meanwhile
+            for number in range(1, len(self._untold) + 1):  # noqa: B007  - used below
+                self._untold.pop()
         return f"; {number} more failures since the last line" if number else ""
 
 

@@ -59,7 +59,8 @@ class StoreSessionInterface(SessionInterface):
         self._policy = policy
         self.on_store_call: t.Sequence[OnStoreCall] = ()
         """Called after every call of the store: see :class:`SessionManager`."""
-        self._watched: WatchedStore | None = None
+        # By the id of the store that is watched; filled in one step, since two threads may come first.
+        self._watched: dict[int, WatchedStore] = {}
         self.failures = Failures()
         """Logs the failures of the store."""
         self.importers, self.import_functions = _split(import_session)
@@ -137,11 +138,12 @@ class StoreSessionInterface(SessionInterface):
         """The store as requests ask it: what they ask is told to :attr:`on_store_call`."""
         if not self.on_store_call:
             return self.store
-        if self._watched is None or self._watched.store is not self.store:
+        found = self._watched.get(id(self.store))
+        if found is None:
             from .stores.watched import watched
 
-            self._watched = watched(self.store, self.on_store_call)
-        return self._watched
+            found = self._watched.setdefault(id(self.store), watched(self.store, self.on_store_call))
+        return found
 
     def policy_of(self, app: Flask) -> Policy:
         """The policy with Flask's present settings, which an application may change after ``init_app``."""

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import flask
 from flask import Flask, has_request_context
+from werkzeug.exceptions import InternalServerError
 
 from . import cli, owners, signals
 from .current import app_in_use, asked_store_in_use, interface_in_use, server_store_in_use, store_in_use
@@ -131,6 +132,8 @@ class SessionManager:
         app.session_interface = interface
         app.extensions[EXTENSION] = self
         _name_who_takes_over(app)
+        # Not register_error_handler(), so that an application's own handler for 500 wins, whichever is there first.
+        app.error_handler_spec[None][500].setdefault(InternalServerError, _unavailable_instead)
         if cli.NAME not in app.cli.commands:  # the application may have a command of its own by that name
             app.cli.add_command(cli.later)
 
@@ -289,6 +292,12 @@ def _announce_recovery(app: Flask) -> None:
     if isinstance(app.session_interface, StoreSessionInterface):
         app.session_interface.failures.recovered()
     signals.announce(signals.store_recovered, app)
+
+
+def _unavailable_instead(error: InternalServerError) -> InternalServerError | StoreUnavailable:
+    """Answer with the 503 where Flask makes a 500 of it: in ``after_request``, and in a handler of errors."""
+    original = getattr(error, "original_exception", None)
+    return original if isinstance(original, StoreUnavailable) else error
 
 
 def _name_who_takes_over(app: Flask) -> None:

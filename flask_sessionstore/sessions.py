@@ -272,10 +272,12 @@ class Session(SessionMixin):
         """Set many keys, as dict does. If a value cannot be kept, the keys before it are set."""
         draft: Draft | None = None
         with self._lock:
+            names = {*other, *more} if isinstance(other, Mapping) else more.keys()
+            is_urgent = not self._draft.policy.watched.isdisjoint(names)
             for key, value in chain(_pairs(other), more.items()):
                 name = checked(key)
                 if not self._is_final():
-                    draft = draft or self._touch_for(name)
+                    draft = draft or (self._touch_urgently() if is_urgent else self._touch_for(name))
                     draft.write(name, value)
 
     def _set(self, key: object, value: t.Any) -> None:
@@ -316,6 +318,7 @@ class Session(SessionMixin):
     def setdefault(self, key: str, default: t.Any = None) -> t.Any:
         """The value of ``key``. If it is absent, set it to ``default`` first."""
         with self._lock:
+            self._touch_for(key)
             if key not in self:
                 self[key] = default
             return self.get(key, default)
@@ -335,6 +338,7 @@ class Session(SessionMixin):
         :raises SessionGetError: if the value does not fit. The key is removed anyway; the error's ``value`` holds it.
         """
         with self._lock:
+            self._touch_for(key)
             value = self._read(key)
             self.pop(key, None)
             return None if value is MISSING else codec.convert(value, type, key)
@@ -355,7 +359,7 @@ class Session(SessionMixin):
         with self._lock:
             if self._is_final():
                 return None
-            draft = self._touch()
+            draft = self._touch_for(key)
             draft.update(key, default, updater, type)
             return draft.read(key)
 

@@ -16,12 +16,15 @@ from __future__ import annotations
 import collections
 import contextlib
 import contextvars
+import logging
 import os
 import time
 import typing as t
 import weakref
 
 from ..errors import StoreUnavailable
+
+logger = logging.getLogger("flask_sessionstore")
 
 R = t.TypeVar("R")
 H = t.TypeVar("H")
@@ -91,7 +94,10 @@ class Contact:
                 outage.turns.append(None)
         if self._outages.pop(os.getpid(), None) is not None:
             for who, recovered in list(self._listeners.items()):
-                recovered(who)
+                try:
+                    recovered(who)
+                except Exception:  # the call has succeeded
+                    logger.exception("the recovery of the session store could not be told")
         return result
 
     def _note(self, error: StoreUnavailable) -> None:

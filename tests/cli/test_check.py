@@ -423,6 +423,7 @@ def test_an_sqlite_file_that_is_not_ours_alone_or_not_in_wal_mode_is_a_risk(tmp_
     applications.create_schema()
     (*_, finding) = applications.risks()
     assert finding.startswith("SQLite's journal_mode is delete, so requests that read wait")
+    applications.engine.dispose()
 
 
 def test_a_cache_beyond_this_machine_is_a_risk_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import logging
 import re
 import time
@@ -50,6 +51,23 @@ class Gone(MemoryStore):
         if self.error is not None:
             raise self.error
         return super().read(handle)
+
+
+class Emptied(collections.deque[None]):
+    """Another thread is always faster to take what is in it."""
+
+    def pop(self) -> None:  # type: ignore[override]
+        raise IndexError
+
+
+def test_threads_that_count_at_once_do_not_fail() -> None:
+    failures = Failures()
+    failures.tell(failure(), None)
+    alike = failures._alike[""]
+    alike._untold = Emptied([None, None])
+    alike._told_at[0] = alike._seen_at = float("-inf")
+    failures.tell(failure(), None)
+    failures.recovered()
 
 
 def test_a_line_names_method_and_path_and_nothing_of_the_query(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -15,6 +17,7 @@ from views import clear, nothing, read, renew, sign_in, write
 from flask_sessionstore import SessionGone, SessionManager, StoreUnavailable, UnsupportedByStore, session
 from flask_sessionstore.interface import StoreSessionInterface
 from flask_sessionstore.stores import ServerSideStore, SessionStore
+from flask_sessionstore.stores import watched as watched_module
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.memory import MemoryStore
@@ -40,6 +43,21 @@ class Calls:
 @pytest.fixture
 def calls() -> Calls:
     return Calls()
+
+
+def test_threads_that_come_first_at_once_get_one_watched_store(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    interface = t.cast("StoreSessionInterface", make_app(MemoryStore()).session_interface)
+    interface.on_store_call = (calls,)
+    both = threading.Barrier(2)
+
+    def slowly(*arguments: t.Any) -> t.Any:
+        both.wait(30)
+        return watched(*arguments)
+
+    monkeypatch.setattr(watched_module, "watched", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: interface.asked, range(2))
+    assert first is second is interface.asked
 
 
 @pytest.fixture

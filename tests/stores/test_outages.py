@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import typing as t
 from uuid import uuid4
@@ -18,7 +19,7 @@ from servers import RedisServer, Server, StartServer, program
 from sql_servers import DATABASES
 from views import clear, nothing, purge, read, renew, sign_in, write
 
-from flask_sessionstore import StoreUnavailable, session, signals
+from flask_sessionstore import SessionKey, StoreUnavailable, session, signals
 from flask_sessionstore.stores import HasSchema, ServerSideStore, from_url
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.memory import MemoryStore
@@ -191,6 +192,10 @@ def test_a_server_that_is_killed_while_it_hangs_is_used_as_soon_as_it_is_back(se
         renew,
         lambda: session.pop("_user_id", None),
         lambda: session.update(_user_id="eve"),
+        lambda: session.update({"first": 1, "_user_id": "eve"}),
+        lambda: session.update_or("_user_id", "eve", lambda user: "eve"),
+        lambda: session.setdefault("_user_id", "eve"),
+        lambda: session.remove_as("_user_id", str),
     ],
 )
 def test_who_signs_in_or_out_asks_a_store_that_has_hung(view: Action, shared_redis: SharedRedis) -> None:
@@ -209,6 +214,32 @@ def test_who_signs_in_for_the_first_time_asks_and_who_fills_a_cart_does_not(shar
     pretend_to_hang(store)
     assert is_unavailable(Browser(app).does(write))
     assert fate(Browser(app).does(sign_in)) == SET
+
+
+def test_sentinels_that_do_not_answer_hang() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = from_url(f"redis+sentinel://127.0.0.1:{silent.getsockname()[1]}/primary")
+        assert store.contact is not None
+        store.contact.pause = LONG
+        found = []
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable) as caught:
+                store.load(SessionKey.generate())
+            found.append((caught.value.lost, str(caught.value) == NOT_ASKED))
+        assert found == [("timed out", False), ("timed out", False), ("timed out", True)]
+
+
+def test_a_receiver_that_fails_does_not_fail_the_call_that_found_the_store_well(shared_redis: SharedRedis) -> None:
+    store = store_at(shared_redis("valkey9"))
+    assert store.contact is not None
+
+    def fail(_: object) -> None:
+        raise RuntimeError
+
+    listener = Clock()
+    store.contact.listen(listener, fail)
+    pretend_to_hang(store)
+    assert store.load(SessionKey.generate()) is None
 
 
 def test_revoking_asks_and_listing_does_not(shared_redis: SharedRedis) -> None:

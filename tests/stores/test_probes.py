@@ -197,7 +197,9 @@ def test_an_sqlite_that_is_read_only_is_an_error(tmp_path: Path) -> None:
 def test_an_engine_of_the_applications_is_probed_too(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
         connection.execute("CREATE TABLE shop (id)")
-    SQLAlchemyStore(sa.create_engine(f"sqlite:///{tmp_path}/shop.db")).probe()
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/shop.db")
+    SQLAlchemyStore(engine).probe()
+    engine.dispose()
 
 
 @pytest.mark.parametrize("name", ["postgresql", "mariadb"])

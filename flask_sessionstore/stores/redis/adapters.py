@@ -46,6 +46,7 @@ class Client(t.Protocol):
         """Send a SET with IFEQ, return its reply; None also if the server does not have it, or refuses it.
 
         :param accept: as in :meth:`ask`.
+        :raises NotAsked: if nothing was sent, since that is known.
         """
 
     def execute_commands(self, *commands: Command) -> list[t.Any]:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
+import time
 import typing as t
 
 import redis
 from redis import exceptions
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.sentinel import MasterNotFoundError
 
-from ..engines import TIMEOUT
+from ..engines import CONNECT_TIMEOUT, TIMEOUT
 from ..pool import MAX_CONNECTIONS, Pool
 
 hiredis: t.Any = None
@@ -33,6 +35,9 @@ _ANSWERS = (exceptions.NoScriptError, exceptions.OutOfMemoryError)
 # redis-py 5 leaves the first word in the text, later versions turn it into the exception's class.
 _REDIRECTION = re.compile(r"(?:(?:MOVED|ASK) )?\d+ (?P<host>\S*):(?P<port>\d+)")
 _REDIRECTIONS = 5
+# Sentinels that name no primary, and took so many seconds for that, did not answer. Others say at once that there
+# is none.
+_HANGS = CONNECT_TIMEOUT / 4
 # What another error than a plain "ERR" begins with: "WRONGTYPE Operation against a key ...".
 _CODE = re.compile(r"[A-Z]+ ")
 # The first versions that have SET with IFEQ, by the name that the server says in its greeting.
@@ -77,6 +82,7 @@ class Server:
         """Send a SET with IFEQ, return its reply; None also if this server does not have it, or refuses it.
 
         :param accept: as in :meth:`ask`.
+        :raises NotAsked: if that is known already.
         """
         return self._send(_Connection.compare_and_set, accept, command)
 
@@ -118,6 +124,10 @@ class _CannotConnect(exceptions.ConnectionError):
     """A new connection could not be made."""
 
 
+class NotAsked(Exception):
+    """Nothing was sent: it is known that the server would refuse it. So this says nothing about the server's health."""
+
+
 class _Unacceptable(Exception):
     """A reply to another command. Its connection is closed, since all further replies would be wrong too."""
 
@@ -147,7 +157,7 @@ def _connect(pool: redis.ConnectionPool, found: _Found) -> _Connection:
 
 
 def _is_sound(error: BaseException) -> bool:
-    return isinstance(error, _ANSWERS)
+    return isinstance(error, (*_ANSWERS, NotAsked))
 
 
 class _Connection:
@@ -160,13 +170,17 @@ class _Connection:
         self._compares: bool | None = None  # not known yet
 
     def open(self) -> None:
+        began = time.monotonic()
         try:
             self._connection.connect()  # with Sentinels, this asks them for the primary first
             self._found.may_compare = True  # this server may be another one
             return
         except exceptions.ConnectionError as error:
-            why = str(error)
-        raise _CannotConnect(why)  # outside, since the server's error may repeat the password, and would be its context
+            why, no_primary = str(error), isinstance(error, MasterNotFoundError)
+        # Outside, since the server's error may repeat the password, and would be the context.
+        if no_primary and time.monotonic() - began >= _HANGS:
+            raise exceptions.TimeoutError(why)
+        raise _CannotConnect(why)
 
     def close(self) -> None:
         self._connection.disconnect()
@@ -194,6 +208,9 @@ class _Connection:
         return replies
 
     def compare_and_set(self, accept: Accept, command: Command) -> t.Any:
+        if self._compares is False:
+            self._found.may_compare = False
+            raise NotAsked
         if self._compares is None:
             self._compares = self._can_compare()
         try:
@@ -280,10 +297,12 @@ class Cluster:
         return any(node.may_compare for node in list(self._nodes.values()))
 
     def compare_and_set(self, command: Command, accept: Accept) -> t.Any:
-        """As :meth:`Server.compare_and_set`. None also if the slot moves to another node."""
+        """As :meth:`Server.compare_and_set`. Nothing is sent to a node to which the slot just moves."""
 
         def send(node: Server, asking: bool) -> t.Any:
-            return None if asking else node.compare_and_set(command, accept)
+            if asking:
+                raise NotAsked
+            return node.compare_and_set(command, accept)
 
         return self._at_primary(command, send)
 

@@ -23,7 +23,6 @@ import typing as t
 from datetime import timedelta
 
 import redis
-from redis.sentinel import MasterNotFoundError
 
 from ...errors import ConfigurationError, SessionCorrupt, StoreFull, StoreUnavailable
 from ...key import SessionKey, is_handle
@@ -35,7 +34,7 @@ from ..contact import Contact
 from ..exposure import clear_text, unchecked_names
 from ..pool import NoneFree
 from .adapters import Given, adapt, exposed_hosts, without_arguments
-from .clients import Accept, Cluster, Server, is_refusal
+from .clients import Accept, Cluster, NotAsked, Server, is_refusal
 from .scripts import DIGESTS, END, EXTEND, FILE, LIST, SWAP, TAKE_PLACE, UNFILE
 from .urls import connect
 
@@ -56,8 +55,7 @@ _REMEDY = "a port is a number; percent-encode special characters in a password"
 _NO_EVICTION = "noeviction"
 # What to do about TLS that does not check whose certificate a server has.
 _CHECKED = "remove ssl_check_hostname and ssl_cert_reqs from the URL, or make the client with ssl_check_hostname=True"
-# The last two: no Sentinel has answered in time.
-_TIMEOUTS = (redis.exceptions.TimeoutError, TimeoutError, MasterNotFoundError)
+_TIMEOUTS = (redis.exceptions.TimeoutError, TimeoutError)
 
 
 class _WrongType(StoreUnavailable):
@@ -195,7 +193,8 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     def exchange(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes, known: bytes | None) -> bool:
         if known is not None and self._client.may_compare and self._is_current(known, replaces):
             command = ("SET", self.prefix + handle, data, "PX", to_ms(ttl), "IFEQ", known)
-            with contextlib.suppress(_WrongType, StoreFull):  # the script compares before it looks for room
+            # The script compares before it looks for room.
+            with contextlib.suppress(_WrongType, StoreFull, NotAsked):
                 if self._send(self._client.compare_and_set, command, _is_status):
                     return True
         return self.swap(handle, data, ttl, replaces=replaces)  # the record may have been extended since

@@ -72,6 +72,18 @@ def test_a_connection_asks_for_the_version_once_and_before_its_first_update(
     assert counting.sent("hello") == {"hello": 1}
 
 
+def test_what_is_known_to_be_refused_is_not_sent_and_says_nothing_about_the_server(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "_has_ifeq", lambda greeting: False)
+    key, record = saved(store)
+    update(store, key, record, b"2")  # asks, and knows it now
+    command = ("SET", "name", b"2", "PX", 1000, "IFEQ", b"1")
+    with pytest.raises(clients.NotAsked):
+        store._client.compare_and_set(command, bool)
+    assert state_of(store, key) == b"2"
+
+
 def test_one_request_may_write_several_times(store: RedisStore, counting: Counting) -> None:
     key, record = saved(store)
     counting.reset()

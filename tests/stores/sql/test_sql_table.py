@@ -206,7 +206,7 @@ def test_the_sessions_of_an_owner_are_found_by_the_index(name: str, request: pyt
             store.entries("7")
         (statement,) = sent
         explain = "EXPLAIN" if name == "postgresql" else "EXPLAIN QUERY PLAN"
-        values: t.Any = {"space": "session:", "whose": "7"} if name == "postgresql" else ("session:", "7")
+        values = {"space": "session:", "whose": "7"}
         plan = "\n".join(map(str, connection.exec_driver_sql(f"{explain} {statement}", values)))
     assert f"ix_{table}_owner" in plan, plan
     assert "Seq Scan" not in plan
