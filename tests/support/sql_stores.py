@@ -12,6 +12,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 from every_store import sql_store
+from overlapping import in_threads
 from sql_servers import DatabaseServer
 
 from flask_sessionstore.stores import ServerSideStore
@@ -125,24 +126,6 @@ def connect_at_once(store: SQLAlchemyStore, number: int) -> None:
     """Let the store have so many connections."""
     start = threading.Barrier(number)
     in_threads(number, lambda: t.cast("t.Any", store)._connections.lend(lambda connection: start.wait()))
-
-
-def in_threads(number: int, call: t.Callable[[], object]) -> None:
-    """Run it in so many threads, to the end; none may fail."""
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            call()
-        except BaseException as error:  # noqa: BLE001  - a thread's failure is the test's
-            failures.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import typing as t
 from datetime import timedelta
 from uuid import uuid4
@@ -11,6 +10,7 @@ import pytest
 import redis
 import servers
 from http_support import make_app, started
+from overlapping import in_threads
 from redis_clusters import RedisCluster
 from redis_commands import DAY, Counting, loaded, saved, state_of, update
 from servers import StartServer
@@ -331,21 +331,11 @@ def test_counters_of_many_threads_are_exact(store: RedisStore, counting: Countin
     def count() -> None:
         session.update_or("n", 1, lambda n: n + 1)
 
-    failures: list[BaseException] = []
-
     def visit() -> None:
-        try:
-            twin = browser.twin()
-            assert [twin.does(count).status_code for _ in range(visits)] == [200] * visits
-        except BaseException as error:  # noqa: BLE001  - a thread's failure is the test's
-            failures.append(error)
+        twin = browser.twin()
+        assert [twin.does(count).status_code for _ in range(visits)] == [200] * visits
 
-    threads = [threading.Thread(target=visit) for _ in range(threads_number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    in_threads(threads_number, visit)
     assert browser.data == {"n": visits * threads_number}
     assert counting.sent("set")["set"] >= visits * threads_number
 

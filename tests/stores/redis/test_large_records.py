@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import typing as t
 from datetime import timedelta
 from uuid import uuid4
@@ -11,6 +10,7 @@ import pytest
 import redis
 import servers
 from http_support import make_app, started
+from overlapping import in_threads
 from redis.crc import key_slot
 from redis_clusters import RedisCluster, until
 from redis_commands import DAY, Counting, loaded, saved, state_of, update
@@ -165,24 +165,15 @@ def test_an_update_whose_reply_is_lost_is_stored_once(server: servers.RedisServe
 def test_counters_of_many_threads_are_exact(store: RedisStore, counting: Counting, admin: t.Any) -> None:
     browser = started(make_app(store), n=0, ballast="x" * 10_000)
     visits, number = 15, 4
-    failures: list[BaseException] = []
 
     def count() -> None:
         session.update_or("n", 1, lambda n: n + 1)
 
     def visit() -> None:
-        try:
-            twin = browser.twin()
-            assert [twin.does(count).status_code for _ in range(visits)] == [200] * visits
-        except BaseException as error:  # noqa: BLE001  - a thread's failure is the test's
-            failures.append(error)
+        twin = browser.twin()
+        assert [twin.does(count).status_code for _ in range(visits)] == [200] * visits
 
-    threads = [threading.Thread(target=visit) for _ in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    in_threads(number, visit)
     assert browser.data["n"] == visits * number
     assert counting.sent("rename")["rename"] == visits * number
     assert len(admin.keys()) == 1

@@ -10,8 +10,9 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from overlapping import in_threads
 from sql_servers import PgBouncer
-from sql_stores import SQLContract, in_threads, make_engine, open_store
+from sql_stores import SQLContract, make_engine, open_store
 
 from flask_sessionstore import Record, SessionConflict
 from flask_sessionstore.stores import ServerSideStore

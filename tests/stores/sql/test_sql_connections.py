@@ -12,7 +12,8 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from sql_stores import connect_at_once, counted_connections, in_threads, make_engine, open_store, pass_time, url_of
+from overlapping import in_threads
+from sql_stores import connect_at_once, counted_connections, make_engine, open_store, pass_time, url_of
 
 from flask_sessionstore import Record, SessionKey, StoreUnavailable
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore

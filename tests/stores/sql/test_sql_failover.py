@@ -9,8 +9,9 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from overlapping import in_threads
 from sql_servers import MariaDB, PostgreSQL
-from sql_stores import connect_at_once, counted_connections, in_threads, make_engine, open_store
+from sql_stores import connect_at_once, counted_connections, make_engine, open_store
 
 from flask_sessionstore import Record, SessionConflict, StoreUnavailable
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore

@@ -12,8 +12,9 @@ from uuid import uuid4
 import pytest
 from flask import session
 from http_support import make_app
+from overlapping import in_threads
 from sql_servers import DATABASES, DatabaseServer
-from sql_stores import connect_at_once, in_threads, open_store, operations
+from sql_stores import connect_at_once, open_store, operations
 
 from flask_sessionstore import Record, SessionConflict, StoreUnavailable
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore

@@ -11,8 +11,9 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from overlapping import in_threads
 from sql_servers import DatabaseServer
-from sql_stores import counted_connections, in_threads, make_engine, open_store
+from sql_stores import counted_connections, make_engine, open_store
 
 from flask_sessionstore import ConfigurationError, Record, SessionKey, StoreUnavailable
 from flask_sessionstore.stores import pool

@@ -12,8 +12,9 @@ import pytest
 import sqlalchemy as sa
 from flask import session
 from http_support import make_app
+from overlapping import in_threads
 from sql_servers import DATABASES, DatabaseServer
-from sql_stores import in_threads, open_store, operations, pass_time, statements, url_of
+from sql_stores import open_store, operations, pass_time, statements, url_of
 
 from flask_sessionstore import ConfigurationError, Record, SessionCorrupt, SessionGone, SessionKey, SessionTooLarge
 from flask_sessionstore.stores import TableMissing

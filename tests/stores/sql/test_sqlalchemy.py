@@ -11,8 +11,9 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from overlapping import in_threads
 from sql_servers import DatabaseServer
-from sql_stores import UNKNOWN, SQLContract, count_statements, in_threads, open_store, pass_time, statements
+from sql_stores import UNKNOWN, SQLContract, count_statements, open_store, pass_time, statements
 
 from flask_sessionstore import Record
 from flask_sessionstore.stores import ServerSideStore
