@@ -28,6 +28,7 @@ from .sessions import Session, begin, source_of
 from .stores.base import SessionStore
 from .sweeping import Sweeper
 from .tokens import Claim, Token, Tokens
+from .unavailable import propagates, turn_into_503
 from .user_agents import describe_client
 from .visitor import Delete, Keep, OldSession, Send, Visitor
 
@@ -98,10 +99,10 @@ class StoreSessionInterface(SessionInterface):
             if lifecycle.made_session and self._sweeper.is_due(self._policy.sweep_interval):
                 response.call_on_close(self._sweeper.sweep)  # the visitor has the answer by then
         except StoreUnavailable as error:
-            if _propagates(app) or _is_event(browser.request):
+            if propagates(app) or _is_event(browser.request):
                 self._send(app, lifecycle, response)
                 raise
-            _turn_into_503(error, response)
+            turn_into_503(error, response)
             self._send(app, lifecycle, response)
             got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
         except Exception as error:
@@ -459,36 +460,3 @@ def _is_generated(response: Response) -> bool:
 def _is_event(request: Request) -> bool:
     """Whether this is an event of Flask-SocketIO, which reuses the request that opened the socket."""
     return hasattr(request, "namespace") and hasattr(request, "event")
-
-
-# -- failure at the end of a request -------------------------------------------------------------------------------
-
-# Headers about the body that the 503 replaces, or about the response as a whole: its location, how long it is valid.
-_OF_THE_BODY = frozenset(
-    {"etag", "last-modified", "accept-ranges", "transfer-encoding", "trailer", "digest", "repr-digest", "location"}
-    | {"refresh", "cache-control", "expires", "pragma", "age", "cdn-cache-control", "surrogate-control", "retry-after"}
-)
-
-
-def _is_of_the_body(name: str) -> bool:
-    name = name.lower()
-    return name in _OF_THE_BODY or (name.startswith("content-") and not name.startswith("content-security-policy"))
-
-
-def _propagates(app: Flask) -> bool:
-    propagate = app.config["PROPAGATE_EXCEPTIONS"]
-    return bool(app.testing or app.debug if propagate is None else propagate)
-
-
-def _turn_into_503(error: StoreUnavailable, response: Response) -> None:
-    """Change the response into a 503, in place, since it exists already. From the exception Flask would make a 500."""
-    close = getattr(response.response, "close", None)  # only the body: the server will close the response itself
-    if close is not None:
-        close()
-    unavailable = error.get_response()
-    for name in {name for name, _ in response.headers if _is_of_the_body(name)}:
-        response.headers.remove(name)
-    response.status_code = unavailable.status_code
-    response.headers.extend(unavailable.headers)
-    response.direct_passthrough = False
-    response.set_data(unavailable.get_data())

@@ -10,7 +10,6 @@ from uuid import UUID
 
 import flask
 from flask import Flask, has_request_context
-from werkzeug.exceptions import InternalServerError
 
 from . import cli, owners, signals
 from .current import app_in_use, asked_store_in_use, interface_in_use, server_store_in_use, store_in_use
@@ -27,6 +26,7 @@ from .settings import Settings, read_settings
 from .signins import owner_of
 from .stores.base import OwnerIndex, ServerSideStore, SessionStore, Sweeps
 from .stores.contact import urgently
+from .unavailable import answer_as_in_views
 
 if t.TYPE_CHECKING:
     from .stores.watched import OnStoreCall
@@ -132,8 +132,7 @@ class SessionManager:
         app.session_interface = interface
         app.extensions[EXTENSION] = self
         _name_who_takes_over(app)
-        # Not register_error_handler(), so that an application's own handler for 500 wins, whichever is there first.
-        app.error_handler_spec[None][500].setdefault(InternalServerError, _unavailable_instead)
+        answer_as_in_views(app)
         if cli.NAME not in app.cli.commands:  # the application may have a command of its own by that name
             app.cli.add_command(cli.later)
 
@@ -292,12 +291,6 @@ def _announce_recovery(app: Flask) -> None:
     if isinstance(app.session_interface, StoreSessionInterface):
         app.session_interface.failures.recovered()
     signals.announce(signals.store_recovered, app)
-
-
-def _unavailable_instead(error: InternalServerError) -> InternalServerError | StoreUnavailable:
-    """Answer with the 503 where Flask makes a 500 of it: in ``after_request``, and in a handler of errors."""
-    original = getattr(error, "original_exception", None)
-    return original if isinstance(original, StoreUnavailable) else error
 
 
 def _name_who_takes_over(app: Flask) -> None:

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 from flask_sessionstore import SessionStore, session
 from flask_sessionstore.stores import ServerSideStore
 from flask_sessionstore.stores.memory import MemoryStore
-from flask_sessionstore.testing import Clock, FaultyStore
+from flask_sessionstore.testing import Clock
 
 flask_login = pytest.importorskip("flask_login")
 ELSEWHERE = {"User-Agent": "another browser"}
@@ -35,24 +35,6 @@ def test_logging_in_and_out(store: SessionStore) -> None:
     client.get("/logout")
     assert client.get("/").text == "nobody, cart: ['mug']"
     assert redirects(client.get("/private"))
-
-
-@pytest.mark.parametrize("own_handler", [False, True])
-def test_without_the_store_every_page_is_a_503_unless_the_application_answers_itself(own_handler: bool) -> None:
-    """After each request Flask-Login looks into the session, where Flask would make a 500 of what is raised."""
-    store = FaultyStore(MemoryStore())
-    app = make_app(store)
-    app.testing = False
-    if own_handler:
-        app.register_error_handler(500, lambda error: ("my own page", 500))
-    client = app.test_client()
-    client.get("/buy")
-    store.fail()
-    response = client.get("/login")
-    if own_handler:
-        assert (response.status_code, response.text) == (500, "my own page")
-    else:
-        assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
 
 
 def test_flashed_messages_survive_both(store: SessionStore) -> None:
