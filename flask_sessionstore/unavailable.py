@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import typing as t
+import weakref
 
 from flask import Flask
 from flask.wrappers import Response
@@ -16,23 +18,25 @@ def answer_as_in_views(app: Flask) -> None:
     An error handler for InternalServerError would not do: it comes before the application's own for HTTPException and
     Exception.
     """
-    methods: t.Any = app  # not Flask's types: from Flask 3.2 on, a context comes before the other arguments
-    handle = methods.handle_exception
+    reference = weakref.ref(app)  # an application that refers to itself would not go when its last user goes
+    other = vars(app).get("handle_exception")  # of another extension
 
     def handle_exception(*arguments: t.Any) -> t.Any:
+        app: t.Any = reference()  # not Flask's types: from Flask 3.2 on, a context comes before the other arguments
+        handle = other or functools.partial(type(app).handle_exception, app)
         *context, error = arguments
         if not isinstance(error, StoreUnavailable) or propagates(app):
             return handle(*arguments)
         response = app.make_response(error)
         try:
-            response = app.make_response(methods.handle_user_exception(*context, error))
-            return methods.finalize_request(*context, response)
+            response = app.make_response(app.handle_user_exception(*context, error))
+            return app.finalize_request(*context, response)
         except StoreUnavailable:  # the application's handler reads the session, too, or after_request does again
             return response
         except Exception as another:  # noqa: BLE001  - whatever the application raises now
             return handle(*context, another)
 
-    methods.handle_exception = handle_exception
+    app.handle_exception = handle_exception  # type: ignore[method-assign, assignment]
 
 
 def propagates(app: Flask) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 
 import pytest
 from flask import Blueprint, Flask, abort, request
@@ -94,3 +96,26 @@ def test_other_exceptions_reach_the_handlers_that_they_reach_without_us(
     client = app.test_client()
     assert client.get("/abort").text == "InternalServerError"
     assert client.get("/fail").text == ("ZeroDivisionError" if caught is Exception else "InternalServerError")
+
+
+def test_another_extension_that_answers_for_errors_is_asked() -> None:
+    store = FaultyStore(MemoryStore())
+    app = Flask("shop")
+    app.config.update(SECRET_KEY="a secret", SESSION_STORE=store)
+    app.handle_exception = lambda error: app.make_response((type(error).__name__, 500))  # type: ignore[method-assign, assignment]
+    SessionManager(app)
+    app.add_url_rule("/fail", "fail", mistake)
+    assert app.test_client().get("/fail").text == "ZeroDivisionError"
+
+
+def test_an_application_goes_when_nobody_uses_it_any_more() -> None:
+    app = Flask("shop")
+    app.config.update(SECRET_KEY="a secret", SESSION_STORE=MemoryStore())
+    SessionManager(app)
+    seen = weakref.ref(app)
+    gc.disable()
+    try:
+        del app
+        assert seen() is None
+    finally:
+        gc.enable()
