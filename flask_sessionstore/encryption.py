@@ -39,6 +39,7 @@ class TokenCipher(Tokens):
     """Tokens that nobody can read or make without the secret."""
 
     def __init__(self, secrets: Secrets, cookie_name: str, cookie_path: str) -> None:
+        super().__init__()
         self._context = context_of(_PURPOSE, cookie_name, cookie_path)
         # Each token uses a copy, as in signing.
         self._macs = [hmac.new(derive_key(secret, self._context), digestmod="sha256") for secret in secrets]
@@ -55,17 +56,17 @@ class TokenCipher(Tokens):
         encrypted = _cipher(self._macs[0], salt).encrypt(nonce, content, clear + self._context)
         return to_base64url(clear + random + encrypted)
 
-    def loads(self, text: str, key_class: type[SessionKey]) -> Token | None:
-        """The token of a cookie's value; None if it was not encrypted under any of the secrets."""
-        try:
-            data = _decode(text)
-            clear, times = _clear_part(data)
-            salt, nonce = _RANDOM.unpack_from(data, len(clear))
-            content, former = self._decrypt(salt, nonce, data[len(clear) + _RANDOM.size :], clear)
-            key = key_class(to_base64url(content[_TOLD.size :]))
-            return Token.unpack(key, former, *_TOLD.unpack_from(content), *times)
-        except (ValueError, struct.error):
-            return None
+    def verify(self, text: str, key_class: type[SessionKey]) -> Token:
+        """The token of a cookie's value.
+
+        :raises ValueError, struct.error: if it was not encrypted under any of the secrets.
+        """
+        data = _decode(text)
+        clear, times = _clear_part(data)
+        salt, nonce = _RANDOM.unpack_from(data, len(clear))
+        content, former = self._decrypt(salt, nonce, data[len(clear) + _RANDOM.size :], clear)
+        key = key_class(to_base64url(content[_TOLD.size :]))
+        return Token.unpack(key, former, *_TOLD.unpack_from(content), *times)
 
     def _decrypt(self, salt: bytes, nonce: bytes, encrypted: bytes, clear: bytes) -> tuple[bytes, bool]:
         """The decrypted bytes, and whether they were encrypted under a former secret.

@@ -46,15 +46,17 @@ class SessionKey:
     :raises ValueError: if ``text`` is not a session key.
     """
 
-    __slots__ = ("_handle", "_text", "known", "sealer")
+    __slots__ = ("_handle", "_text", "known", "origin", "sealer")
 
     def __init__(self, text: str) -> None:
         if not _KEY.fullmatch(text):
             raise ValueError("not a session key: 43 characters of base64url are expected")
         self._text: str | None = text
         self._handle: str | None = None
+        self.origin: SessionKey | None = None
+        """The object that this one was made from, by :meth:`again`."""
         self.sealer: t.Any = None
-        """The cipher that seals the session's record: ``sealing`` makes it once, and it lives as long as the key."""
+        """The cipher that seals the session's record: ``sealing`` makes it once, for the key that is the origin."""
         self.known: bytes | None = None
         """The bytes that a store has read or written under this key last."""
 
@@ -62,7 +64,7 @@ class SessionKey:
     def generate(cls) -> t.Self:
         """A new key from the operating system's randomness (256 bits; OWASP asks for at least 64)."""
         key = cls.__new__(cls)
-        key._text, key._handle, key.sealer, key.known = to_base64url(os.urandom(32)), None, None, None
+        key._set(to_base64url(os.urandom(32)), None, None)
         return key
 
     @classmethod
@@ -74,8 +76,17 @@ class SessionKey:
         if not is_handle(handle):
             raise ValueError("not a session handle: 64 hexadecimal digits in lower case are expected")
         key = cls.__new__(cls)
-        key._text, key._handle, key.sealer, key.known = None, handle, None, None
+        key._set(None, handle, None)
         return key
+
+    def again(self) -> t.Self:
+        """The same key for another request: what one request knows of the store is not for others."""
+        key = type(self).__new__(type(self))
+        key._set(self._text, self.handle, self)
+        return key
+
+    def _set(self, text: str | None, handle: str | None, origin: SessionKey | None) -> None:
+        self._text, self._handle, self.origin, self.sealer, self.known = text, handle, origin, None, None
 
     @property
     def handle(self) -> str:

@@ -72,9 +72,10 @@ class _Seal:
 
 
 def _seal_of(key: SessionKey) -> _Seal:
-    if key.sealer is None:
-        key.sealer = _Seal(key)
-    return t.cast("_Seal", key.sealer)
+    origin = key if key.origin is None else key.origin
+    if origin.sealer is None:
+        origin.sealer = _Seal(key)
+    return t.cast("_Seal", origin.sealer)
 
 
 def _derive(secret: bytes) -> bytes:

@@ -35,6 +35,7 @@ class TokenSigner(Tokens):
     """
 
     def __init__(self, secrets: Secrets, cookie_name: str, cookie_path: str) -> None:
+        super().__init__()
         context = context_of(_PURPOSE, cookie_name, cookie_path)
         self._macs = [_Mac(derive_key(secret, context)) for secret in secrets]
 
@@ -47,19 +48,20 @@ class TokenSigner(Tokens):
         value = f"{token.key}{_SEPARATOR}{to_base64url(told)}"
         return f"{value}{_SEPARATOR}{self._macs[0].sign(value)}"
 
-    def loads(self, text: str, key_class: type[SessionKey]) -> Token | None:
-        """The token of a cookie's value; None if it was not signed under any of the secrets."""
+    def verify(self, text: str, key_class: type[SessionKey]) -> Token:
+        """The token of a cookie's value.
+
+        :raises ValueError, TypeError, struct.error: if it was not signed under any of the secrets.
+        """
         value, _, signature = text.rpartition(_SEPARATOR)
-        try:
-            for place, mac in enumerate(self._macs):
-                # Compared as text, since base64's decoder also accepts other spellings of a signature.
-                if hmac.compare_digest(mac.sign(value), signature):
-                    key, _, told = value.rpartition(_SEPARATOR)
-                    layout = _TOLD if len(told) == _SHORT else _TOLD_WITH_END
-                    return Token.unpack(key_class(key), place > 0, *layout.unpack(from_base64url(f"{told}==")))
-        except (ValueError, TypeError, struct.error):  # a TypeError: the signature is not ASCII
-            pass
-        return None
+        for place, mac in enumerate(self._macs):
+            # Compared as text, since base64's decoder also accepts other spellings of a signature. (A TypeError: it is
+            # not ASCII.)
+            if hmac.compare_digest(mac.sign(value), signature):
+                key, _, told = value.rpartition(_SEPARATOR)
+                layout = _TOLD if len(told) == _SHORT else _TOLD_WITH_END
+                return Token.unpack(key_class(key), place > 0, *layout.unpack(from_base64url(f"{told}==")))
+        raise ValueError("the token was not signed under any of these secrets")
 
 
 class _Mac:

@@ -5,8 +5,10 @@ Two kinds of :class:`Protection` write tokens: :mod:`.signing` and :mod:`.encryp
 
 from __future__ import annotations
 
+import struct
 import typing as t
 from abc import ABC, abstractmethod
+from functools import lru_cache
 
 import msgspec
 
@@ -14,6 +16,11 @@ from .key import SessionKey
 
 #: An application's secrets: the first makes tokens; tokens made under the others are still read.
 Secrets = tuple[str | bytes, ...]
+
+#: How many verified tokens of one cookie a process remembers: a browser sends the same cookie many times, and verifying
+#: it costs more than all else that reading a session costs, without the store. They take two megabytes at most.
+REMEMBERED = 2048
+_LONGEST = 256  # characters of a token that is remembered: not a whole session
 
 _PERMANENT = 1 << 31  # the highest bit of a lifetime in a token
 
@@ -56,6 +63,12 @@ class Token(msgspec.Struct, frozen=True):
         """The token that consists of these parts."""
         return cls(key, issued, packed_lifetime & ~_PERMANENT, bool(packed_lifetime & _PERMANENT), seen, mark, former)
 
+    def again(self) -> Token:
+        """This token for another request, with a key that knows nothing of what a store holds."""
+        return Token(
+            self.key.again(), self.issued, self.lifetime, self.permanent, self.seen, self.mark, self.former
+        )
+
     def says_all(self, key: SessionKey, mark: int) -> bool:
         """Whether a browser that holds this token learns nothing from one with this key and mark, and without an end.
 
@@ -72,13 +85,28 @@ class Token(msgspec.Struct, frozen=True):
 class Tokens(ABC):
     """Writes and reads the tokens of one cookie, under one application's secrets."""
 
+    def __init__(self) -> None:
+        self._remembered = lru_cache(REMEMBERED)(self.verify)  # what raises is not remembered
+
     @abstractmethod
     def dumps(self, token: Token) -> str:
         """The cookie's value for ``token``."""
 
-    @abstractmethod
     def loads(self, text: str, key_class: type[SessionKey]) -> Token | None:
         """The token of a cookie's value; None if this application did not make it."""
+        try:
+            if len(text) > _LONGEST:
+                return self.verify(text, key_class)
+            return self._remembered(text, key_class).again()
+        except (ValueError, TypeError, struct.error):
+            return None
+
+    @abstractmethod
+    def verify(self, text: str, key_class: type[SessionKey]) -> Token:
+        """The token of a cookie's value.
+
+        :raises ValueError, TypeError, struct.error: if this application did not make it.
+        """
 
 
 class Protection(t.NamedTuple):

@@ -27,7 +27,7 @@ class _StateKey(SessionKey):
     def __init__(self, text: str) -> None:
         if not text:
             raise ValueError("an empty session")
-        self._text, self._handle = text, None
+        self._set(text, None, None)
 
     @property
     def handle(self) -> str:
