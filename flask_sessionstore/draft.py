@@ -62,44 +62,67 @@ class Draft:
     :param has_body: whether the request has a body, as a request has that a form sends.
     """
 
-    # The initial values of every draft. As class attributes they cost a request nothing, unlike in the constructor.
+    __slots__ = (
+        "_has_body",
+        "_has_unfaithful",
+        "_step",
+        "_values",
+        "accessed",
+        "base",
+        "before",
+        "changes",
+        "forced",
+        "has_settled",
+        "loaded",
+        "minded",
+        "on_late_touch",
+        "on_login",
+        "policy",
+        "purged",
+        "state",
+    )
 
+    #: The data as this request sees it, encoded.
+    state: State
+    #: What this request did.
+    changes: Changes
     #: The record it started from, or was last stored as; None for a new session.
-    base: Record | None = None
+    base: Record | None
     #: The data that changes are compared with: the record's, or the data that was imported.
-    before: t.Mapping[str, bytes] = types.MappingProxyType({})
+    before: t.Mapping[str, bytes]
     #: Whether the draft was started, by :meth:`start`.
-    loaded = False
+    loaded: bool
     #: As in Flask: whether the request used its session.
-    accessed = False
+    accessed: bool
     #: Whether the session counts as modified even if no value differs.
-    forced = False
+    forced: bool
     #: Whether the session ends with this request, whatever is written afterwards.
-    purged = False
+    purged: bool
     #: Whether a key that says who is signed in was written.
-    minded = False
+    minded: bool
     #: Whether changes were stored, or dropped, already.
-    has_settled = False
+    has_settled: bool
     #: Called with the session's source at every use of the session after the response was made; None until then. (The
     #: callable must not hold the source: a cycle would keep the request's objects until the garbage collector runs.)
-    on_late_touch: t.Callable[[t.Any], object] | None = None
+    on_late_touch: t.Callable[[t.Any], object] | None
     #: Called with the keys that were dropped, because somebody signed in or out.
-    on_login: t.Callable[[t.Collection[str]], object] | None = None
+    on_login: t.Callable[[t.Collection[str]], object] | None
 
+    # Values that were read or set: the value, its bytes at that time, and whether decoding them gives it unchanged.
+    _values: dict[str, tuple[t.Any, bytes, bool]]
     # Whether a value was changed in place to one that does not come back as it is.
-    _has_unfaithful = False
+    _has_unfaithful: bool
     # What this request did about who is signed in; None until :attr:`step` computes it.
-    _step: signins.Step | None = signins.Step.NOTHING
+    _step: signins.Step | None
 
     def __init__(self, policy: Policy, has_body: t.Callable[[], bool] = lambda: False) -> None:
         self.policy = policy
-        #: The data as this request sees it, encoded.
-        self.state: State = {}
-        #: What this request did.
-        self.changes = Changes()
         self._has_body = has_body
-        # Values that were read or set: the value, its bytes at that time, and whether decoding them gives it unchanged.
-        self._values: dict[str, tuple[t.Any, bytes, bool]] = {}
+        self.changes = Changes()
+        self.state, self.before, self._values = {}, {}, {}
+        self.base = self.on_late_touch = self.on_login = None
+        self.loaded = self.accessed = self.forced = self.purged = self.minded = self.has_settled = False
+        self._has_unfaithful, self._step = False, signins.Step.NOTHING
 
     # -- start and restart -----------------------------------------------------------------------------------------
 

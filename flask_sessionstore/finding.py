@@ -76,7 +76,7 @@ class Finder:
             found = self.look(tokens[0].key, tokens[0].seen)
         else:
             found = self._among(tokens) if tokens else _NOTHING
-        if not found.is_traced and (presented := self._visitor.old()):
+        if found.record is None and not found.is_traced and (presented := self._visitor.old()):
             found = self._among_old(presented) or found
         return found
 
@@ -87,7 +87,6 @@ class Finder:
             is new enough for this browser.
         :raises StoreUnavailable: if the store cannot be asked.
         """
-        now_ms = int(self._store.now() * 1000)
         try:
             record = self._store.load(key, seen=seen)
         except SessionGone as gone:
@@ -96,10 +95,15 @@ class Finder:
             logger.warning("session %s: %s; a new session replaces it at the next write", short(key), error)
             self._tell(signals.session_corrupt, key.handle, newer=bool(error.newer))
             return Found(key, None, Fate.CORRUPT)
-        if record is not None and not 0 < self._policy.end_ms(record.deadline, record.created_ms) <= now_ms:
+        if record is not None and not self._has_ended(record):
             return Found(key, record)
         is_late = self._store.now() - self._began > TOMBSTONE_TIME.total_seconds()
         return Found(key, None, Fate.LATE if is_late else Fate.UNKNOWN)
+
+    def _has_ended(self, record: Record) -> bool:
+        """Whether its fixed end has passed, by the present configuration."""
+        end_ms = self._policy.end_ms(record.deadline, record.created_ms)
+        return 0 < end_ms <= int(self._store.now() * 1000)
 
     def remember_old(self) -> None:
         """Leave marks for all old sessions whose credentials were presented, so that they are not imported from now on.

@@ -30,7 +30,7 @@ from . import contests, owners, signals, signins
 from .changes import State
 from .draft import Draft
 from .errors import Barred, SessionCorrupt, SessionError, SessionGone, StoreError, StoreUnavailable
-from .finding import Finder, Found
+from .finding import Finder
 from .key import SessionKey, handle_of, short
 from .policy import Policy, is_persistent
 from .record import Kind, Record, to_ms
@@ -53,51 +53,85 @@ class Lifecycle:
     :param visitor: the sender of the request.
     """
 
-    # The initial values of every lifecycle. As class attributes they cost a request nothing, unlike in the constructor.
+    __slots__ = (
+        "_began",
+        "_committed",
+        "_extended",
+        "_failure",
+        "_fate",
+        "_gone_error",
+        "_has_asked_for_seed",
+        "_is_saving",
+        "_key",
+        "_lacks_our_cookie",
+        "_only_renews",
+        "_outcome_if_it_fails",
+        "_seed",
+        "_signed_in",
+        "_unsent",
+        "draft",
+        "dropped",
+        "lock",
+        "made_session",
+        "outcome",
+        "policy",
+        "signed_out",
+        "store",
+        "visitor",
+    )
 
+    #: This request's working copy of the session.
+    draft: Draft
+    #: To be held while the draft is read or changed.
+    lock: threading.RLock
     #: Why writes were dropped; None if all were stored.
-    dropped: str | None = None
+    dropped: str | None
     #: The latest decision about the cookie.
-    outcome: Outcome = KEEP
+    outcome: Outcome
     #: Whether this request made a new session.
-    made_session = False
+    made_session: bool
     #: Whether this request signed somebody out, and the rest of the session goes on under a new key.
-    signed_out = False
+    signed_out: bool
 
-    _key: SessionKey | None = None
+    _key: SessionKey | None
     # Why the session has no record though the browser presented its key, and the store's exception that says so.
-    _fate: Fate | None = None
-    _gone_error: SessionGone | None = None
-    _failure: Exception | None = None
-    _committed = False
-    _extended = False
+    _fate: Fate | None
+    _gone_error: SessionGone | None
+    _failure: Exception | None
+    _committed: bool
+    _extended: bool
     # Whether the session was found by the credential of a session of another kind: the browser lacks our cookie.
-    _lacks_our_cookie = False
+    _lacks_our_cookie: bool
     # Whether this commit only renews the session, because its key was derived from such a credential.
-    _only_renews = False
+    _only_renews: bool
     # Whether save() asked for this commit. Its caller gets an exception where the end of a request only warns.
-    _is_saving = False
+    _is_saving: bool
     # Whether this commit has filed the session under an owner to whom it did not belong before.
-    _signed_in = False
+    _signed_in: bool
     # The outcome if the commit fails after this point: the store has confirmed it already.
-    _outcome_if_it_fails: Outcome | None = None
+    _outcome_if_it_fails: Outcome | None
     # The data that another session interface kept for this browser; None: no such data. The browser's cookie with that
     # data has to go when this session ends.
-    _seed: t.Mapping[str, object] | None = None
+    _seed: t.Mapping[str, object] | None
     # Whether the visitor was asked for that data.
-    _has_asked_for_seed = False
+    _has_asked_for_seed: bool
+    # Signals that are not sent yet.
+    _unsent: list[tuple[NamedSignal, dict[str, t.Any]]]
 
     def __init__(self, store: SessionStore, policy: Policy, visitor: Visitor) -> None:
         self.store = store
         self.policy = policy
         self.visitor = visitor
-        #: This request's working copy of the session.
         self.draft = Draft(policy, visitor.has_body)
-        #: To be held while the draft is read or changed.
         self.lock = threading.RLock()
+        self.outcome = KEEP
+        self.dropped = None
+        self.made_session = self.signed_out = False
         self._began = store.now()
-        # Signals that are not sent yet.
-        self._unsent: list[tuple[NamedSignal, dict[str, t.Any]]] = []
+        self._key = self._fate = self._gone_error = self._failure = self._outcome_if_it_fails = self._seed = None
+        self._committed = self._extended = self._lacks_our_cookie = self._only_renews = self._is_saving = False
+        self._signed_in = self._has_asked_for_seed = False
+        self._unsent = []
 
     # -- what a session calls --------------------------------------------------------------------------------------
 
@@ -200,17 +234,19 @@ class Lifecycle:
     # -- loading ---------------------------------------------------------------------------------------------------
 
     def _find(self) -> Record | None:
-        return self._adopt(self._finder.find)
+        return self._adopt(None)
 
     def _look_again(self, key: SessionKey) -> Record | None:
-        record = self._adopt(lambda: self._finder.look(key))
+        record = self._adopt(key)
         if record is None:
             self.outcome = KEEP  # the key of a cookie that was to be sent is dead
         return record
 
-    def _adopt(self, find: t.Callable[[], Found]) -> Record | None:
+    def _adopt(self, key: SessionKey | None) -> Record | None:
+        """Look under ``key``, or without it for everything that the browser presented; go on with what is found."""
+        finder = self._finder()
         try:
-            found = find()
+            found = finder.find() if key is None else finder.look(key)
         except StoreUnavailable as error:
             self.fail(error)
             raise
@@ -218,7 +254,6 @@ class Lifecycle:
         self._lacks_our_cookie |= found.by_credential
         return found.record
 
-    @property
     def _finder(self) -> Finder:
         return Finder(self.store, self.policy, self.visitor, self._queue_signal, self._began)
 
@@ -332,9 +367,7 @@ class Lifecycle:
         return self._extend(key, idle) if is_due or self._is_former(key) else KEEP
 
     def _is_due(self, extended_ms: int, lifetime_ms: int) -> bool:
-        if self._now_ms() - extended_ms < self.policy.interval_ms(lifetime_ms):
-            return False
-        return self._may_extend()
+        return self._now_ms() - extended_ms >= self.policy.interval_ms(lifetime_ms) and self._may_extend()
 
     def _is_former(self, key: SessionKey) -> bool:
         """Whether the cookie with this key was made under a former secret, and the response can replace it."""
@@ -375,7 +408,7 @@ class Lifecycle:
         imported.
         """
         self._outcome_if_it_fails = self.outcome  # even if marking them fails, the session has ended
-        self._finder.remember_old()
+        self._finder().remember_old()
         self._outcome_if_it_fails = None
 
     def _purge_is_due(self) -> bool:

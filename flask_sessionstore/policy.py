@@ -50,11 +50,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     heads: frozenset[str] = frozenset()
     #: Derived from the fields above: all keys that say who is signed in.
     watched: frozenset[str] = frozenset()
+    #: Derived from the fields above: ``refresh_interval`` in milliseconds.
+    refresh_ms: int = 0
 
     def __post_init__(self) -> None:
         heads = frozenset() if self.owner_key is None else frozenset({self.owner_key, self.owner_key.partition(".")[0]})
         msgspec.structs.force_setattr(self, "heads", heads)
         msgspec.structs.force_setattr(self, "watched", heads.union(self.login_keys))
+        msgspec.structs.force_setattr(self, "refresh_ms", to_ms(self.refresh_interval))
 
     def idle(self, record: Record) -> timedelta:
         """How long the session of ``record`` may be idle."""
@@ -81,7 +84,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     def interval_ms(self, lifetime_ms: int) -> float:
         """The least time between two extensions of a session with this idle lifetime; both in milliseconds."""
-        return min(to_ms(self.refresh_interval), lifetime_ms / 10)
+        return min(self.refresh_ms, lifetime_ms / 10)
 
 
 def is_persistent(record: Record) -> bool:

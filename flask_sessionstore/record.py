@@ -6,6 +6,7 @@ import hashlib
 import os
 import typing as t
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import msgspec
 
@@ -19,6 +20,8 @@ _LAST_MS = 253_402_300_799_999  # the last millisecond of the year 9999, the las
 #: Records keep times in whole milliseconds.
 MILLISECOND = timedelta(milliseconds=1)
 _LONGEST_MS = timedelta.max // MILLISECOND
+# Milliseconds in which a record that was made to be written counts as written at that time.
+_AT_ONCE = 1000
 #: The kinds of tombstones that name a successor.
 RENEWALS = ("renewed", "signed in")
 #: The kind of a mark.
@@ -44,6 +47,12 @@ def to_datetime(ms: int) -> datetime:
     """Milliseconds since 1970 as an aware UTC datetime."""
     ms = min(ms, _LAST_MS)
     return datetime.fromtimestamp(ms // 1000, UTC).replace(microsecond=ms % 1000 * 1000)
+
+
+@lru_cache(maxsize=64)
+def _span(ms: int) -> timedelta:
+    """A span of at least a millisecond; cached, since most sessions live as long as the next."""
+    return min(max(ms, 1), _LONGEST_MS) * MILLISECOND
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,13 +115,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def remaining(self) -> timedelta:
         """How long the record lives if nothing extends it again, counted from the last extension."""
-        return min(max(self.expires_ms - self.extended_ms, 1), _LONGEST_MS) * MILLISECOND
+        return _span(self.expires_ms - self.extended_ms)
 
     def written(self, now_ms: int, ttl: timedelta) -> Record:
         """This record as it is written now, to be idle for ``ttl`` at most."""
         idle = to_ms(ttl)
-        if self.extended_ms == now_ms and self.idle_ms == idle and self.revisions:
-            return self  # the lifecycle and the store both ask, nearly always in the same millisecond
+        if 0 <= now_ms - self.extended_ms < _AT_ONCE and self.idle_ms == idle and self.revisions:
+            return self  # the lifecycle has made it for this write
         return msgspec.structs.replace(
             self,
             revisions=self.revisions or (new_revision(),),

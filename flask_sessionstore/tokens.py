@@ -65,9 +65,7 @@ class Token(msgspec.Struct, frozen=True):
 
     def again(self) -> Token:
         """This token for another request, with a key that knows nothing of what a store holds."""
-        return Token(
-            self.key.again(), self.issued, self.lifetime, self.permanent, self.seen, self.mark, self.former
-        )
+        return Token(self.key.again(), self.issued, self.lifetime, self.permanent, self.seen, self.mark, self.former)
 
     def says_all(self, key: SessionKey, mark: int) -> bool:
         """Whether a browser that holds this token learns nothing from one with this key and mark, and without an end.

@@ -20,7 +20,7 @@ import typing as t
 from abc import ABC, abstractmethod
 from datetime import timedelta
 
-from ..errors import Barred, SessionConflict, SessionCorrupt, SessionGone, StoreFull, StoreUnavailable
+from ..errors import Barred, SessionConflict, SessionCorrupt, SessionError, SessionGone, StoreFull, StoreUnavailable
 from ..key import SessionKey
 from ..layout import is_over, is_sealed, is_tombstone, move_times, pack, pack_tombstone, revision_of, unpack
 from ..record import (
@@ -509,18 +509,32 @@ class ServerSideStore(SessionStore):
         """The record or tombstone that the bytes hold; None if they have expired. A sealed state is unsealed with
         ``key``; without it, it is left out.
         """
-        now_ms = self._now_ms()
-        if data is None or is_over(data, now_ms):  # first, as in the engines, even if the bytes are damaged
+        if data is None:
             return None
-        if self.seal == "required" and key is not None and not (is_sealed(data) or is_tombstone(data)):
-            raise SessionCorrupt("the store holds an unsealed session, but SESSION_SEAL requires sealed sessions")
-        found = unpack(data, handle) if key is None else unseal(data, key)
+        now_ms = self._now_ms()
+        try:
+            found = self._unpack(data, handle, key)
+        except SessionError:
+            if is_over(data, now_ms):  # as in the engines, even if the bytes are damaged
+                return None
+            raise
+        if found.expires_ms <= now_ms:
+            return None
         if isinstance(found, Record):
             # Somebody with access to the store can change when a sealed record expires, but not its fixed end.
             return None if 0 < found.end_ms <= now_ms else found
         if found.kind != IMPORTED and found.expires_ms > now_ms + to_ms(LONGEST_TOMBSTONE_TIME):
             raise SessionCorrupt("the store holds a tombstone that would stand for too long", newer=False)
         return found
+
+    def _unpack(self, data: bytes, handle: str, key: SessionKey | None) -> Record | Tombstone:
+        if key is None:
+            return unpack(data, handle)
+        if is_sealed(data):
+            return unseal(data, key)
+        if self.seal == "required" and not is_tombstone(data):
+            raise SessionCorrupt("the store holds an unsealed session, but SESSION_SEAL requires sealed sessions")
+        return unpack(data, handle)
 
     def _find(self, key: SessionKey) -> Record | Tombstone | None:
         key.known = self.read(key.handle)
