@@ -71,6 +71,8 @@ class Update(msgspec.Struct, frozen=True):
 
 
 Change = Set | Remove | Nested | Update
+# What was done to one key, in order. Nearly always it is one plain set: then it is only the bytes.
+_Done = bytes | list[Change]
 
 
 class Changes:
@@ -79,7 +81,7 @@ class Changes:
     __slots__ = ("_log", "cleared", "metadata", "renewed")
 
     def __init__(self) -> None:
-        self._log: dict[str, list[Change]] = {}
+        self._log: dict[str, _Done] = {}
         #: Whether the session was emptied first.
         self.cleared = False
         #: Whether a new session key was asked for.
@@ -104,11 +106,11 @@ class Changes:
 
     def set(self, key: str, data: bytes) -> None:
         """Log a plain set. It replaces earlier changes of the key, except a removal, which moves the key to the end."""
-        if key not in self._log:
-            self._log[key] = [Set(data)]
-            return
-        removed = [change for change in self._changes_after_removal(key) if isinstance(change, Remove)]
-        self._log[key] = [*removed[-1:], Set(data)]
+        if isinstance(self._log.get(key), list):
+            removed = [change for change in self._changes_after_removal(key) if isinstance(change, Remove)]
+            self._log[key] = [*removed[-1:], Set(data)]
+        else:
+            self._log[key] = data
 
     def remove(self, key: str) -> None:
         """Log a removal."""
@@ -121,14 +123,14 @@ class Changes:
 
     def _changes_after_removal(self, key: str) -> list[Change]:
         """The changes of ``key`` so far. After a removal, the next change adds the key at the end, as in a dict."""
-        changes = self._log.get(key, [])
+        changes = _listed(self._log.get(key, []))
         if changes and isinstance(changes[-1], Remove):
             del self._log[key]
         return changes
 
     def nested(self, key: str, data: bytes) -> None:
         """Log a change within the value of ``key``. If this request has set the value, the change joins that set."""
-        changes = self._log.setdefault(key, [])
+        changes = self._log[key] = _listed(self._log.get(key, []))
         last = changes.pop() if changes and isinstance(changes[-1], (Set, Nested)) else None
         changes.append(Set(data) if isinstance(last, Set) else Nested(data))
 
@@ -151,7 +153,11 @@ class Changes:
 
     def _apply(self, state: State, skip: tuple[type, ...]) -> State:
         for key, changes in self._log.items():
-            for change in changes:
+            for change in _listed(changes):
                 if not isinstance(change, skip):
                     change.apply(state, key)
         return state
+
+
+def _listed(done: _Done) -> list[Change]:
+    return [Set(done)] if isinstance(done, bytes) else done

@@ -30,14 +30,14 @@ def values_of(name: str, header: str) -> list[str]:
     The header is split as browsers write it: at every semicolon, also within quotes. Our own values never need
     unquoting, so the other cookies are not parsed.
     """
-    values = [
-        _unquoted(value.strip(" \t"))
-        for part in header.split(";")
-        if name in part
-        for key, _, value in (part.partition("="),)
-        # Strips blanks and tabs only, as browsers do: for them a name that begins with, say, U+00A0 is another name.
-        if key.strip(" \t") == name
-    ]
+    values = []
+    for part in header.split(";"):
+        if name in part:
+            key, _, value = part.partition("=")
+            # Only blanks and tabs, as browsers do: for them a name that begins with, say, U+00A0 is another name.
+            if key.strip(" \t") == name:
+                value = value.strip(" \t")
+                values.append(_unquoted(value) if '"' in value else value)
     return values if len(values) < 2 else list(dict.fromkeys(values))
 
 
@@ -162,7 +162,11 @@ def has_header(response: Response, header: str) -> bool:
 
 def vary_by_cookie(response: Response) -> None:
     """Tell caches that the response depends on the Cookie header."""
-    if has_header(response, "vary"):
+    _vary(response, has_header(response, "vary"))
+
+
+def _vary(response: Response, varies: bool) -> None:
+    if varies:
         response.vary.add("Cookie")
     else:
         response.headers.add("Vary", "Cookie")
@@ -193,12 +197,15 @@ def is_public(response: Response) -> bool:
 
 
 def keep_private_with_cookie(response: Response) -> None:
-    """Forbid shared caches to keep a response that sets the cookie. CVE-2023-30861 shows what happens otherwise.
+    """Forbid shared caches to keep a response that sets the cookie, and tell other caches that it depends on the Cookie
+    header. CVE-2023-30861 shows what happens otherwise.
 
     So too for a response that does not set it only because the browser has this cookie already.
     """
-    for name, _ in response.headers:
-        if name.lower().endswith(_FOR_CACHES):
+    names = [name.lower() for name, _ in response.headers]
+    _vary(response, "vary" in names)
+    for name in names:
+        if name.endswith(_FOR_CACHES):
             break
     else:
         response.headers.add("Cache-Control", f"private, {_NOT_THE_COOKIE}")

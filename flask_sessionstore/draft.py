@@ -65,6 +65,7 @@ class Draft:
     __slots__ = (
         "_has_body",
         "_has_unfaithful",
+        "_mutable",
         "_step",
         "_values",
         "accessed",
@@ -110,6 +111,8 @@ class Draft:
 
     # Values that were read or set: the value, its bytes at that time, and whether decoding them gives it unchanged.
     _values: dict[str, tuple[t.Any, bytes, bool]]
+    # The keys of those that may change in place, in order. (Some of them may have gone from ``_values``.)
+    _mutable: dict[str, None]
     # Whether a value was changed in place to one that does not come back as it is.
     _has_unfaithful: bool
     # What this request did about who is signed in; None until :attr:`step` computes it.
@@ -119,7 +122,7 @@ class Draft:
         self.policy = policy
         self._has_body = has_body
         self.changes = Changes()
-        self.state, self.before, self._values = {}, {}, {}
+        self.state, self.before, self._values, self._mutable = {}, {}, {}, {}
         self.base = self.on_late_touch = self.on_login = None
         self.loaded = self.accessed = self.forced = self.purged = self.minded = self.has_settled = False
         self._has_unfaithful, self._step = False, signins.Step.NOTHING
@@ -188,24 +191,25 @@ class Draft:
 
     # -- data ------------------------------------------------------------------------------------------------------
 
-    def read(self, key: object) -> t.Any:
+    def read(self, key: t.Any) -> t.Any:
         """The value of ``key``, or :data:`MISSING`.
 
         :raises SessionCorrupt: if the value cannot be decoded; from then on the key is absent.
         """
-        name = t.cast("str", key)
-        known = self._values.get(name)
+        known = self._values.get(key)
         if known is not None:
             return known[0]
-        data = self.state.get(name)
+        data = self.state.get(key)
         if data is None:
             return MISSING
         try:
             value = codec.decode(data)
         except SessionCorrupt:
-            del self.state[name]
+            del self.state[key]
             raise
-        self._values[name] = (value, data, True)
+        self._values[key] = (value, data, True)
+        if type(value) in _MUTABLE:
+            self._mutable[key] = None
         return value
 
     def write(self, key: str, value: t.Any) -> None:
@@ -226,6 +230,8 @@ class Draft:
             self.state[key] = data
         if faithful:
             self._values[key] = (value, data, True)
+            if type(value) in _MUTABLE:
+                self._mutable[key] = None
         else:
             self._values.pop(key, None)  # the next read decodes, and so gives what the next request will read
 
@@ -299,9 +305,8 @@ class Draft:
 
         :raises SessionInsertError: if a value was changed so that it cannot be kept.
         """
-        for key, known in list(self._values.items()):
-            if type(known[0]) in _MUTABLE:
-                self._notice(key)
+        for key in list(self._mutable):
+            self._notice(key)
 
     def _notice(self, key: str) -> None:
         value, before, _ = self._values.get(key, (None, b"", True))

@@ -30,7 +30,7 @@ from .sweeping import Sweeper
 from .tokens import Claim, Token, Tokens
 from .unavailable import propagates, turn_into_503
 from .user_agents import describe_client
-from .visitor import Delete, Keep, OldSession, Send, Visitor
+from .visitor import KEEP, Delete, OldSession, Outcome, Send, Visitor
 
 if t.TYPE_CHECKING:
     from .migrate.importing import Importer
@@ -87,8 +87,8 @@ class StoreSessionInterface(SessionInterface):
         """
         if not isinstance(session, Session):
             return
-        lifecycle = t.cast("Lifecycle", source_of(session))
-        browser = t.cast("_Browser", lifecycle.visitor)
+        lifecycle: Lifecycle = source_of(session)  # type: ignore[assignment]  # a cast is a call
+        browser: _Browser = lifecycle.visitor  # type: ignore[assignment]
         browser.answer(response)
         try:
             looked = self._look(app, lifecycle)
@@ -167,8 +167,9 @@ class StoreSessionInterface(SessionInterface):
             return self._hints.look(lifecycle.draft, lifecycle.handle(), lifecycle.visitor.has_body())
 
     def _send(self, app: Flask, lifecycle: Lifecycle, response: Response) -> None:
-        browser, draft, outcome = t.cast("_Browser", lifecycle.visitor), lifecycle.draft, lifecycle.outcome
-        if not isinstance(outcome, Keep) and self.can_send(browser.request, response):
+        browser: _Browser = lifecycle.visitor  # type: ignore[assignment]
+        draft, outcome = lifecycle.draft, lifecycle.outcome
+        if outcome is not KEEP and self.can_send(browser.request, response):
             self._send_cookie(app, browser, outcome, response, signed_out=lifecycle.signed_out)
             return
         may_touch = browser.streams and browser.sent_cookie()
@@ -179,7 +180,7 @@ class StoreSessionInterface(SessionInterface):
             cookies.keep_private(response)
 
     def _send_cookie(
-        self, app: Flask, browser: _Browser, outcome: Delete | Send, response: Response, *, signed_out: bool
+        self, app: Flask, browser: _Browser, outcome: Outcome, response: Response, *, signed_out: bool
     ) -> None:
         name = browser.cookie_name
         attributes = cookies.attributes_of(
@@ -197,7 +198,6 @@ class StoreSessionInterface(SessionInterface):
         for old in browser.old_cookies() if signed_out or isinstance(outcome, Delete) else ():
             response.headers.add("Set-Cookie", f"{old}={cookies.DELETED}{attributes}")
         cookies.keep_private_with_cookie(response)
-        cookies.vary_by_cookie(response)
 
     def _value_of(self, browser: _Browser, sent: Send, attributes: str) -> str | None:
         """A cookie's value, and its end if it has one; None if the cookie would tell the browser nothing."""
@@ -338,7 +338,7 @@ class _Browser:
             )
 
     def may_extend(self) -> bool:
-        response = t.cast("Response", self._response)
+        response: Response = self._response  # type: ignore[assignment]
         return not cookies.is_public(response) and self._interface.can_send(self.request, response)
 
     def announce(self, signal: NamedSignal, **arguments: t.Any) -> None:
@@ -368,12 +368,11 @@ class _Browser:
         texts = self._cookies(self.cookie_name)
         if not texts:
             return []
-        loads = self.protector.loads
-        tokens = [token for text in texts if (token := loads(text, self._interface.store.key_class)) is not None]
-        if len(texts) == 1 and tokens:
-            self._only_token = tokens[0]
-        if len(tokens) < 2:
-            return tokens
+        loads, key_class = self.protector.loads, self._interface.store.key_class
+        if len(texts) == 1:
+            self._only_token = token = loads(texts[0], key_class)
+            return [] if token is None else [token]
+        tokens = [token for text in texts if (token := loads(text, key_class)) is not None]
         # If two tokens have the same key, the token of the current secret counts, so it comes last: the other cookie
         # may have a path or domain where our cookie does not replace it.
         tokens.sort(key=lambda token: not token.former)

@@ -82,7 +82,7 @@ class SessionKey:
     def again(self) -> t.Self:
         """The same key for another request: what one request knows of the store is not for others."""
         key = type(self).__new__(type(self))
-        key._set(self._text, self.handle, self)
+        key._text, key._handle, key.origin, key.sealer, key.known = self._text, self.handle, self, None, None
         return key
 
     def _set(self, text: str | None, handle: str | None, origin: SessionKey | None) -> None:

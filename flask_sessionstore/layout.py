@@ -71,7 +71,7 @@ _OWNERS = struct.Struct(">4s4s")
 _PERMANENT, _OWNED, _OWN_LIFETIME, _CLIENT, _SEALED, _DERIVED = 1, 2, 4, 8, 16, 32
 _FORMAT_BYTE = bytes([FORMAT])
 _LIVE = bytes([FORMAT, 0])
-_FLAGS, _OWNER_SIZE, _NAME = 82, slice(83, 85), slice(87, 95)
+_EXPIRES, _FLAGS, _OWNER_SIZE, _NAME = slice(42, 50), 82, slice(83, 85), slice(87, 95)
 _NAME_DIGITS = 16
 _NAMELESS = bytes(8)
 # Later formats will have numbers up to this. Bytes that begin with more are not records of ours (JSON, text, a pickle).
@@ -243,16 +243,14 @@ def may_replace(current: bytes, replaces: bytes | None) -> bool:
 
 def expires_ms_of(data: bytes) -> int | None:
     """When a packed record or tombstone expires, in milliseconds since 1970; None for bytes that are neither."""
-    if len(data) < _HEADER.size or data[0] != FORMAT:
+    if len(data) < HEADER_SIZE or data[0] != FORMAT:
         return None
-    expires_ms: int = _TIMES.unpack_from(data, TIMES.start)[1]
-    return expires_ms
+    return int.from_bytes(data[_EXPIRES], "big")
 
 
 def is_over(data: bytes, now_ms: int) -> bool:
     """Whether a packed record or tombstone has expired at ``now_ms`` (milliseconds since 1970)."""
-    expires_ms = expires_ms_of(data)
-    return expires_ms is not None and expires_ms <= now_ms
+    return len(data) >= HEADER_SIZE and data[0] == FORMAT and int.from_bytes(data[_EXPIRES], "big") <= now_ms
 
 
 def owner_in(data: bytes) -> str | None:

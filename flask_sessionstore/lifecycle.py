@@ -177,6 +177,11 @@ class Lifecycle:
         """The handle under which the session is stored; None if it is not stored yet, or the store has no handles."""
         return None if self.draft.base is None else handle_of(self._key)
 
+    def is_store_troubled(self) -> bool:
+        """Whether the store's engine failed when it was last asked."""
+        contact = self.store.contact
+        return contact is not None and contact.is_troubled
+
     def save(self) -> None:
         """Commit now, even after an earlier failure.
 
@@ -320,7 +325,10 @@ class Lifecycle:
                 return self._extend_unseen()
             self.load()  # only metadata was assigned, which does not load
         if draft.base is None:
-            return self._commit_new_urgently() if draft.moves else self._commit_new()
+            if not (draft.moves and self.is_store_troubled()):
+                return self._commit_new()
+            with urgently():  # a sign-in or an end: a pause does not refuse it
+                return self._commit_new()
         if self._has_derivable_seal(draft.base) and (dirty or self._may_extend()):
             self._only_renews, draft.changes.renewed = not dirty, True
         if dirty or self._only_renews:
@@ -460,11 +468,6 @@ class Lifecycle:
         return DELETE
 
     # -- a session that does not exist -------------------------------------------------------------------------------
-
-    def _commit_new_urgently(self) -> Outcome:
-        """As :meth:`_commit_new`, for a sign-in or an end: a pause does not refuse it."""
-        with urgently():
-            return self._commit_new()
 
     def _commit_new(self) -> Outcome:
         """Commit without a loaded record: the browser did not present a session, or the session is gone."""

@@ -62,6 +62,9 @@ class Source(t.Protocol):
     def handle(self) -> str | None:
         """The handle under which the session is stored."""
 
+    def is_store_troubled(self) -> bool:
+        """Whether the store failed when it was last asked, by whomever."""
+
     def save(self) -> None:
         """Write what changed, now."""
 
@@ -84,12 +87,15 @@ def source_of(session: Session) -> Source:
     return session._source
 
 
-def _pairs(other: t.Any) -> t.Iterable[tuple[t.Any, t.Any]]:
-    """Keys and values of what ``dict.update`` takes."""
+def _pairs(other: t.Any, more: dict[str, t.Any]) -> dict[t.Any, t.Any] | t.Iterable[tuple[t.Any, t.Any]]:
+    """Keys and values of what ``dict.update`` takes; as a dict if all of them are known before the first is used."""
+    if type(other) is dict:
+        return {**other, **more} if more else other
     if isinstance(other, Mapping):
-        return other.items()
+        return dict(other.items()) | more
     # An object with keys() need not iterate over its keys.
-    return ((key, other[key]) for key in other.keys()) if hasattr(other, "keys") else other  # noqa: SIM118
+    pairs = ((key, other[key]) for key in other.keys()) if hasattr(other, "keys") else other  # noqa: SIM118
+    return chain(pairs, more.items())
 
 
 def _is_lifetime(value: object) -> bool:
@@ -142,7 +148,7 @@ class Session(SessionMixin):
 
     def _touch_urgently(self) -> Draft:
         """As :meth:`_touch`, for a change that must not be refused without need: it asks even a store that hangs."""
-        if self._draft.loaded:
+        if self._draft.loaded or not self._source.is_store_troubled():
             return self._touch()
         with urgently():
             return self._touch()
@@ -272,9 +278,9 @@ class Session(SessionMixin):
         """Set many keys, as dict does. If a value cannot be kept, the keys before it are set."""
         draft: Draft | None = None
         with self._lock:
-            names = {*other, *more} if isinstance(other, Mapping) else more.keys()
-            is_urgent = not self._draft.policy.watched.isdisjoint(names)
-            for key, value in chain(_pairs(other), more.items()):
+            pairs = _pairs(other, more)
+            is_urgent = isinstance(pairs, dict) and not self._draft.policy.watched.isdisjoint(pairs)
+            for key, value in pairs.items() if isinstance(pairs, dict) else pairs:
                 name = checked(key)
                 if not self._is_final():
                     draft = draft or (self._touch_urgently() if is_urgent else self._touch_for(name))
@@ -581,6 +587,9 @@ class _FreeStanding:
 
     def handle(self) -> str | None:
         return None
+
+    def is_store_troubled(self) -> bool:
+        return False
 
     def save(self) -> None:
         raise SessionError("a free-standing session has no store: it cannot be saved")

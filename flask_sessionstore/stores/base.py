@@ -513,7 +513,10 @@ class ServerSideStore(SessionStore):
             return None
         now_ms = self._now_ms()
         try:
-            found = self._unpack(data, handle, key)
+            if key is not None and self.seal:
+                found = self._unseal(data, key)
+            else:
+                found = unpack(data, handle)
         except SessionError:
             if is_over(data, now_ms):  # as in the engines, even if the bytes are damaged
                 return None
@@ -521,20 +524,18 @@ class ServerSideStore(SessionStore):
         if found.expires_ms <= now_ms:
             return None
         if isinstance(found, Record):
+            if found.sealed and key is not None:  # sealing was switched off since
+                found = t.cast("Record", unseal(data, key))
             # Somebody with access to the store can change when a sealed record expires, but not its fixed end.
             return None if 0 < found.end_ms <= now_ms else found
         if found.kind != IMPORTED and found.expires_ms > now_ms + to_ms(LONGEST_TOMBSTONE_TIME):
             raise SessionCorrupt("the store holds a tombstone that would stand for too long", newer=False)
         return found
 
-    def _unpack(self, data: bytes, handle: str, key: SessionKey | None) -> Record | Tombstone:
-        if key is None:
-            return unpack(data, handle)
-        if is_sealed(data):
-            return unseal(data, key)
-        if self.seal == "required" and not is_tombstone(data):
+    def _unseal(self, data: bytes, key: SessionKey) -> Record | Tombstone:
+        if self.seal == "required" and not (is_sealed(data) or is_tombstone(data)):
             raise SessionCorrupt("the store holds an unsealed session, but SESSION_SEAL requires sealed sessions")
-        return unpack(data, handle)
+        return unseal(data, key)
 
     def _find(self, key: SessionKey) -> Record | Tombstone | None:
         key.known = self.read(key.handle)

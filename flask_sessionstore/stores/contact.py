@@ -67,6 +67,11 @@ class Contact:
         """Call ``recovered(who)`` when the engine answers again, for as long as ``who`` lives."""
         self._listeners[who] = recovered
 
+    @property
+    def is_troubled(self) -> bool:
+        """Whether the engine failed when it was last asked. As long as it answers, nothing need be asked urgently."""
+        return bool(self._outages)
+
     def ask(self, exchange: t.Callable[[], R]) -> R:
         """What ``exchange()`` returns.
 
