@@ -225,7 +225,7 @@ class _Contest:
         record = writer.record(state, newest) if state else None
         if record is None:
             return Ended(_end_for_want_of_a_record(writer, key, newest, state), self._losses)
-        if differs(record, newest):
+        if differs(record, newest, writer.draft.changes):
             self._attempts.append(record.revision)
             return Written(writer.update(key, record, newest), record, self._losses)
         return Written(*writer.extend(key, writer.policy.idle(newest)), self._losses)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
-import types
 import typing as t
 
 from . import codec, signins

@@ -179,11 +179,19 @@ class Writer:
         )
 
 
-def differs(record: Record, newest: Record) -> bool:
-    """Whether ``record`` differs from ``newest`` in anything but times, so that it has to be written."""
+def differs(record: Record, newest: Record, changed: t.Iterable[str]) -> bool:
+    """Whether ``record`` differs from ``newest`` in anything but times, so that it has to be written.
+
+    :param changed: the keys whose values may differ, if both have as many.
+    """
+    state, before = record.state, newest.state
+    if len(state) != len(before):
+        return True
+    for key in changed:
+        if state.get(key) != before.get(key):
+            return True
     return (
-        record.state != newest.state
-        or record.permanent is not newest.permanent
+        record.permanent is not newest.permanent
         or record.lifetime != newest.lifetime
         or record.deadline != newest.deadline
         or record.owner != newest.owner

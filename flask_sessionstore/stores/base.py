@@ -513,10 +513,7 @@ class ServerSideStore(SessionStore):
             return None
         now_ms = self._now_ms()
         try:
-            if key is not None and self.seal:
-                found = self._unseal(data, key)
-            else:
-                found = unpack(data, handle)
+            found = self._unseal(data, key) if self.seal and key is not None else unpack(data, handle)
         except SessionError:
             if is_over(data, now_ms):  # as in the engines, even if the bytes are damaged
                 return None
