@@ -224,7 +224,8 @@ class Draft:
 
     def _keep(self, key: str, value: t.Any, data: bytes, faithful: bool) -> None:
         """Keep a value. An equal value changes nothing, unless this request has changed the key before."""
-        if self.state.get(key) != data or key in self.changes:
+        before = self.state.get(key)
+        if before is None or before != data or key in self.changes:
             self.changes.set(key, data)
             self.state[key] = data
         if faithful:

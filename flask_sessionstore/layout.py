@@ -80,7 +80,8 @@ _LAST_FORMAT = 31
 #: Encrypts or decrypts a state, and also authenticates the bytes that precede it in the record.
 Cipher = t.Callable[[bytes, bytes], bytes]
 
-_encode_state = msgspec.msgpack.Encoder().encode
+#: A state as a record has it, if it is not sealed. (It is longer than keys and values are together.)
+pack_state = msgspec.msgpack.Encoder().encode
 _decode_state = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 
@@ -112,7 +113,7 @@ def pack(record: Record, handle: str | None, encrypt: Cipher | None = None) -> b
         len(client),
         _NAMELESS if handle is None else _name_of(handle),
     )
-    head, state = header + owner + client, _encode_state(record.state)
+    head, state = header + owner + client, pack_state(record.state)
     return head + (state if encrypt is None else encrypt(head, state))
 
 

@@ -239,6 +239,8 @@ class Lifecycle:
     # -- loading ---------------------------------------------------------------------------------------------------
 
     def _find(self) -> Record | None:
+        if not (self.visitor.tokens() or self.visitor.old()):
+            return None  # a new visitor
         return self._adopt(None)
 
     def _look_again(self, key: SessionKey) -> Record | None:

@@ -10,6 +10,7 @@ from .changes import State
 from .draft import Draft
 from .errors import SessionTooLarge, StoreUnavailable
 from .key import SessionKey
+from .layout import pack_state
 from .policy import Policy
 from .record import Kind, Record, largest_keys, new_revision, to_ms
 from .signins import owner_in
@@ -98,7 +99,10 @@ class Writer:
         """Refuse growth beyond the limit. A session that is over it already may be made smaller, and may be ended."""
         if before and not self._grows(state, before):
             return  # no need to add up all of it
-        size, limit = size_of(state), self.policy.max_size
+        limit = self.policy.max_size
+        if len(pack_state(state)) <= limit:
+            return
+        size = size_of(state)
         if size > limit and size > size_of(before):
             largest = largest_keys(state)
             raise SessionTooLarge(
