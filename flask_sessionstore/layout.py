@@ -71,7 +71,7 @@ _OWNERS = struct.Struct(">4s4s")
 _PERMANENT, _OWNED, _OWN_LIFETIME, _CLIENT, _SEALED, _DERIVED = 1, 2, 4, 8, 16, 32
 _FORMAT_BYTE = bytes([FORMAT])
 _LIVE = bytes([FORMAT, 0])
-_EXPIRES, _FLAGS, _OWNER_SIZE, _NAME = slice(42, 50), 82, slice(83, 85), slice(87, 95)
+_TIMES_START, _FLAGS, _OWNER_SIZE, _NAME = TIMES.start, 82, slice(83, 85), slice(87, 95)
 _NAME_DIGITS = 16
 _NAMELESS = bytes(8)
 # Later formats will have numbers up to this. Bytes that begin with more are not records of ours (JSON, text, a pickle).
@@ -246,12 +246,15 @@ def expires_ms_of(data: bytes) -> int | None:
     """When a packed record or tombstone expires, in milliseconds since 1970; None for bytes that are neither."""
     if len(data) < HEADER_SIZE or data[0] != FORMAT:
         return None
-    return int.from_bytes(data[_EXPIRES], "big")
+    return int(_TIMES.unpack_from(data, _TIMES_START)[1])
 
 
 def is_over(data: bytes, now_ms: int) -> bool:
     """Whether a packed record or tombstone has expired at ``now_ms`` (milliseconds since 1970)."""
-    return len(data) >= HEADER_SIZE and data[0] == FORMAT and int.from_bytes(data[_EXPIRES], "big") <= now_ms
+    if len(data) < HEADER_SIZE or data[0] != FORMAT:
+        return False
+    _, expires_ms = _TIMES.unpack_from(data, _TIMES_START)
+    return bool(expires_ms <= now_ms)
 
 
 def owner_in(data: bytes) -> str | None:

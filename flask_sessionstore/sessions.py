@@ -281,10 +281,12 @@ class Session(SessionMixin):
             pairs = _pairs(other, more)
             is_urgent = isinstance(pairs, dict) and not self._draft.policy.watched.isdisjoint(pairs)
             for key, value in pairs.items() if isinstance(pairs, dict) else pairs:
-                name = checked(key)
-                if not self._is_final():
-                    draft = draft or (self._touch_urgently() if is_urgent else self._touch_for(name))
-                    draft.write(name, value)
+                name = key if type(key) is str and key.isascii() else checked(key)  # spares most keys a call
+                if self._draft.purged and self._is_final():
+                    continue
+                if draft is None:
+                    draft = self._touch_urgently() if is_urgent else self._touch_for(name)
+                draft.write(name, value)
 
     def _set(self, key: object, value: t.Any) -> None:
         name = checked(key)
