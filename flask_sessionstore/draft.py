@@ -62,6 +62,7 @@ class Draft:
     """
 
     __slots__ = (
+        "__weakref__",
         "_has_body",
         "_has_unfaithful",
         "_mutable",

@@ -54,6 +54,7 @@ class Lifecycle:
     """
 
     __slots__ = (
+        "__weakref__",
         "_began",
         "_committed",
         "_extended",
