@@ -393,3 +393,16 @@ def test_what_a_cache_has_read_is_updated_by_one_command(store: RedisStore, coun
     again = SessionKey(str(key))
     assert t.cast("Record", tiers.load(again, seen=record.revision[:4])).state == {"a": b"2"}
     assert counting.sent("get") == {}
+
+
+def test_requests_of_one_browser_that_overlap_compare_with_what_each_of_them_has_read(store: RedisStore) -> None:
+    """The process verifies their cookie once; what one has stored meanwhile is not what the other has read."""
+    app = make_app(store)
+    browser = started(app, c=0)
+
+    def meanwhile() -> None:
+        session["a"] = 1
+        browser.asks(lambda: session.update(b=2))
+
+    browser.asks(meanwhile)
+    assert browser.data == {"c": 0, "a": 1, "b": 2}
