@@ -13,6 +13,7 @@ from flask import has_request_context, request
 from flask.wrappers import Request
 
 from .errors import StoreUnavailable
+from .stores.pool import PerProcess
 
 if t.TYPE_CHECKING:
     from .stores.watched import StoreCall
@@ -35,18 +36,20 @@ class Failures:
     """
 
     def __init__(self) -> None:
-        self._alike: dict[str, _Alike] = {}
+        # A fork may come while a thread logs. In the child this thread never ends, and would keep all others silent.
+        self._alike: PerProcess[dict[str, _Alike]] = PerProcess(dict)
 
     def tell(self, error: StoreUnavailable, request: Request | None) -> None:
         """Log a failure, unless one like it was logged just now."""
-        if len(self._alike) > _MOST_KINDS:
-            self._alike.clear()
+        known = self._alike.get()
+        if len(known) > _MOST_KINDS:
+            known.clear()
         kind = "" if error.lost else str(error)
-        self._alike.setdefault(kind, _Alike()).tell(error, request)
+        known.setdefault(kind, _Alike()).tell(error, request)
 
     def recovered(self) -> None:
         """Log that the engine answers again."""
-        alike = self._alike.pop("", None)
+        alike = self._alike.get().pop("", None)
         more = "" if alike is None else alike.count()
         logger.warning("the session store answers again%s", more)
 
