@@ -31,7 +31,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(flask|datetime|os|uuid)\..*"),
     (
         "py:class",
-        r"Flask|t\.(Any|Callable|Mapping|Sequence)|timedelta|PooledClient|HashClient|Collection|Document|Engine|ImportSession|StoreSetting|OnStoreCall|Lost|CollectorRegistry|(trace|metrics)\.\w+|Policy|Given|Client|Kind|SupportsKeysAndGetItem|TypeForm|datetime|T|flask_sessionstore\.(sessions|stores\.pool|stores\.base|stores\.contact)\.(T|D|R|_Ability)",
+        r"Flask|t\.(Any|Callable|Mapping|Sequence)|timedelta|PooledClient|HashClient|Collection|Document|Engine|ImportSession|StoreSetting|OnStoreCall|Lost|CollectorRegistry|(opentelemetry\.)?(trace|metrics)\.\w+|Policy|Given|Client|Kind|SupportsKeysAndGetItem|TypeForm|datetime|T|flask_sessionstore\.(sessions|stores\.pool|stores\.base|stores\.contact)\.(T|D|R|_Ability)",
     ),
 ]
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 import typing as t
 
+from flask import Flask
 from opentelemetry import metrics, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from ..stores.watched import StoreCall
 from .events import EVENTS, Event, Listener
+from .living import DESCRIPTION, Living
 
 _SCOPE = "flask_sessionstore"
 _FAILURES = ("unavailable", "failed")
@@ -66,3 +68,21 @@ class SessionTelemetry:
         attributes: dict[str, t.Any] = {} if event.label is None else {f"session.{event.label}": value}
         self._counters[event].add(1, attributes)
         trace.get_current_span().add_event(event.signal.name, attributes)
+
+
+def observe_living_sessions(app: Flask, *, meter_provider: metrics.MeterProvider | None = None) -> None:
+    """Make an observable gauge of the living sessions of ``app``. The store is asked each time when the metrics are
+    read. If it fails, nothing is observed.
+
+    :param app: has a :class:`~flask_sessionstore.SessionManager`, and a store that can count.
+    :param meter_provider: None: the global one.
+    :raises UnsupportedByStore: if the store cannot count its sessions without reading all of them.
+    """
+    living = Living(app)
+
+    def observe(_options: metrics.CallbackOptions) -> list[metrics.Observation]:
+        number = living.now()
+        return [] if number is None else [metrics.Observation(number)]
+
+    meter = metrics.get_meter(_SCOPE, meter_provider=meter_provider)
+    meter.create_observable_gauge("sessions.living", [observe], unit="1", description=DESCRIPTION)

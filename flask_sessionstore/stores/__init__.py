@@ -11,6 +11,7 @@ from ..errors import ConfigurationError, StoreFull, TableMissing
 from ..layout import may_replace, owner_in, revision_of
 from . import drivers
 from .base import (
+    Counts,
     Entry,
     HasSchema,
     OwnerIndex,
@@ -27,6 +28,7 @@ from .pool import PerProcess
 
 __all__ = [
     "Contact",
+    "Counts",
     "Entry",
     "HasSchema",
     "OwnerIndex",

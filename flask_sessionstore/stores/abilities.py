@@ -73,6 +73,20 @@ class Scans(ABC):
         """
 
 
+class Counts(ABC):
+    """The ability to tell how many sessions live, at so little cost that it can be asked every few seconds. Stores that
+    would have to read all records for it lack it.
+    """
+
+    @abstractmethod
+    def count(self) -> int:
+        """How many sessions live now. What has expired does not count, nor do the tombstones of ended and renewed
+        sessions. The marks that imports leave may count.
+
+        :raises StoreUnavailable:
+        """
+
+
 class OwnerIndex(ABC):
     """The ability to list the sessions of an owner.
 

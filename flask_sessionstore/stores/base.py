@@ -38,11 +38,12 @@ from ..record import (
     to_ms,
 )
 from ..sealing import seal, unseal
-from .abilities import Entry, HasSchema, OwnerIndex, Scans, Sweeps, has_left, list_name
+from .abilities import Counts, Entry, HasSchema, OwnerIndex, Scans, Sweeps, has_left, list_name
 from .contact import Contact
 from .engines import MAX_LOSSES, too_busy
 
 __all__ = [
+    "Counts",
     "Entry",
     "HasSchema",
     "OwnerIndex",
@@ -102,7 +103,7 @@ class SessionStore(ABC):
 
         A store that passes all calls on to another store overrides this.
 
-        :param kind: ``Sweeps``, ``Scans``, ``OwnerIndex`` or ``HasSchema``.
+        :param kind: ``Sweeps``, ``Scans``, ``Counts``, ``OwnerIndex`` or ``HasSchema``.
         """
         # Not type[...]: mypy refuses an abstract class for it.
         return self if isinstance(self, t.cast("type[_Ability]", kind)) else None

@@ -8,15 +8,15 @@ from collections import OrderedDict
 from datetime import timedelta
 
 from ..errors import ConfigurationError, SessionTooLarge
-from ..layout import is_over, may_replace, owner_in
-from .base import Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired
+from ..layout import is_over, is_tombstone, may_replace, owner_in
+from .base import Counts, Entry, OwnerIndex, Scans, ServerSideStore, Sweeps, has_expired
 from .pool import PerProcess
 
 # Bytes of memory that an entry takes besides its data: the handle, the dictionary's slot, the objects' headers.
 _OVERHEAD = 300
 
 
-class MemoryStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
+class MemoryStore(ServerSideStore, Sweeps, Scans, Counts, OwnerIndex):
     """Sessions in memory. When they take too much, the least recently used are dropped first.
 
     Only for one process: other processes do not see the sessions, and they are lost when the process ends.
@@ -82,6 +82,12 @@ class MemoryStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
         with self._lock:
             entries = list(self._entries.items())
         return (Entry(handle, data) for handle, data in entries)
+
+    def count(self) -> int:
+        with self._lock:
+            found = list(self._entries.values())
+        now_ms = self._now_ms()
+        return sum(not (is_over(data, now_ms) or is_tombstone(data)) for data in found)
 
     def entries(self, owner: str) -> list[Entry]:
         with self._lock:

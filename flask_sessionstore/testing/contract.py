@@ -27,7 +27,7 @@ from ..errors import SessionConflict, SessionCorrupt, SessionGone
 from ..key import SessionKey
 from ..layout import FORMAT, pack, pack_tombstone, revision_of, unpack
 from ..record import TOMBSTONE_TIME, Kind, Record, Tombstone, new_revision, owner_mark
-from ..stores.base import OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_left, list_name
+from ..stores.base import Counts, OwnerIndex, Scans, ServerSideStore, SessionStore, Sweeps, has_left, list_name
 
 _Ability = t.TypeVar("_Ability")
 _generate = SessionKey.generate
@@ -581,6 +581,31 @@ class StoreContract(SessionStoreContract):
         keys = [store.save(Record(state={"n": bytes([n])}, owner="ann" if n % 2 else None), _DAY) for n in range(40)]
         found = {entry.handle: entry.data for entry in scans.scan()}
         assert found == {key.handle: store.read(key.handle) for key in keys}
+
+    def test_living_sessions_are_counted(self, store: ServerSideStore) -> None:
+        """Neither the tombstones of what ended, nor a session and its successor twice."""
+        counts = _able(store, Counts)
+        assert counts.count() == 0
+        keys = [store.save(Record(state={"n": bytes([n])}, owner="ann" if n % 2 else None), _DAY) for n in range(9)]
+        assert counts.count() == 9
+        renewed, changed = _alive(store, keys[0]), _alive(store, keys[1])
+        store.renew(keys[0], later(renewed, {"a": b"1"}), _DAY, replaces=renewed.revision)
+        store.update(keys[1], later(changed, {"a": b"1"}), _DAY, replaces=changed.revision)
+        store.update_ttl(keys[2], _DAY)
+        assert counts.count() == 9
+        store.delete(keys[3])
+        store.end(keys[4].handle)
+        assert counts.count() == 7
+
+    def test_what_has_expired_is_not_counted(self, store: ServerSideStore) -> None:
+        counts = _able(store, Counts)
+        for seconds in (30, 90, 3600):
+            store.save(Record(state={"a": b"1"}), timedelta(seconds=seconds))
+        assert counts.count() == 3
+        self.pass_time(store, 31)
+        assert counts.count() == 2
+        self.pass_time(store, 60)
+        assert counts.count() == 1
 
     @pytest.mark.parametrize("owner", ["ann", "Ann", "7", "ünï *:%_'\"\\/", "x" * 255])
     def test_the_sessions_of_an_owner(self, store: ServerSideStore, owner: str) -> None:

@@ -7,7 +7,7 @@ import typing as t
 from datetime import timedelta
 
 from ..errors import StoreUnavailable
-from ..stores.base import Entry, OwnerIndex, ServerSideStore
+from ..stores.base import Counts, Entry, OwnerIndex, ServerSideStore
 
 _R = t.TypeVar("_R")
 _Ability = t.TypeVar("_Ability")
@@ -43,7 +43,7 @@ class FaultyStore(ServerSideStore):
     def fail(self, operation: str | None = None, *, times: int | None = 1) -> None:
         """Let the next calls raise :exc:`~flask_sessionstore.StoreUnavailable` without reaching the store.
 
-        :param operation: "read", "add", "swap", "drop", or "file", "unfile" and "entries" of an index; None: any.
+        :param operation: "read", "add", "swap", "drop"; "file", "unfile" and "entries" of an index; "count"; None: any.
         :param times: how many calls fail; None: all until :meth:`heal`.
         """
         self._plans.append(_Plan("fail", operation, times))
@@ -75,10 +75,12 @@ class FaultyStore(ServerSideStore):
         self.pass_on("drop", lambda: self.store.drop(handle))
 
     def ability(self, kind: t.Callable[..., _Ability]) -> _Ability | None:
-        """The store's abilities. The lists of owners fail as well when told to."""
+        """The store's abilities. The lists of owners, and counting, fail as well when told to."""
         found = self.store.ability(kind)
         if isinstance(found, OwnerIndex) and kind is OwnerIndex:
             return t.cast("_Ability", _FaultyIndex(self, found))
+        if isinstance(found, Counts) and kind is Counts:
+            return t.cast("_Ability", _FaultyCounts(self, found))
         return found
 
     def pass_on(self, operation: str, call: t.Callable[[], _R]) -> _R:
@@ -111,6 +113,14 @@ class _FaultyIndex(OwnerIndex):
 
     def prune(self, limit: int | None = None) -> int:
         return self._index.prune(limit)
+
+
+class _FaultyCounts(Counts):
+    def __init__(self, store: FaultyStore, counts: Counts) -> None:
+        self._store, self._counts = store, counts
+
+    def count(self) -> int:
+        return self._store.pass_on("count", self._counts.count)
 
 
 class _Plan:

@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from views import clear, read, renew, sign_in, write
 
 from flask_sessionstore import session
-from flask_sessionstore.contrib.opentelemetry import SessionTelemetry
+from flask_sessionstore.contrib.opentelemetry import SessionTelemetry, observe_living_sessions
 from flask_sessionstore.interface import StoreSessionInterface
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import FaultyStore
@@ -33,7 +33,9 @@ class Traced:
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.tracer = provider.get_tracer("tests")
-        telemetry = SessionTelemetry(tracer_provider=provider, meter_provider=MeterProvider([self.reader]))
+        meters = MeterProvider([self.reader])
+        telemetry = SessionTelemetry(tracer_provider=provider, meter_provider=meters)
+        observe_living_sessions(self.app, meter_provider=meters)
         t.cast("StoreSessionInterface", self.app.session_interface).on_store_call = (telemetry,)
 
     def does(self, browser: Browser, view: t.Callable[[], object]) -> tuple[ReadableSpan, list[ReadableSpan]]:
@@ -132,6 +134,19 @@ def test_what_happens_to_sessions_is_counted_and_noted_in_the_trace(traced: Trac
     assert points["sessions.renewed"] == {("signed in",): 1, ("renewed",): 1}
     assert points["sessions.ended"] == {("cleared",): 1}
     assert points["session.store.call.duration"][("load", "done")] == 3
+
+
+def test_living_sessions_are_observed_when_the_metrics_are_read_unless_the_store_fails(traced: Traced) -> None:
+    browser = started(traced.app, a=1)
+    started(traced.app, a=1)
+    assert "count" not in traced.store.calls
+    assert traced.points()["sessions.living"] == {(): 2}
+    browser.does(clear)
+    traced.store.fail("count")
+    points = traced.points()
+    assert points["sessions.created"] == {(): 2}
+    assert "sessions.living" not in points
+    assert traced.points()["sessions.living"] == {(): 1}
 
 
 def test_nobody_is_named(traced: Traced) -> None:

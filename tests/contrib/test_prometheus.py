@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import gc
 import typing as t
+from pathlib import Path
 
 import pytest
 from flask import Flask
-from http_support import Browser, sessions_of, started
+from http_support import Browser, make_app, sessions_of, started, warnings_in
 from live import live_app
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from sql_servers import PostgreSQL
 from views import clear, purge, read, remove_all, renew, sign_in, write
 
-from flask_sessionstore import StoreUnavailable, session, signals
-from flask_sessionstore.contrib.prometheus import BUCKETS, SessionMetrics
+from flask_sessionstore import ConfigurationError, StoreUnavailable, UnsupportedByStore, session, signals
+from flask_sessionstore.contrib.prometheus import BUCKETS, LivingSessions, SessionMetrics
 from flask_sessionstore.interface import StoreSessionInterface
+from flask_sessionstore.stores import from_url
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.stores.watched import StoreCall
 from flask_sessionstore.testing import FaultyStore
@@ -186,3 +189,78 @@ def samples(registry: CollectorRegistry) -> dict[tuple[str, str], float]:
         for sample in metric.samples
         if sample.name.startswith("flask_session_store_call") and not sample.name.endswith("_created")
     }
+
+
+# -- living sessions -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def counted(metered: Metered) -> Metered:
+    """An application that has a gauge of its living sessions beside its other metrics."""
+    metered.registry.register(LivingSessions(metered.app))
+    return metered
+
+
+def living(registry: CollectorRegistry) -> float | None:
+    return registry.get_sample_value("flask_sessions_living")
+
+
+def test_living_sessions_are_those_that_have_not_ended(counted: Metered) -> None:
+    assert living(counted.registry) == 0
+    first, second, _ = [started(counted.app, a=1) for _ in range(3)]
+    assert living(counted.registry) == 3
+    first.does(clear)
+    second.does(renew)
+    assert living(counted.registry) == 2
+
+
+def test_the_store_is_asked_when_the_metrics_are_read_and_at_no_other_time(counted: Metered) -> None:
+    started(counted.app, a=1).does(read)
+    assert "count" not in counted.store.calls
+    assert "\nflask_sessions_living 1.0\n" in counted.text
+    assert counted.store.calls.count("count") == 1
+
+
+def test_a_store_that_cannot_tell_leaves_the_gauge_out_and_the_other_metrics_in(
+    counted: Metered, caplog: pytest.LogCaptureFixture
+) -> None:
+    started(counted.app, a=1)
+    counted.store.fail("count")
+    text = counted.text
+    assert "\nflask_sessions_created_total 1.0\n" in text
+    assert "\nflask_sessions_living" not in text
+    assert warnings_in(caplog) == ["living sessions could not be counted: StoreUnavailable"]
+    assert living(counted.registry) == 1
+
+
+def test_a_server_that_is_down_leaves_the_gauge_out_until_it_is_back() -> None:
+    registry = CollectorRegistry()
+    with PostgreSQL() as server:
+        app = make_app(server.url)
+        app.test_cli_runner().invoke(args=["sessions", "create-schema"])
+        registry.register(LivingSessions(app))
+        started(app, a=1)
+        assert living(registry) == 1
+        server.stop()
+        assert living(registry) is None
+        server.start()
+        assert living(registry) == 1
+
+
+def test_two_applications_have_two_names() -> None:
+    registry = CollectorRegistry()
+    for name, sessions in {"shop": 1, "blog": 2}.items():
+        app = make_app("memory:")
+        registry.register(LivingSessions(app, namespace=name))
+        for _ in range(sessions):
+            started(app, a=1)
+    names = ("shop_sessions_living", "blog_sessions_living")
+    assert [registry.get_sample_value(name) for name in names] == [1, 2]
+
+
+def test_a_store_that_would_have_to_read_all_sessions_is_refused(tmp_path: Path) -> None:
+    app = make_app(from_url(f"file://{tmp_path}"))
+    with pytest.raises(UnsupportedByStore, match="FileSystemStore cannot count"):
+        LivingSessions(app)
+    with pytest.raises(ConfigurationError, match="has no SessionManager"):
+        LivingSessions(Flask(__name__))

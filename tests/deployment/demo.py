@@ -12,7 +12,7 @@ import time
 import typing as t
 from datetime import timedelta
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, current_app, jsonify
 
 from flask_sessionstore import SessionManager, UnsupportedByStore, session
 from flask_sessionstore.stores import SessionStore
@@ -51,6 +51,8 @@ def make_app(*, store: str | list[str] | dict[str, str], folder: str, prefix: st
     app.config.update(SESSION_STORE_OPTIONS=options, SESSION_CONFLICT_TIMEOUT=10)
     sessions.init_app(app, store=brought(store, prefix) if isinstance(store, dict) else t.cast("t.Any", store))
     add_views(app)
+    if METRICS in os.environ:
+        app.get("/metrics")(show_metrics)
     if warm:
         warm_up(app)
     return app
@@ -116,6 +118,19 @@ def count() -> Response:
     time.sleep(0)
     session.update_or("count", 1, lambda number: number + 1)
     return jsonify(done=True)
+
+
+def show_metrics() -> Response:
+    """As prometheus_client wants it of several processes, with what the store has beside it."""
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    from flask_sessionstore.contrib.prometheus import LivingSessions
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(LivingSessions(current_app._get_current_object()))  # type: ignore[attr-defined]
+    return Response(generate_latest(registry), mimetype="text/plain", headers={"X-Process": str(os.getpid())})
 
 
 def login(user: str) -> Response:

@@ -53,3 +53,25 @@ def test_what_three_processes_count_adds_up(shared_redis: t.Callable[[str], t.An
     assert statuses == {200}
     assert len(processes) > 1
     assert (counted, calls) == (VISITS + warm, VISITS + warm)
+
+
+@pytest.mark.deployment
+def test_whichever_of_three_processes_is_asked_tells_how_many_sessions_live() -> None:
+    """It is the number that the store has, and not a sum. (A session that was made for a start has ended again.)"""
+    settings = {
+        "store": "sqlite:///{folder}/sessions.db",
+        "prefix": "session:",
+        "warm": True,
+        "max_age": 1,
+        "folder": "{folder}",
+    }
+    with Metered(settings, 3, "--preload") as server:
+        url = f"http://127.0.0.1:{server.port}"
+        for _ in range(VISITS):
+            assert requests.post(f"{url}/put/a/1", timeout=60).status_code == 200
+        with ThreadPoolExecutor(6) as readers:
+            pages = list(readers.map(lambda _: requests.get(f"{url}/metrics", timeout=60), range(VISITS)))
+    living = {line for page in pages for line in page.text.splitlines() if line.startswith("flask_sessions_living")}
+    assert len({page.headers["X-Process"] for page in pages}) > 1
+    assert living == {f"flask_sessions_living {VISITS}.0"}
+    assert all(f"flask_sessions_created_total {VISITS + 1}.0" in page.text for page in pages)

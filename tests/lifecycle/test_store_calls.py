@@ -16,7 +16,7 @@ from views import clear, nothing, read, renew, sign_in, write
 
 from flask_sessionstore import SessionGone, SessionManager, StoreUnavailable, UnsupportedByStore, session
 from flask_sessionstore.interface import StoreSessionInterface
-from flask_sessionstore.stores import ServerSideStore, SessionStore
+from flask_sessionstore.stores import Counts, ServerSideStore, SessionStore
 from flask_sessionstore.stores import watched as watched_module
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
@@ -235,6 +235,15 @@ def test_the_manager_takes_one_function_or_several(several: bool, calls: Calls) 
 
     app.test_client().get("/")
     assert (calls.now(), other.now()) == (["save"], ["save"] if several else [])
+
+
+def test_a_store_that_is_watched_counts_its_sessions_all_the_same(calls: Calls) -> None:
+    app = make_app(MemoryStore())
+    told(app, calls)
+    Browser(app).does(write)
+    counts = t.cast("StoreSessionInterface", app.session_interface).asked.ability(Counts)
+    assert counts is not None
+    assert counts.count() == 1
 
 
 def test_without_anybody_to_tell_requests_ask_the_store_itself() -> None:

@@ -149,4 +149,5 @@ def operations(store: SQLAlchemyStore) -> dict[str, t.Callable[[], object]]:
         "swap": lambda: store.swap(UNKNOWN, data, DAY, replaces=bytes(8)),
         "drop": lambda: store.drop(UNKNOWN),
         "delete_expired": lambda: store.delete_expired(10),
+        "count": store.count,
     }

@@ -21,7 +21,7 @@ from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 from ...errors import ConfigurationError, Lost, SessionError, SessionTooLarge, StoreFull, StoreUnavailable, TableMissing
 from ...layout import FORMAT, HEAD_SIZE, HEADER_SIZE, of_another, owner_in, pack_tombstone, revision_of
 from ...record import TOMBSTONE_TIME, to_ms
-from ..base import Entry, HasSchema, OwnerIndex, Scans, ServerSideStore, Sweeps
+from ..base import Counts, Entry, HasSchema, OwnerIndex, Scans, ServerSideStore, Sweeps
 from ..contact import Contact
 from ..pool import MAX_CONNECTIONS, NoneFree
 from .connections import Borrowed, Connections, kept
@@ -65,7 +65,7 @@ _Statement = sa.Executable | Direct
 _Conditions = tuple[sa.ColumnElement[bool], ...]
 
 
-class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
+class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, Counts, OwnerIndex, HasSchema):
     """Sessions in a database that SQLAlchemy reaches.
 
     :param engine: the application's (Flask-SQLAlchemy's ``db.engine``). Connections are taken from its pool, set to
@@ -216,6 +216,13 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
                 return
             handle = rows[-1][0]
 
+    def count(self) -> int:
+        if self._is_to_be_made:  # as in scan()
+            return 0
+        now_ms = self._now_ms()
+        values = {"space": self.prefix, "now": now_ms, "soon": now_ms + to_ms(TOMBSTONE_TIME)}
+        return int(self._run(_find, self._living, values)[0][0])
+
     def entries(self, owner: str) -> list[Entry]:
         rows = self._run(_find, self._owned, {"space": self.prefix, "whose": _as_column(owner)})
         # The owner is compared once more here, since for a database "ann" and "ann " may be equal.
@@ -309,6 +316,11 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, OwnerIndex, HasSchema):
         further = entry.where(row.handle > sa.bindparam("after"), among_ours)
         self._page = further.order_by(row.handle).limit(sa.bindparam("size"))
 
+        # What stands longer than a tombstone is counted in the index alone; of the rest, the data have to be read.
+        lasts, number = row.expires_at > sa.bindparam("soon"), sa.select(sa.func.count()).select_from(self.table)
+        ends = (alive, sa.not_(lasts), sa.not_(_is_tombstone(row.data)))
+        lasting, ending = number.where(ours, lasts).scalar_subquery(), number.where(ours, *ends).scalar_subquery()
+        self._living = sa.select(lasting + ending)
         self._add_steps = self._make_add_steps(new, here, expired, first)
 
     def _use_cursors(self, driver: Driver) -> None:

@@ -14,7 +14,7 @@ from http_support import make_app
 from tiers import begin, entries, load, write
 
 from flask_sessionstore import ConfigurationError, Record, SessionKey, StoreUnavailable
-from flask_sessionstore.stores import OwnerIndex, Scans, ServerSideStore, Sweeps
+from flask_sessionstore.stores import Counts, OwnerIndex, Scans, ServerSideStore, Sweeps
 from flask_sessionstore.stores.caching import CachingStore
 from flask_sessionstore.stores.cookie import CookieStore
 from flask_sessionstore.stores.filesystem import FileSystemStore
@@ -134,6 +134,17 @@ def test_it_sweeps_if_its_store_does(clock: Clock) -> None:
     assert sweeps.delete_expired() == 1
     assert entries(swept.cache) == entries(swept.store) == {}
     assert key.handle not in entries(swept.cache)
+
+
+def test_it_counts_what_its_store_has(clock: Clock) -> None:
+    pair = CachingStore(MemoryStore(), MemoryStore())
+    counts = pair.ability(Counts)
+    assert counts is not None
+    assert CachingStore(MemoryStore(), Bare()).ability(Counts) is None
+    pair.clock = clock
+    begin(pair)
+    clock.advance(minutes=1)  # the cache has nothing any more
+    assert counts.count() == 1
 
 
 def test_a_sweep_does_without_its_cache() -> None:

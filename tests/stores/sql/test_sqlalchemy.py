@@ -73,6 +73,15 @@ def test_every_operation_is_as_many_statements_as_promised(store: SQLAlchemyStor
     assert count(lambda: store.delete(key)) == 2
 
 
+def test_sessions_are_counted_in_one_statement_each_under_its_prefix(store: SQLAlchemyStore, url: str) -> None:
+    other = open_store(url, f"{store.prefix}b:")
+    for kept in (store, other, other):
+        kept.save(Record(state={"a": b"1"}), DAY)
+    assert (store.count(), other.count()) == (1, 2)
+    assert count_statements(store, store.count) == 1
+    other.engine.dispose()
+
+
 @pytest.mark.parametrize("kind", ["URL", "Engine"])
 def test_the_events_of_an_engine_see_every_statement_and_those_of_a_url_none_of_requests(
     store: SQLAlchemyStore, engine: sa.Engine, kind: str

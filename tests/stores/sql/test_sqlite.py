@@ -56,6 +56,24 @@ def test_lookups_use_the_indexes(tmp_path: Path) -> None:
     store.engine.dispose()
 
 
+def test_to_count_sessions_only_those_that_end_within_a_minute_are_read(tmp_path: Path) -> None:
+    """The data may be large; the rest is counted in the index."""
+    store = open_store(f"sqlite:///{tmp_path}/sessions.db", "session:")
+    driver = t.cast("t.Any", store)._connections.lend(lambda connection: connection.connection.dbapi_connection)
+    sent: list[str] = []
+    store.create_schema()
+    driver.set_trace_callback(sent.append)  # with its values
+    assert store.count() == 0
+    with store.engine.connect() as connection:
+        plan = [row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sent[-1]}")]
+    index = "INDEX ix_flask_sessions_expires_at (prefix=? AND expires_at>?"
+    assert [line for line in plan if line.startswith("SEARCH")] == [
+        f"SEARCH flask_sessions USING COVERING {index})",
+        f"SEARCH flask_sessions USING {index} AND expires_at<?)",
+    ]
+    store.engine.dispose()
+
+
 def test_a_locked_sqlite_file_is_named_and_still_read(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/sessions.db"
     store = SQLAlchemyStore.from_url(f"{url}?timeout=0.05")
