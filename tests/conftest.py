@@ -10,7 +10,10 @@ import uuid
 from pathlib import Path
 
 import dynamodb_servers
+import markers
+import programs
 import pytest
+import scratch
 import servers
 from dynamodb_servers import EMULATORS, DynamoDBServer
 from every_store import STORES, stores
@@ -34,11 +37,15 @@ settings.load_profile("project")
 if "DYNAMODB_URL" not in os.environ:  # else boto3 finds those that are meant for it
     os.environ.update(dynamodb_servers.ANYBODY)
 
+if scratch.fits_in_memory():  # a disk takes longer to write a file to the end than most tests take in all
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(scratch.MEMORY))
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    programs.follow_greenlets()
     for item in items:
-        if not {"shared_redis", "start_redis"}.isdisjoint(getattr(item, "fixturenames", ())):
-            item.add_marker("redis")
+        for marker in markers.implied(item):
+            item.add_marker(marker)
 
 
 @pytest.fixture(scope="session")

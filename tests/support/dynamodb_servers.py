@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import sys
 import typing as t
 from pathlib import Path
@@ -46,6 +48,16 @@ class DynamoDBServer(Server):
     def store(self, **options: t.Any) -> DynamoDBStore:
         """A store made from a URL."""
         return DynamoDBStore.from_url(URL, endpoint_url=self.endpoint_url, **options)
+
+    def copy_of_store(self, prefix: str) -> DynamoDBStore:
+        """One with the client of all copies: to make a client takes longer than most tests."""
+        store = copy.copy(self._store)
+        store.prefix = prefix
+        return store
+
+    @functools.cached_property
+    def _store(self) -> DynamoDBStore:
+        return self.store()
 
 
 # moto looks whether a condition holds, and then writes: with threads, as its own program has them, two may win.

@@ -38,7 +38,7 @@ STORES: dict[str, t.Callable[[pytest.FixtureRequest], SessionStore]] = {
     "postgresql": lambda request: sql_store("postgresql", request),
     "mariadb": lambda request: sql_store("mariadb", request),
     "memcached": lambda request: from_url(request.getfixturevalue("shared_memcached").url, prefix=f"{uuid.uuid4()}:"),
-    "dynamodb": lambda request: request.getfixturevalue("shared_dynamodb")("moto").store(prefix=f"{uuid.uuid4()}:"),
+    "dynamodb": lambda request: request.getfixturevalue("shared_dynamodb")("moto").copy_of_store(f"{uuid.uuid4()}:"),
 }
 
 

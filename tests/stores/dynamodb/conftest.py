@@ -22,4 +22,4 @@ def emulator(request: pytest.FixtureRequest, shared_dynamodb: t.Callable[[str], 
 
 @pytest.fixture
 def store(emulator: DynamoDBServer) -> DynamoDBStore:
-    return emulator.store(prefix=f"{uuid4()}:")
+    return emulator.copy_of_store(f"{uuid4()}:")

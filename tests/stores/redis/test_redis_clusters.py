@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import traceback
 import typing as t
@@ -42,18 +43,35 @@ class _Contract(StoreContract):
         return self.open
 
 
+@pytest.fixture(scope="module")
+def cluster_client(cluster: RedisCluster) -> t.Iterator[redis.RedisCluster]:
+    """One for all tests: to make it takes longer than most of them."""
+    with redis.RedisCluster(host="127.0.0.1", port=cluster.servers[0].port) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def cluster_store(cluster: RedisCluster) -> RedisStore:
+    """To be copied, likewise."""
+    return RedisStore.from_url(cluster.url)
+
+
 class TestCluster(_Contract):
     @pytest.fixture
-    def store(self, cluster: RedisCluster) -> ServerSideStore:
-        self.client = redis.RedisCluster(host="127.0.0.1", port=cluster.servers[0].port)
-        self.open = functools.partial(RedisStore.from_url, cluster.url, prefix=f"{uuid4()}:")
-        return self.open()
+    def store(
+        self, cluster: RedisCluster, cluster_client: redis.RedisCluster, cluster_store: RedisStore
+    ) -> ServerSideStore:
+        self.client, prefix = cluster_client, f"{uuid4()}:"
+        self.open = functools.partial(RedisStore.from_url, cluster.url, prefix=prefix)
+        store = copy.copy(cluster_store)
+        store.prefix = prefix
+        return store
 
 
 class TestClusterOfAGivenClient(TestCluster):
     @pytest.fixture
-    def store(self, cluster: RedisCluster) -> ServerSideStore:
-        self.client = redis.RedisCluster(host="127.0.0.1", port=cluster.servers[0].port)
+    def store(self, cluster: RedisCluster, cluster_client: redis.RedisCluster) -> ServerSideStore:
+        self.client = cluster_client
         prefix = f"{uuid4()}:"
         self.open = functools.partial(RedisStore.from_url, cluster.url, prefix=prefix)
         return RedisStore(self.client, prefix=prefix)
