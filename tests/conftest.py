@@ -16,7 +16,7 @@ import pytest
 import scratch
 import servers
 from dynamodb_servers import EMULATORS, DynamoDBServer
-from every_store import STORES, stores
+from every_store import STORES, stores, stores_that_differ
 from hypothesis import HealthCheck, settings
 from memcached_server import MemcachedServer
 from pymongo import MongoClient
@@ -165,6 +165,12 @@ def lasting_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=stores(*STORES))
 def store(request: pytest.FixtureRequest) -> SessionStore:
     """Every kind of store in turn, empty."""
+    return STORES[request.param](request)
+
+
+@pytest.fixture(params=stores_that_differ())
+def any_store(request: pytest.FixtureRequest) -> SessionStore:
+    """For what no store sees: every kind in the long run, empty, and two of them in the default run."""
     return STORES[request.param](request)
 
 

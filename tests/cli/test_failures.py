@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from cli_support import error, handle_of, run, shop
 from flask import Flask
-from forks import NOBODY, as_nobody, needs_root
+from forks import NOBODY, as_nobody, let_others_pass, needs_root
 from http_support import started
 from servers import StartServer
 
@@ -121,8 +121,7 @@ def make_unreadable(store: FileSystemStore, *, inner: bool) -> None:
 @needs_root
 @pytest.mark.parametrize("inner", [False, True], ids=["the folder", "the folders in it"])
 def test_a_folder_that_cannot_be_read_is_an_error_for_every_command(tmp_path: Path, inner: bool) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:-2]):
-        folder.chmod(0o711)
+    let_others_pass(tmp_path)
     store = FileSystemStore(tmp_path / "sessions")
     app = shop(store, SECRET_KEY="k9" * 20)
     handle = handle_of(started(app, user="ada"))

@@ -25,6 +25,8 @@ from cryptography.x509.oid import NameOID
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from shops import GATED, SHOPS
 
+pytestmark = pytest.mark.server
+
 SUPPORT = Path(servers.__file__).resolve().parent
 EXAMPLES = SUPPORT.parents[1] / "examples"
 

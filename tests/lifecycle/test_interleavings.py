@@ -108,14 +108,14 @@ def default(*some: Kind, of: t.Iterable[Kind]) -> pytest.MarkDecorator:
 
 
 @starts
-@default(CLEAR, RENEW, LOG_IN_AS_ANN, of=KINDS)
+@default(RENEW, of=KINDS)
 def test_a_request_that_comes_more_than_ten_seconds_later(start: dict[str, t.Any], kind: Kind) -> None:
     """It is overdue, and no straggler, where it comes upon what the other has left."""
     search(start, ((kind, later(other)) for other in REQUESTS), nothing_failed, *INVARIANTS)
 
 
 @starts
-@default(RENEW, LOG_OUT, of=KINDS)
+@default(LOG_OUT, of=KINDS)
 def test_two_requests_longer_than_tombstones_stand(start: dict[str, t.Any], kind: Kind) -> None:
     """They cannot know then where a session went on, or whether it ever was."""
     search(start, ((*group, PAUSE) for group in groups(kind, 2)), nothing_failed, *ALWAYS)
@@ -129,18 +129,18 @@ def test_an_event_that_signs_out_beside_a_request(start: dict[str, t.Any]) -> No
 TWO_COOKIES = tuple(
     map(with_two_cookies, (WRITE, POP, CLEAR, CLEAR_AND_WRITE, PURGE, RENEW, SIGN_IN, LOG_IN, LOG_OUT, READ))
 )
-WRITE_WITH_TWO, CLEAR_WITH_TWO = with_two_cookies(WRITE), with_two_cookies(CLEAR)
+CLEAR_WITH_TWO = with_two_cookies(CLEAR)
 
 
 @starts
-@default(WRITE_WITH_TWO, CLEAR_WITH_TWO, of=TWO_COOKIES)
+@default(CLEAR_WITH_TWO, of=TWO_COOKIES)
 def test_a_browser_with_the_cookies_of_two_living_sessions(start: dict[str, t.Any], kind: Kind) -> None:
     """Beside what the browser sends with one of them."""
     search(start, ((kind, other) for other in KINDS), nothing_failed, *TWO_ALIVE)
 
 
 @starts
-@default(WRITE_WITH_TWO, of=TWO_COOKIES)
+@default(of=TWO_COOKIES)
 def test_two_parts_of_a_page_with_the_cookies_of_two_living_sessions(start: dict[str, t.Any], kind: Kind) -> None:
     search(start, ((kind, other) for other in TWO_COOKIES), nothing_failed, *TWO_ALIVE)
 
@@ -183,7 +183,7 @@ AT_ANY_RATE = (
 
 @pytest.mark.parametrize("patience", LOSES_OFTEN, indirect=True, ids=str)
 @starts
-@default(LOG_OUT, of=(WRITE, *AT_ANY_RATE))
+@default(of=(WRITE, *AT_ANY_RATE))
 @pytest.mark.usefixtures("patience")
 def test_what_has_lost_often_beside_a_writer(start: dict[str, t.Any], kind: Kind) -> None:
     others = ((WRITE, kind, other) for other in AT_ANY_RATE)
@@ -230,7 +230,7 @@ def test_two_requests_and_one_fault(start: dict[str, t.Any], kind: Kind, fault: 
                     break
 
 
-@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 9))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 9))])
 def test_many_requests_and_many_faults(seed: int) -> None:
     """Three or four requests, in some order, on a bad wire."""
     chance = random.Random(seed)
@@ -244,9 +244,9 @@ def test_many_requests_and_many_faults(seed: int) -> None:
         check(run, *INVARIANTS)
 
 
-@pytest.mark.parametrize("end", [CLEAR, LOG_OUT, PURGE, REVOKE], ids=str)
-def test_what_renews_beside_a_renewal_does_not_outlive_an_end_before_it_by_the_clock(end: Kind) -> None:
-    for run in every_run(OWNED, (RENEW, RENEW, end), make=ClockedRun):
+@default(LOG_OUT, of=(CLEAR, PURGE, REVOKE))
+def test_what_renews_beside_a_renewal_does_not_outlive_an_end_before_it_by_the_clock(kind: Kind) -> None:
+    for run in every_run(OWNED, (RENEW, RENEW, kind), make=ClockedRun):
         check(run, what_renews_beside_a_renewal_does_not_outlive_an_end_before_it)
 
 

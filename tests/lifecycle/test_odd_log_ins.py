@@ -141,8 +141,8 @@ def test_a_log_out_is_not_undone_by_a_token_that_is_refreshed_at_once(server_sto
 
 @each("value", [None, "", 0, False, [], {}, 0.0])
 @each("key", LOGIN_KEYS)
-def test_a_value_that_says_nobody_is_kept_like_any_other(store: SessionStore, key: str, value: object) -> None:
-    browser = started(make_app(store), **{key: value})
+def test_a_value_that_says_nobody_is_kept_like_any_other(any_store: SessionStore, key: str, value: object) -> None:
+    browser = started(make_app(any_store), **{key: value})
     found = browser.data[key]
     assert (found, type(found)) == (value, type(value))
 

@@ -156,6 +156,12 @@ def no_log(monkeypatch: pytest.MonkeyPatch) -> None:
 starts = pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
 
 
+def first_by_default(all_of_them: t.Iterable[t.Any]) -> list[t.Any]:
+    """The first in the default run, the others in the long one."""
+    first, *others = all_of_them
+    return [first, *(pytest.param(other, marks=pytest.mark.long) for other in others)]
+
+
 @starts
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_two_requests(start: dict[str, str], kind: Kind) -> None:
@@ -165,7 +171,7 @@ def test_two_requests(start: dict[str, str], kind: Kind) -> None:
 
 
 @starts
-@pytest.mark.parametrize("fault", WIRE_FAULTS, ids=lambda fault: fault.value)
+@pytest.mark.parametrize("fault", first_by_default(WIRE_FAULTS), ids=lambda fault: fault.value)
 def test_two_requests_and_one_fault(start: dict[str, str], fault: Fault) -> None:
     for group in ((SIGN_IN, REVOKE_ALL), (SIGN_IN_ELSEWHERE, REVOKE_ALL), (SIGN_IN, FIND), (RENEW, REVOKE_ALL)):
         for request in range(2):
@@ -175,7 +181,7 @@ def test_two_requests_and_one_fault(start: dict[str, str], fault: Fault) -> None
 
 
 @starts
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", first_by_default(range(4)))
 def test_many_requests(start: dict[str, str], seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(500):
@@ -196,7 +202,7 @@ def no_fewer_than_there_may_be(run: LimitedRun) -> Complaints:
         yield f"of {elsewhere} sessions and more, {len(run.anns)} are alive"
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", first_by_default(range(6)))
 def test_the_limit_holds_when_many_sign_in_at_once(seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(250):

@@ -209,35 +209,34 @@ def no_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("flask_sessionstore"), "disabled", True)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+#: Each sort of these once.
+SOME = (READ, WRITE, CLEAR, LOG_OUT, REVOKE_ALL)
+
+
+def some(*default: t.Any, of: t.Iterable[t.Any]) -> list[t.Any]:
+    """Those of the default run as they are, the others as what takes long."""
+    return [pytest.param(one, marks=[] if one in default else [pytest.mark.long]) for one in of]
+
+
+@pytest.mark.parametrize("kind", some(CLEAR, LOG_OUT, REVOKE_ALL, of=KINDS), ids=str)
 def test_two_first_requests(kind: Kind) -> None:
     for other in KINDS[KINDS.index(kind) :]:
         for run in every_run({}, (kind, other), make=ImportRun):
             check(run, nothing_failed, *INVARIANTS)
 
 
-#: Each sort of these once.
-SOME = (READ, WRITE, CLEAR, LOG_OUT, REVOKE_ALL)
-
-
-def some(default: t.Any, of: t.Iterable[t.Any]) -> list[t.Any]:
-    """The default as it is, the others as what takes long."""
-    return [pytest.param(one, marks=[] if one == default else [pytest.mark.long]) for one in of]
-
-
 PAIRS = list(itertools.combinations_with_replacement(SOME, 2))
 
 
-@pytest.mark.parametrize(
-    "kinds", some((LOG_OUT, REVOKE_ALL), PAIRS), ids=lambda kinds: " beside ".join(map(str, kinds))
-)
+@pytest.mark.parametrize("kinds", some((READ, LOG_OUT), of=PAIRS), ids=lambda kinds: " beside ".join(map(str, kinds)))
 def test_two_first_requests_longer_than_tombstones_stand(kinds: tuple[Kind, Kind]) -> None:
     for run in every_run({}, (*kinds, PAUSE), make=ImportRun):
         check(run, there_is_a_mark, after_an_end_nobody_is_signed_in, who_comes_later_finds_what_became_of_it)
 
 
-@pytest.mark.parametrize("kind", some(LOG_OUT, SOME), ids=str)
-@pytest.mark.parametrize("fault", some(Fault.REPLY_LOST, WIRE_FAULTS), ids=str)
+@pytest.mark.long
+@pytest.mark.parametrize("kind", SOME, ids=str)
+@pytest.mark.parametrize("fault", WIRE_FAULTS, ids=str)
 def test_two_first_requests_and_one_fault(fault: Fault, kind: Kind) -> None:
     """Whatever fails, who comes again finds the session, or that it has ended."""
     for other in SOME:

@@ -98,7 +98,8 @@ def cases(*names: str) -> pytest.MarkDecorator:
 
 
 def as_parameter(case: Case) -> t.Any:
-    return pytest.param(case, id=case.name, marks=[pytest.mark.redis] if case.engine == "redis" else [])
+    marks = {"redis": [pytest.mark.redis], "files": [], "cachelib": [], "sqlite": []}
+    return pytest.param(case, id=case.name, marks=marks.get(case.engine, [pytest.mark.server]))
 
 
 FILES, DATABASES = ("files", "cachelib"), ("sqlite", "postgresql", "mongodb")

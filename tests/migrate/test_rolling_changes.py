@@ -12,6 +12,8 @@ from processes import Browser, deploy, started
 from rolling_server import make_app
 from servers import RedisServer
 
+pytestmark = pytest.mark.server
+
 ADA = {"_user_id": "7", "member": "ada"}
 #: Another user: within ten seconds of a log-out the same one would be taken for a request that was under way.
 BOB = {"_user_id": "8", "member": "bob"}

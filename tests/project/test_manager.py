@@ -319,6 +319,7 @@ except ConfigurationError as error:
     return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("module", "url", "command"),
     [

@@ -53,6 +53,7 @@ def run(*words: str, folder: Path) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.server
 def test_a_contract_that_fails_shows_what_it_compared(tmp_path: Path) -> None:
     (tmp_path / "test_broken.py").write_text(BROKEN)
     said = run("-m", "pytest", "-p", "no:cacheprovider", "-k", "free_name", folder=tmp_path)

@@ -10,11 +10,14 @@ import time
 import typing as t
 from pathlib import Path
 
+import pytest
 import redis
 import servers
 from memcached_server import MemcachedServer
 from pymemcache import Client
 from servers import StartServer
+
+pytestmark = pytest.mark.server
 
 Count = t.Callable[[], int]
 #: Seconds for what has to happen. Also for who waits for a connection, since a busy machine may take its time to serve

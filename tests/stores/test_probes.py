@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 import redis
 import sqlalchemy as sa
-from forks import as_nobody, needs_root
+from forks import as_nobody, let_others_pass, needs_root
 from http_support import Browser, make_app, sessions_of, warnings_in
 from live import is_unavailable, live_app
 from servers import RedisServer, StartServer
@@ -134,8 +134,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 
 @needs_root
 def test_folders_that_a_user_cannot_make_or_write_are_errors(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:-2]):
-        folder.chmod(0o711)
+    let_others_pass(tmp_path)
     sessions = tmp_path / "theirs" / "sessions"
     sessions.mkdir(parents=True, mode=0o500)
     os.chown(sessions, 65534, 65534)

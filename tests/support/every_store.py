@@ -60,6 +60,15 @@ def stores(*names: str) -> list[t.Any]:
     return [pytest.param(name, id=name, marks=SERVERS.get(name, [])) for name in names]
 
 
+def stores_that_differ() -> list[t.Any]:
+    """Every store as a parameter; in the default run the two that differ for what is decided above the stores.
+
+    One keeps the session in the cookie, the others do not. The others are tried by "long".
+    """
+    marks = {name: [*SERVERS.get(name, []), pytest.mark.long] for name in STORES if name not in ("cookie", "memory")}
+    return [pytest.param(name, id=name, marks=marks.get(name, [])) for name in STORES]
+
+
 def lists_of(store: SessionStore) -> OwnerIndex:
     """What says whose sessions are whose."""
     lists = store.ability(OwnerIndex)

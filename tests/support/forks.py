@@ -10,6 +10,7 @@ import sys
 import time
 import typing as t
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -118,3 +119,11 @@ def _make_call(call: t.Callable[[], object], pipe: int, user: pwd.struct_passwd 
         os.write(pipe, answer.encode())
     finally:
         os._exit(0)
+
+
+def let_others_pass(folder: Path) -> None:
+    """Let every user reach what is in this folder: open it, and those that it is in as far as they are closed."""
+    for each in (folder, *folder.parents):
+        if each.stat().st_mode & 0o001:
+            break
+        each.chmod(0o711)

@@ -16,6 +16,8 @@ SERVER_FIXTURES = {
 }  # fmt: skip
 #: What a test may have as a parameter, and then starts it.
 SERVERS = {"redis", "mongodb", "dynamodb", *servers.PROGRAMS, *servers.OTHERS, *servers.WEB_SERVERS}
+#: Folders whose tests are about a server.
+SERVER_FOLDERS = {*SERVERS, "sql", "deployment"}
 
 
 def implied(item: pytest.Item) -> t.Iterator[str]:
@@ -23,7 +25,8 @@ def implied(item: pytest.Item) -> t.Iterator[str]:
     fixtures, given = set(getattr(item, "fixturenames", ())), {marker.name for marker in item.iter_markers()}
     if fixtures & REDIS_FIXTURES:
         yield "redis"
-    if fixtures & SERVER_FIXTURES or given & {"redis", "emulated", "deployment"} or _parameters(item) & SERVERS:
+    about = _parameters(item) & SERVERS or SERVER_FOLDERS.intersection(item.path.parts)
+    if about or fixtures & SERVER_FIXTURES or given & {"redis", "emulated", "deployment"}:
         yield "server"
     if given & SLOW:
         yield "slow"

@@ -86,6 +86,7 @@ with freeze_time("2026-01-01") as clock:
 """
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("import_frozen", [False, True])
 @pytest.mark.parametrize("store", ["memory", "file", "sqlite", "cookie"])
 def test_freezegun_moves_the_clock(store: str, import_frozen: bool, tmp_path: t.Any) -> None:

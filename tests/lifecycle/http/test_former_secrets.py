@@ -28,9 +28,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def app(store: SessionStore, kind: str, clock: Clock) -> Flask:
-    """An application on every store in turn, before its secret changes."""
-    return make(store, kind, clock)
+def app(any_store: SessionStore, kind: str, clock: Clock) -> Flask:
+    """An application before its secret changes, of which no store knows, but for the cookie."""
+    return make(any_store, kind, clock)
 
 
 def make(store: SessionStore, kind: str, clock: Clock, **config: object) -> Flask:

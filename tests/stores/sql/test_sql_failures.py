@@ -15,6 +15,7 @@ from http_support import make_app
 from overlapping import in_threads
 from sql_servers import DATABASES, DatabaseServer
 from sql_stores import connect_at_once, open_store, operations
+from waits import IN_TIME
 
 from flask_sessionstore import Record, SessionConflict, StoreUnavailable
 from flask_sessionstore.stores.sqlalchemy import SQLAlchemyStore
@@ -90,7 +91,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(
             started = time.monotonic()
             with pytest.raises(StoreUnavailable):
                 own_store.load(one)
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < IN_TIME
     assert t.cast("Record", own_store.load(two)).state == {"a": b"two"}
 
 
@@ -127,7 +128,7 @@ def test_whatever_is_asked_of_a_server_that_hangs_is_given_up_in_time(
         for thread in threads:
             thread.join()
     assert len(took) == len(threads)
-    assert max(took) < 4
+    assert max(took) < IN_TIME
     own_store.load(key)
 
 
