@@ -2,6 +2,7 @@
 
 python3 dev.py shop  [options of "flask run"]   the example shop, on http://127.0.0.1:5000
 python3 dev.py test  [options of pytest]        the tests, with real servers of their own
+python3 dev.py quick [options of pytest]        the tests that need no server, browser or other program
 python3 dev.py foreign                          the suites of Flask and of three extensions, over our sessions
 python3 dev.py deployment [options of pytest]   an application on every server that Flask runs on; needs a C compiler
 python3 dev.py docs  [--port N] [--build]       the documentation, on http://127.0.0.1:8000, or built only
@@ -15,7 +16,7 @@ names a wheel ("check" leaves one in dist) that the tests use in place of the ch
 """
 
 import argparse
-import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -68,6 +69,12 @@ def test(options: list[str]) -> int:
     """Run the tests, in one process more than there are processors, since some only wait; -n0 runs them in this one."""
     install("test")
     return run_tests("-n", str((os.cpu_count() or 1) + 1), *options)
+
+
+def quick(options: list[str]) -> int:
+    """Run the tests that need no server, in a process for each processor."""
+    install("test")
+    return run_tests("-n", str(os.cpu_count() or 1), "-m", "not slow and not server", *options)
 
 
 def foreign(options: list[str]) -> int:
@@ -212,6 +219,7 @@ def report_failure(stderr: str) -> int:
 COMMANDS: dict[str, t.Callable[[list[str]], int]] = {
     "shop": shop,
     "test": test,
+    "quick": quick,
     "foreign": foreign,
     "deployment": deployment,
     "docs": docs,
@@ -221,59 +229,64 @@ COMMANDS: dict[str, t.Callable[[list[str]], int]] = {
 }
 
 
-def run(program: str, *arguments: str, cwd: Path = ROOT) -> int:
+def run(program: str, *arguments: str, cwd: Path = ROOT, **variables: str) -> int:
     """Run a program of the environment in the project's folder; the result is its exit code."""
     print("+", shlex.join([program, *arguments]), flush=True)
-    return subprocess.run([SCRIPTS / program, *arguments], cwd=cwd, check=False).returncode
+    environment = {**os.environ, **variables}
+    return subprocess.run([SCRIPTS / program, *arguments], cwd=cwd, env=environment, check=False).returncode
 
 
 def run_tests(*options: str) -> int:
     """Run pytest where it finds the package that is to be tested, and no other."""
-    if not WHEEL:
-        return run("pytest", *options)
-    with without_package() as folder:
-        return check_source(folder) or run("pytest", *options, cwd=folder)
+    folder = without_package() if WHEEL else ROOT
+    # What is compiled is kept, whatever is usual here: to compile the tests takes each of the processes ten seconds.
+    return check_source(folder) or run("pytest", *options, cwd=folder, PYTHONDONTWRITEBYTECODE="")
 
 
-@contextlib.contextmanager
-def without_package() -> t.Iterator[Path]:
+def without_package() -> Path:
     """Copy the project without the package: whatever a test starts there can only import what is installed."""
+    folder = VENV / "project"
+    for path in folder.rglob("*"):  # of an earlier copy; what was compiled from it stays
+        if path.is_file() and path.suffix != ".pyc" and not (ROOT / path.relative_to(folder)).exists():
+            path.unlink()
     ignored = shutil.ignore_patterns(PACKAGE, ".*", "__pycache__", "_build")
-    with tempfile.TemporaryDirectory() as folder:
-        yield shutil.copytree(ROOT, Path(folder) / "project", ignore=ignored)
+    return shutil.copytree(ROOT, folder, ignore=ignored, dirs_exist_ok=True)
 
 
 def check_source(folder: Path) -> int:
-    """Look whether a program that is started in this folder imports the package from the environment."""
+    """Look whether a program that is started in this folder imports the wheel from the environment, if there is one."""
+    if not WHEEL:
+        return 0
     code = f"import {PACKAGE}; print({PACKAGE}.__file__)"
     said = subprocess.run([SCRIPTS / "python", "-c", code], cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
-    if Path(said.stdout.strip()).is_relative_to(VENV):
+    found = Path(said.stdout.strip())
+    if found.is_relative_to(VENV) and not found.is_relative_to(folder):
         return 0
-    print(f"the tests are to import {PACKAGE} from the wheel in {VENV}, and would import {said.stdout.strip()}")
+    print(f"the tests are to import {PACKAGE} from the wheel in {VENV}, and would import {found}")
     return 1
 
 
 def install(*groups: str) -> None:
     """Install these dependency groups, and the project: the wheel, or the checkout, editable, unless it is there."""
     make_environment()
-    project = (ROOT / "pyproject.toml").read_text()
+    wanted = f"# {source()}\n{(ROOT / 'pyproject.toml').read_text()}"
     stamp = VENV / f"installed-{'-'.join(groups)}.toml"
-    if not WHEEL and stamp.exists() and stamp.read_text() == project:
+    if stamp.exists() and stamp.read_text() == wanted:
         return
     print(f"+ installing {WHEEL or ROOT} and {', '.join(groups)}; it takes a minute or two", flush=True)
     pip_install("pip>=26.2", PIP_CONSTRAINT="")  # knows groups and hashes in constraints; an older one fails on those
     pip_install(WHEEL or f"--editable={ROOT}", *(f"--group={group}" for group in groups))
-    if WHEEL:
-        install_wheel()
-    else:
-        stamp.write_text(project)
+    if WHEEL:  # once more: pip keeps another of the same version
+        pip_install("--force-reinstall", "--no-deps", WHEEL)
+    for other in VENV.glob("installed-*.toml"):
+        if other.read_text() != wanted:  # of another wheel, or the checkout, which is not installed any more
+            other.unlink()
+    stamp.write_text(wanted)
 
 
-def install_wheel() -> None:
-    """Install the wheel once more: pip keeps another of the same version."""
-    pip_install("--force-reinstall", "--no-deps", WHEEL)
-    for stamp in VENV.glob("installed-*.toml"):  # of the checkout, which is not installed any more
-        stamp.unlink()
+def source() -> str:
+    """What is installed of the project: a wheel, by its contents, or the checkout."""
+    return hashlib.sha256(Path(WHEEL).read_bytes()).hexdigest() if WHEEL else "the checkout"
 
 
 def pip_install(*arguments: str, **variables: str) -> None:

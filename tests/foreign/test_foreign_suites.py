@@ -1,13 +1,12 @@
 """The test suites of Flask, Flask-Login, Flask-WTF and Flask-Security, over our sessions: python3 dev.py foreign
 
-Each suite runs as its source distribution has it: with Flask's own sessions first, then with ours in every application,
+Each suite runs as its source distribution has it: with Flask's own sessions, and with ours in every application,
 over its stores (``every_flask.py``). What fails with both says nothing about ours. Nothing of these suites is
 kept here: pip fetches them, into an environment of their own below the one that runs this.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import subprocess
@@ -16,6 +15,7 @@ import tarfile
 import tempfile
 import typing as t
 import xml.etree.ElementTree as ET
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -129,7 +129,7 @@ def run(suite: str, store: str | None) -> Outcomes:
     (project,) = (FOLDER / suite).iterdir()
     plugins = [SUITES[suite].plugin, None if store is None else "every_flask"]
     options = [*OPTIONS, *(f"-p{plugin}" for plugin in plugins if plugin)]
-    variables = {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", STORE: store or ""}
+    variables = {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "", STORE: store or ""}
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         done = subprocess.run(
@@ -150,9 +150,24 @@ def outcome(case: ET.Element) -> tuple[str, str | None]:
     return name, None if trouble is None else f"{trouble.tag}: {trouble.text}"
 
 
-@functools.cache
-def with_flask_s_own(suite: str) -> Outcomes:
-    return run(suite, None)
+#: By suite and store, None for Flask's own sessions.
+Runs = dict[tuple[str, str | None], Future[Outcomes]]
+
+
+@pytest.fixture(scope="module")
+def runs(
+    request: pytest.FixtureRequest, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> t.Iterator[Runs]:
+    """All that the chosen tests compare, one for each processor at a time."""
+
+    def url(store: str | None) -> str | None:
+        folder = tmp_path_factory.mktemp("sessions").as_uri()
+        return store and {"memory": "memory:", "file": folder, "redis": valkey.url, "cookie": "cookie:"}[store]
+
+    chosen: list[t.Any] = [item.callspec.params for item in request.session.items if isinstance(item, pytest.Function)]
+    wanted = dict.fromkeys((params["suite"], store) for params in chosen for store in (None, params["store"]))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield {(suite, store): threads.submit(run, suite, url(store)) for suite, store in wanted}
 
 
 def passed(outcomes: Outcomes) -> set[str]:
@@ -163,10 +178,9 @@ def passed(outcomes: Outcomes) -> set[str]:
     ("suite", "store"), [(name, store) for name, suite in SUITES.items() for store in suite.stores]
 )
 def test_what_passes_with_flask_s_own_sessions_passes_with_ours(
-    suite: str, store: str, valkey: RedisServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    suite: str, store: str, runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    urls = {"memory": "memory:", "file": tmp_path.as_uri(), "redis": valkey.url, "cookie": "cookie:"}
-    flask_s, ours = with_flask_s_own(suite), run(suite, urls[store])
+    flask_s, ours = runs[suite, None].result(), runs[suite, store].result()
     expected = DIFFERENCES.get((suite, store), {})
     with capsys.disabled():
         print(f"\n{suite}: {len(passed(flask_s))} of {len(flask_s)} passed; with the {store} store {len(passed(ours))}")

@@ -60,6 +60,30 @@ def test_an_installation_that_fails_is_a_failure(monkeypatch: pytest.MonkeyPatch
     assert caught.value.returncode == 3
 
 
+@pytest.mark.parametrize("changes", [(), ("wheel",), ("pyproject.toml",)], ids=["nothing", "the wheel", "the project"])
+def test_the_project_is_installed_again_when_it_has_changed(
+    changes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran: list[tuple[str, ...]] = []
+    for name in ("wheel", "pyproject.toml"):
+        (tmp_path / name).write_text("one")
+    monkeypatch.setattr(dev, "ROOT", tmp_path)
+    monkeypatch.setattr(dev, "VENV", tmp_path)
+    monkeypatch.setattr(dev, "WHEEL", str(tmp_path / "wheel"))
+    monkeypatch.setattr(dev, "make_environment", lambda: None)
+    monkeypatch.setattr(dev, "pip_install", lambda *words, **variables: ran.append(words))
+    dev.install("docs")
+    dev.install("test")
+    ran.clear()
+    for name in changes:
+        (tmp_path / name).write_text("two")
+    dev.install("test")
+    dev.install("test")
+    assert len(ran) == (3 if changes else 0)
+    dev.install("docs")
+    assert len(ran) == (6 if changes else 0)
+
+
 def bare(requirement: str) -> str:
     return re.split("[<>=;]", requirement)[0]
 
@@ -67,11 +91,18 @@ def bare(requirement: str) -> str:
 def test_where_the_wheel_is_tested_nothing_else_can_be_imported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with dev.without_package() as folder:
-        assert (folder / "tests" / "project" / "test_dev.py").exists()
-        assert not (folder / "flask_sessionstore").exists()
+    monkeypatch.setattr(dev, "VENV", tmp_path / "venv")
+    left = tmp_path / "venv" / "project" / "tests" / "test_that_was_removed.py"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    left.with_suffix(".pyc").touch()
+    folder = dev.without_package()
+    assert (folder / "tests" / "project" / "test_dev.py").exists()
+    assert not (folder / "flask_sessionstore").exists()
+    assert (left.exists(), left.with_suffix(".pyc").exists()) == (False, True)
     monkeypatch.setattr(dev, "VENV", Path(sys.prefix))
     monkeypatch.setattr(dev, "SCRIPTS", Path(sys.executable).parent)
+    monkeypatch.setattr(dev, "WHEEL", "a.whl")
     (tmp_path / "flask_sessionstore.py").touch()
     assert dev.check_source(tmp_path) == 1
     assert f"would import {tmp_path / 'flask_sessionstore.py'}" in capfd.readouterr().out
