@@ -274,13 +274,13 @@ def install(*groups: str) -> None:
     if stamp.exists() and stamp.read_text() == wanted:
         return
     print(f"+ installing {WHEEL or ROOT} and {', '.join(groups)}; it takes a minute or two", flush=True)
+    for other in VENV.glob("installed-*.toml"):
+        if other.read_text() != wanted:  # of another wheel, or the checkout, which will not be installed any more
+            other.unlink()
     pip_install("pip>=26.2", PIP_CONSTRAINT="")  # knows groups and hashes in constraints; an older one fails on those
     pip_install(WHEEL or f"--editable={ROOT}", *(f"--group={group}" for group in groups))
     if WHEEL:  # once more: pip keeps another of the same version
         pip_install("--force-reinstall", "--no-deps", WHEEL)
-    for other in VENV.glob("installed-*.toml"):
-        if other.read_text() != wanted:  # of another wheel, or the checkout, which is not installed any more
-            other.unlink()
     stamp.write_text(wanted)
 
 
