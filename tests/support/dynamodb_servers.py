@@ -42,8 +42,13 @@ class DynamoDBServer(Server):
 
     def start(self) -> None:
         super().start()
-        with contextlib.nullcontext() if self.has_ttl else contextlib.suppress(StoreUnavailable):
-            self.store().create_schema()
+        for _ in range(10):  # to its first request it may not answer in time: it imports what answers
+            with contextlib.suppress(StoreUnavailable):
+                self.store().create_schema()
+                return
+            if not self.has_ttl:  # the table is there all the same
+                return
+        raise RuntimeError("the server does not answer:\n" + "".join(self.log))
 
     def store(self, **options: t.Any) -> DynamoDBStore:
         """A store made from a URL."""
