@@ -10,11 +10,12 @@ from flask import Flask
 
 from .. import settings
 from ..cookies import attributes_of
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, SessionError
 from ..interface import StoreSessionInterface
 from ..stores.base import SessionStore
 from ..stores.memory import MemoryStore
 from .findings import Finding, error_that, warning_that
+from .sources import missing_for
 
 #: Bytes. Shorter secrets can be found by trying.
 MIN_SECRET = 32
@@ -132,7 +133,16 @@ def of_cookie(cookie: Cookie) -> t.Iterator[Finding]:
 
 
 def of_importers(interface: StoreSessionInterface) -> t.Iterator[Finding]:
-    """Whether the store may forget a log-out, so that an old cookie would sign the user in again."""
+    """Whether old sessions can be found, and whether the store may forget a log-out, so that an old cookie would sign
+    the user in again.
+    """
+    for importer in interface.importers:
+        try:
+            missing = missing_for(importer)
+        except SessionError as error:
+            missing = f"Old sessions cannot be imported: {error}"
+        if missing is not None:
+            yield warning_that(f"{missing}.")
     if interface.importers and getattr(interface.store, "forgets", False):
         yield warning_that(
             "Sessions of another kind are imported into a store that may forget what it imported (when it is full, or"

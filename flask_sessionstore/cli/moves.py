@@ -7,15 +7,13 @@ import itertools
 import typing as t
 
 import click
-from flask import current_app
 
 from ..current import app_in_use, interface_in_use, server_store_in_use
-from ..errors import ConfigurationError, UnsupportedByStore
-from ..making import make_store
-from ..stores.base import ServerSideStore
+from ..errors import ConfigurationError
 from . import as_json, rendering
 from .commands import dry_run_option, json_option, sessions
 from .progress import progress
+from .sources import Argument, missing_for
 
 
 @sessions.command("import")
@@ -33,6 +31,8 @@ def import_(dry_run: bool, json: bool) -> None:
     interface, store, app = interface_in_use(), server_store_in_use(), app_in_use()
     if not interface.importers:
         raise ConfigurationError("this application has no importer: pass one as import_session", key="import_session")
+    for missing in filter(None, map(missing_for, interface.importers)):
+        raise ConfigurationError(missing, key="import_session")
     outcomes: list[t.Iterator[str]] = []
     for importer in interface.importers:
         if isinstance(importer, OtherStore):
@@ -57,18 +57,9 @@ def copy(source: str, target: str | None, dry_run: bool, json: bool) -> None:
     """
     from ..migrate.bulk import copy_all
 
-    there = server_store_in_use() if target is None else _store(target)
-    _show([copy_all(_store(source), there, dry_run=dry_run)], json, "Copying")
-
-
-def _store(text: str) -> ServerSideStore:
-    """The store for an argument, with the prefix of this application."""
-    setting = current_app.config.get(text, text)
-    prefix = current_app.config.get("SESSION_KEY_PREFIX", "session:")
-    store = make_store(app_in_use(), setting, {"prefix": prefix})
-    if not isinstance(store, ServerSideStore):
-        raise UnsupportedByStore(f"{type(store).__name__} keeps nothing that could be copied")
-    return store
+    app = app_in_use()
+    there = server_store_in_use() if target is None else Argument("TO", target).store(app)
+    _show([copy_all(Argument("FROM", source).source(app), there, dry_run=dry_run)], json, "Copying")
 
 
 def _show(outcomes: t.Iterable[t.Iterator[str]], json: bool, label: str) -> None:

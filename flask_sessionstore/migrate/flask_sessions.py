@@ -45,6 +45,10 @@ class FlaskSessions:
             if sid is not None:
                 yield Credential.of(sid), lambda found=found: self._old(app, found, now)  # type: ignore[misc]
 
+    def missing(self) -> str | None:
+        """The folder, the file or the table of the old sessions, if it does not exist."""
+        return self._origin.missing()
+
     def _old(self, app: Flask, found: Found | None, now: float) -> Old | None:
         if found is None or (found.ends_at is not None and found.ends_at <= now):
             return None

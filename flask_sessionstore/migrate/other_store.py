@@ -8,7 +8,7 @@ from .. import settings
 from ..derived import Credential
 from ..errors import SessionGone
 from ..key import SessionKey
-from ..stores.base import ServerSideStore
+from ..stores.base import Scans, ServerSideStore
 from ..visitor import Old
 
 
@@ -46,6 +46,11 @@ class OtherStore:
         if record is None:
             return None
         return Old(record=record, ends_at=record.expires_ms / 1000, kept_as="record")
+
+    def missing(self) -> str | None:
+        """What the other store keeps its sessions in, if it does not exist."""
+        scans = self.store.ability(Scans)
+        return None if scans is None else scans.missing()
 
     def remove(self, credential: Credential) -> None:
         """Remove the session without leaving a tombstone, since the session goes on."""

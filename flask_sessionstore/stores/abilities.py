@@ -72,6 +72,14 @@ class Scans(ABC):
         appear twice.
         """
 
+    def missing(self) -> str | None:
+        """What the sessions are kept in, if it does not exist: "the folder /srv/old does not exist". Without it,
+        :meth:`scan` finds no sessions. None: it exists, or the engine needs none. Makes nothing.
+
+        :raises StoreUnavailable: if the engine cannot be asked.
+        """
+        return None
+
 
 class Counts(ABC):
     """The ability to tell how many sessions live, at so little cost that it can be asked every few seconds. Stores that

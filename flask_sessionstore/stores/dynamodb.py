@@ -197,6 +197,13 @@ class DynamoDBStore(ServerSideStore, Scans, OwnerIndex, HasSchema):
                 if is_handle(handle):  # otherwise it belongs to a longer prefix that begins like ours
                     yield Entry(handle, _data_of(item))
 
+    def missing(self) -> str | None:
+        try:
+            self.read("0" * 64)  # what every user of the table may do
+        except TableMissing:
+            return f"DynamoDB has no table {self.table} in this region"
+        return None
+
     def file(self, owner: str, handle: str) -> None:
         entry = {"pk": {"S": self._list_of(owner)}, "sk": {"S": handle}, "filed_ms": _number(self._now_ms())}
         self._do("put_item", Item=entry)

@@ -38,6 +38,10 @@ SOUGHT = {
     "service unavailable": "errors",
     "logged out": "troubleshooting",
     "SESSION_COOKIE_SECURE": "configuration",
+    "move sessions from files to redis": "moving-stores",
+    "move to another store": "moving-stores",
+    "files to postgresql": "moving-stores",
+    "migrate from flask session": "moving",
 }
 TELEPHONE: t.Any = {"width": 390, "height": 844}
 

@@ -43,6 +43,12 @@ class Origin(t.Protocol):
         :raises StoreUnavailable:
         """
 
+    def missing(self) -> str | None:
+        """The folder, the file or the table, if it does not exist: see :meth:`.stores.Scans.missing`.
+
+        :raises StoreUnavailable:
+        """
+
 
 #: The scheme of a URL, up to a plus sign -> the module that reads it.
 _SCHEMES = {

@@ -11,7 +11,7 @@ import botocore.session
 from boto3.resources.base import ServiceResource
 from botocore.exceptions import ClientError
 
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, TableMissing
 from ...stores.dynamodb import DynamoDBStore
 from . import Found
 
@@ -47,7 +47,7 @@ class _DynamoDB(DynamoDBStore):
         except ConfigurationError as error:
             if not isinstance(error.__cause__, ClientError):
                 raise
-            raise ConfigurationError(
+            raise TableMissing(
                 f"from_flask_session: DynamoDB has no table {self.table} of Flask-Session's in this region: name it"
                 " with table=, or in the URL, or take the importer out",
                 key="import_session",
@@ -68,6 +68,13 @@ class _Origin:
     def scan(self, prefix: str, now: float) -> t.Iterator[tuple[str, Found]]:
         for item in self._table.items(prefix):
             yield item["id"]["S"], _found(item)
+
+    def missing(self) -> str | None:
+        try:
+            self._table.item("-")
+        except TableMissing:
+            return f"DynamoDB has no table {self._table.table} of Flask-Session's in this region"
+        return None
 
 
 def _key(name: str) -> Item:

@@ -47,6 +47,10 @@ class Files:
             " visitor comes"
         )
 
+    def missing(self) -> str | None:
+        """The folder, if it does not exist."""
+        return None if self._folder.exists() else f"the folder {self._folder.absolute()} does not exist"
+
     def _paths(self, name: str) -> list[Path]:
         encoded = name.encode()
         hashes = (hashlib.sha256(encoded), hashlib.md5(encoded, usedforsecurity=False))

@@ -23,6 +23,9 @@ class _Origin:
     def scan(self, prefix: str, now: float) -> t.Iterator[tuple[str, Found]]:
         raise UnsupportedByStore("Memcached cannot list its items: each session is imported when its visitor comes")
 
+    def missing(self) -> None:
+        return None
+
 
 def origin(source: t.Any) -> _Origin:
     """The origin in the servers of a URL, or of any client of pymemcache."""

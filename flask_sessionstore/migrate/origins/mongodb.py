@@ -33,6 +33,9 @@ class _Origin:
         while (document := translated(lambda: next(documents, None))) is not None:
             yield str(document["id"]), _found(document)
 
+    def missing(self) -> None:
+        return None
+
 
 def _found(document: Document) -> Found:
     end, data = document.get("expiration"), document.get("val")

@@ -57,6 +57,9 @@ class _Origin:
             if found is not None:
                 yield name, found
 
+    def missing(self) -> None:
+        return None
+
 
 def origin(source: t.Any) -> _Origin:
     """The origin in the server of a URL, or of any client of redis-py."""

@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection, Engine
 
-from ...errors import ConfigurationError, StoreUnavailable
+from ...errors import ConfigurationError, StoreUnavailable, TableMissing
 from ...stores.pool import MAX_CONNECTIONS, NoneFree
 from ...stores.sqlalchemy.connections import Borrowed, Connections, kept
 from ...stores.sqlalchemy.engine import POOL_TIMEOUT, make_engine
 from ...stores.sqlalchemy.errors import Trials, has_no_table
+from ...stores.sqlalchemy.files import place_of
 from . import Found
 
 # Rows that a scan reads at once.
@@ -48,6 +49,16 @@ class _Origin:
                     yield row.session_id, _found(row)
             last = rows[-1].id
 
+    def missing(self) -> str | None:
+        place = place_of(self._engine)
+        if self._is_missing_file():
+            return f"{place} does not exist"
+        try:
+            self._run(_rows, sa.select(self._table.c.id).limit(1))
+        except TableMissing:
+            return f"{place} has no table {self._table.fullname}"
+        return None
+
     def _page_after(self, last: object, prefix: str) -> t.Any:
         columns = self._table.c
         page = sa.select(*self._columns).order_by(columns.id).limit(_PAGE)
@@ -76,7 +87,7 @@ class _Origin:
 
     def _translated(self, error: Exception) -> Exception:
         if has_no_table(error):
-            return ConfigurationError(
+            return TableMissing(
                 f"from_flask_session: there is no table {self._table.fullname}: name it with table= (and schema=), or"
                 " remove the importer",
                 key="import_session",

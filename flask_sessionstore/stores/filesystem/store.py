@@ -234,6 +234,9 @@ class FileSystemStore(ServerSideStore, Sweeps, Scans, OwnerIndex):
             if data is not None:
                 yield Entry(handle, data)
 
+    def missing(self) -> str | None:
+        return None if self._exists() else f"the folder {self.path} does not exist"
+
     def probe(self) -> None:
         """As in every store; but if the folder does not exist yet, only try whether it can be made."""
         if self._exists():

@@ -21,7 +21,8 @@ class SQLiteFile:
     """
 
     def __init__(self, path: str, *, by_uri: bool) -> None:
-        self._path = Path(path).absolute()
+        self.path = Path(path).absolute()
+        """Where it is, or will be."""
         self._by_uri = by_uri
 
     @classmethod
@@ -36,32 +37,38 @@ class SQLiteFile:
     @property
     def may_be_opened(self) -> bool:
         """Whether SQLite can be asked without making the file as this user."""
-        return self._by_uri or self._path.exists()
+        return self._by_uri or self.path.exists()
 
     def try_to_make(self) -> None:
         """Find out whether the file can be made.
 
         :raises OSError: if it cannot.
         """
-        try_to_make_in(self._path.parent)
+        try_to_make_in(self.path.parent)
 
     def risks(self, journal_mode: str) -> list[str]:
         """What is risky about the file, and about SQLite's ``journal_mode``."""
-        what, path = "SQLite's file", str(self._path)
+        what, path = "SQLite's file", str(self.path)
         return [
             *network_risk(what, path),
             *temporary_risk(what, path),
-            *(self._rights() if self._path.exists() else ()),
+            *(self._rights() if self.path.exists() else ()),
             *_journal(journal_mode),
         ]
 
     def _rights(self) -> t.Iterator[str]:
-        mode = stat.S_IMODE(self._path.stat().st_mode)
+        mode = stat.S_IMODE(self.path.stat().st_mode)
         if mode & 0o077:
             yield (
                 f"SQLite's file has the mode {mode:o}, so other users of this machine can read the sessions: chmod 600,"
                 " or use a separate database for the sessions."
             )
+
+
+def place_of(engine: Engine) -> str:
+    """What an Engine connects to, for people: a file, or a URL without its password."""
+    file = SQLiteFile.of(engine)
+    return f"the database {engine.url.render_as_string()}" if file is None else f"the file {file.path}"
 
 
 def _journal(mode: str) -> t.Iterator[str]:

@@ -40,7 +40,7 @@ from .errors import (
     refuses_writes,
     was_refused,
 )
-from .files import SQLiteFile
+from .files import SQLiteFile, place_of
 
 # Rows removed by one statement of a sweep: few, so that locks are not held for long.
 _BATCH = 500
@@ -222,6 +222,12 @@ class SQLAlchemyStore(ServerSideStore, Sweeps, Scans, Counts, OwnerIndex, HasSch
         now_ms = self._now_ms()
         values = {"space": self.prefix, "now": now_ms, "soon": now_ms + to_ms(TOMBSTONE_TIME)}
         return int(self._run(_find, self._living, values)[0][0])
+
+    def missing(self) -> str | None:
+        place = place_of(self.engine)
+        if self._is_to_be_made:
+            return f"{place} does not exist"
+        return None if self._run(_has, self.table, self.table) else f"{place} has no table {self.table.fullname}"
 
     def entries(self, owner: str) -> list[Entry]:
         rows = self._run(_find, self._owned, {"space": self.prefix, "whose": _as_column(owner)})
