@@ -139,14 +139,14 @@ def _owner_key(key: str, value: t.Any) -> str:
 def _span(key: str, value: t.Any) -> timedelta:
     span = _seconds(key, value)
     if span < timedelta(milliseconds=1):
-        raise _wrong(key, value, "a timedelta or a number of seconds, above 0")
+        raise _wrong(key, value, "a timedelta or a number of seconds, 0.001 or more")
     return span
 
 
 def _interval(key: str, value: t.Any) -> timedelta:
     span = _seconds(key, value)
     if span < timedelta(0):
-        raise _wrong(key, value, "a timedelta or a number of seconds, 0 or above")
+        raise _wrong(key, value, "a timedelta or a number of seconds, 0 or more")
     return span
 
 

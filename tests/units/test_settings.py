@@ -124,6 +124,7 @@ WRONG: dict[str, list[t.Any]] = {
     "SESSION_ABSOLUTE_LIFETIME": [0, -5, "1h", True, float("nan"), 1e20, timedelta(days=-1)],
     "SESSION_REFRESH_INTERVAL": [-1, "60", None, False, timedelta(seconds=-1)],
     "SESSION_CONFLICT_TIMEOUT": [0, -1, "2", True, None],
+    "SESSION_SLOW_CALL": [0, -1, "2", True, 0.0009],
     "SESSION_SWEEP_INTERVAL": [-1, "60", True, timedelta(seconds=-1)],
     "SESSION_PERMANENT": [1, "yes", None],
     "SESSION_MAX_PER_OWNER": [0, -1, 1.5, "3", True],
@@ -171,6 +172,9 @@ def test_so_are_these(key: str, value: object) -> None:
         ("SESSION_KEY_PREFIX", None, "is None; it takes a str"),
         ("SESSION_SEAL", "tops3cret", "is of type str; it takes True"),
         ("SESSION_PERMANENT", "1", "is the text '1'; it takes True or False"),
+        ("SESSION_SLOW_CALL", 0.0005, "is 0.0005; it takes a timedelta or a number of seconds, 0.001 or more"),
+        ("SESSION_CONFLICT_TIMEOUT", 0, "is 0; it takes a timedelta or a number of seconds, 0.001 or more"),
+        ("SESSION_OUTAGE_PAUSE", -1, "is -1; it takes a timedelta or a number of seconds, 0 or more"),
     ],
 )
 def test_the_message_shows_the_value_where_it_is_a_word_or_a_number(key: str, value: object, said: str) -> None:
