@@ -1,4 +1,6 @@
-"""What the built documentation has besides its pages: descriptions, llms.txt, a sitemap; and settings as objects."""
+"""What the built documentation has besides its pages: descriptions, llms.txt, a sitemap; settings as objects, and
+short code in one line.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,14 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 LONGEST = 160  # characters of a description that search engines show
+SHORT = {"short": 24, "tiny": 15}  # characters of code that fit into half a line on a telephone, or into a table there
 SETTING = re.compile(r"^([A-Z_]+)\n(?=   :type: )", re.MULTILINE)
 
 
 def setup(app: Sphinx) -> dict[str, t.Any]:
     """Connect to the build."""
     app.connect("source-read", make_settings_objects)
+    app.connect("doctree-read", keep_short_code_together)
     app.connect("html-page-context", describe)
     app.connect("build-finished", write_lists)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -28,6 +32,12 @@ def setup(app: Sphinx) -> dict[str, t.Any]:
 def make_settings_objects(app: Sphinx, docname: str, content: list[str]) -> None:
     """Make settings things that one can link to; in the source they are definitions, which docutils alone can show."""
     content[0] = SETTING.sub(r".. confval:: \1\n", content[0])
+
+
+def keep_short_code_together(app: Sphinx, doctree: nodes.document) -> None:
+    """Mark short code, so that it is not broken across lines, as --json after its hyphens."""
+    for code in doctree.findall(nodes.literal):
+        code["classes"] += [name for name, most in SHORT.items() if len(code.astext()) <= most]
 
 
 def describe(app: Sphinx, docname: str, template: str, context: dict[str, t.Any], doctree: nodes.document) -> None:

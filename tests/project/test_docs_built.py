@@ -16,7 +16,7 @@ from chromium import TIME_LIMIT, launched
 from flask import Flask
 from http_support import serving
 from pages import ROOT, URLS, documents
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from sphinx.search.en import SearchEnglish
 
 pytestmark = pytest.mark.long  # building takes ten seconds
@@ -154,6 +154,52 @@ def test_no_page_scrolls_sideways_on_a_telephone(scheme: t.Any, address: str, br
             if width > TELEPHONE["width"]:
                 wide[name] = width
     assert wide == {}
+
+
+@pytest.mark.parametrize("width", [TELEPHONE["width"], 1280])
+def test_short_pieces_of_code_are_not_broken_across_lines(width: int, address: str, browser: Browser) -> None:
+    broken = {}
+    with browser.new_context(viewport={"width": width, "height": 844}) as context:
+        page = context.new_page()
+        for name in documents():
+            page.goto(f"{address}/{name}.html")
+            found = page.locator("article code.literal").evaluate_all(
+                "all => all.filter(one => one.getClientRects().length > 1)"
+                ".map(one => [one.textContent, one.closest('td') ? 15 : 24])"
+            )
+            broken[name] = [text for text, short in found if len(text) <= short]
+    assert {name: texts for name, texts in broken.items() if texts} == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_that_is_wider_than_a_telephone_shows_that_it_goes_on(
+    scheme: t.Any, address: str, browser: Browser
+) -> None:
+    with browser.new_context(viewport=TELEPHONE, color_scheme=scheme) as context:
+        page = context.new_page()
+        page.goto(f"{address}/compared.html")
+        table = page.locator(".table-wrapper").first
+        table.scroll_into_view_if_needed()
+        assert [is_shaded(table, edge) for edge in ("left", "right")] == [False, True]
+        table.evaluate("element => element.scrollLeft = 60")
+        assert is_shaded(table, "right")
+        table.evaluate("element => element.scrollLeft = element.scrollWidth")
+        assert not is_shaded(table, "right")
+        headings = page.locator("th.stub").evaluate_all("all => all.map(one => one.getBoundingClientRect().left)")
+        assert max(headings) < table.evaluate("element => element.getBoundingClientRect().left + 8")
+
+
+def is_shaded(table: Locator, edge: str) -> bool:
+    """Whether an edge of the part of a table that is seen looks otherwise than without its background."""
+    seen = []
+    for background in ("none", ""):
+        table.evaluate("(element, value) => element.style.background = value", background)
+        box = table.bounding_box()
+        assert box is not None
+        x = box["x"] + (1 if edge == "left" else box["width"] - 6)
+        clip: t.Any = {"x": x, "y": box["y"] + 60, "width": 5, "height": 300}
+        seen.append(table.page.screenshot(clip=clip))
+    return seen[0] != seen[1]
 
 
 @pytest.mark.parametrize(
