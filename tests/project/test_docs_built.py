@@ -143,32 +143,39 @@ def test_the_search_shows_the_page_that_people_need_among_the_first(address: str
     assert missed == {}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_scrolls_sideways_on_a_telephone(scheme: t.Any, address: str, browser: Browser) -> None:
-    wide = {}
-    with browser.new_context(viewport=TELEPHONE, color_scheme=scheme) as context:
+class Look(t.NamedTuple):
+    """A page on a telephone."""
+
+    #: In pixels; more than the telephone's if the page scrolls sideways.
+    width: int
+    #: Short code that is broken across lines.
+    broken: list[str]
+
+
+# In a table, code may be broken that is not quite so short.
+BROKEN = """all => all.filter(one => one.getClientRects().length > 1)
+    .filter(one => one.textContent.length <= (one.closest("td") ? 15 : 24)).map(one => one.textContent)"""
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def looks(request: pytest.FixtureRequest, address: str, browser: Browser) -> dict[str, Look]:
+    """Every page on a telephone, by day and by night."""
+    found = {}
+    with browser.new_context(viewport=TELEPHONE, color_scheme=request.param) as context:
         page = context.new_page()
         for name in [*documents(), "search", "genindex"]:
             page.goto(f"{address}/{name}.html")
             width = page.evaluate("document.documentElement.scrollWidth")
-            if width > TELEPHONE["width"]:
-                wide[name] = width
-    assert wide == {}
+            found[name] = Look(width, page.locator("article code.literal").evaluate_all(BROKEN))
+    return found
 
 
-@pytest.mark.parametrize("width", [TELEPHONE["width"], 1280])
-def test_short_pieces_of_code_are_not_broken_across_lines(width: int, address: str, browser: Browser) -> None:
-    broken = {}
-    with browser.new_context(viewport={"width": width, "height": 844}) as context:
-        page = context.new_page()
-        for name in documents():
-            page.goto(f"{address}/{name}.html")
-            found = page.locator("article code.literal").evaluate_all(
-                "all => all.filter(one => one.getClientRects().length > 1)"
-                ".map(one => [one.textContent, one.closest('td') ? 15 : 24])"
-            )
-            broken[name] = [text for text, short in found if len(text) <= short]
-    assert {name: texts for name, texts in broken.items() if texts} == {}
+def test_no_page_scrolls_sideways_on_a_telephone(looks: dict[str, Look]) -> None:
+    assert {name: look.width for name, look in looks.items() if look.width > TELEPHONE["width"]} == {}
+
+
+def test_short_code_is_not_broken_across_lines(looks: dict[str, Look]) -> None:
+    assert {name: look.broken for name, look in looks.items() if look.broken} == {}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
