@@ -95,6 +95,13 @@ def documented_settings() -> dict[str, str]:
     return dict(found)
 
 
+@pytest.mark.parametrize("name", ["getting-started", "start/tutorial", "why", "devices", "moving-stores"])
+def test_the_code_that_newcomers_read_fits_beside_the_contents_on_a_desktop(name: str) -> None:
+    page = ROOT / "docs" / f"{name}.rst"
+    lines = [line for block in blocks(page) for line in block.source.splitlines()]
+    assert [line for line in lines if len(line) > 90] == []
+
+
 def test_every_setting_is_documented_and_no_other() -> None:
     assert {setting.name for setting in SETTINGS} == set(documented_settings())
     assert CONFIGURATION.read_text().count("\n   :type: ") == len(SETTINGS)
