@@ -1,4 +1,4 @@
-"""A process under gevent whose many visitors come at once. It is run by test_burst.py, and does what each line says.
+"""A process under gevent with many visitors at once. test_burst.py runs it, and sends it one command a line.
 
 Its argument is the application's configuration, in JSON.
 """
@@ -28,12 +28,12 @@ SessionManager(app)
 
 @app.get("/<name>")
 def visit(name: str) -> str:
-    """Whose session it is; it becomes the visitor's who is named, if it is nobody's."""
+    """Answer whose session this is. A session without an owner first becomes that of the named visitor."""
     return str(session.setdefault("name", name))
 
 
 def visitor(number: int) -> str:
-    """What happens to one of them."""
+    """Visit once, and return what happened."""
     browser: FlaskClient = app.test_client()
     answers = [browser.get(f"/{number}") for _ in range(2)]
     served = [answer.status_code for answer in answers] == [200, 200]
@@ -41,14 +41,14 @@ def visitor(number: int) -> str:
 
 
 def burst(size: int) -> dict[str, int]:
-    """So many at once; how many of them fared how."""
+    """Let this many visitors come at once, and count what happened to them."""
     return collections.Counter(
         greenlet.value for greenlet in gevent.joinall([gevent.spawn(visitor, n) for n in range(size)])
     )
 
 
 def pass_time(seconds: float) -> str:
-    """For the pool's clock."""
+    """Move the pool's clock."""
     later = types.SimpleNamespace(monotonic=lambda: time.monotonic() + seconds, sleep=time.sleep)
     vars(pool)["time"] = later
     return visitor(-1)

@@ -1,4 +1,4 @@
-"""``flask sessions`` as the tests call it."""
+"""Runs ``flask sessions`` for the tests."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def shop(store: object, **config: object) -> Flask:
 
 
 def run(app: Flask, *args: str, apart: bool = False, **options: t.Any) -> Result:
-    """One command, that must not end in a traceback.
+    """Run one command, which must not end in a traceback.
 
-    :param apart: whether to tell standard error from standard output; click before 8.2 has either these or both as one.
+    :param apart: whether to keep standard error apart from standard output. Before 8.2, click mixes them otherwise.
     """
     runner = app.test_cli_runner(**({"mix_stderr": False} if apart and _IS_MIXED else {}))
     result = runner.invoke(args=["sessions", *args], **options)
@@ -36,7 +36,7 @@ def output(app: Flask, *args: str) -> str:
 
 
 def error(app: Flask, *args: str, code: int = 1) -> str:
-    """The last line of a command that fails."""
+    """Run a command that fails, and return its last line."""
     result = run(app, *args)
     assert result.exit_code == code, result.output
     *before, last = result.output.strip().split("\n")

@@ -1,4 +1,4 @@
-"""Flask's test clients: their cookies, and the routes of an application that several log-ins have."""
+"""Flask's test clients: their cookies, and the routes that several log-ins share."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def cookie(client: FlaskClient) -> str:
 
 
 def key(client: FlaskClient) -> str:
-    """The session key in it."""
+    """The session key in that cookie."""
     return cookie(client).rsplit(".", 2)[0]
 
 
 def with_cookie(app: Flask, value: str) -> FlaskClient:
-    """A client that has got hold of a cookie."""
+    """A new client that sends this cookie."""
     client = app.test_client()
     client.set_cookie("session", value)
     return client

@@ -1,4 +1,4 @@
-"""The keys of cookies as the documentation has them, made with nothing of ours."""
+"""The keys of cookies, made as the documentation describes it, without the package's code."""
 
 from __future__ import annotations
 

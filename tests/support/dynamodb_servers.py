@@ -1,4 +1,4 @@
-"""What speaks DynamoDB's protocol and is not DynamoDB: two programs of different people, which differ."""
+"""Two emulators of DynamoDB, by different authors. They behave differently in places."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from servers import Server, program
 from flask_sessionstore import StoreUnavailable
 from flask_sessionstore.stores.dynamodb import DynamoDBStore
 
-#: Any will do, for what is on this machine.
+#: Any region will do for an emulator.
 REGION, TABLE = "eu-central-1", "sessions"
 URL = f"dynamodb://{REGION}/{TABLE}"
 
@@ -30,7 +30,7 @@ class DynamoDBServer(Server):
     """A server with the table for the sessions."""
 
     name: t.ClassVar[str]
-    #: Whether it has DynamoDB's time to live. Neither removes anything by it.
+    #: Whether it knows DynamoDB's time to live. No emulator removes items by it.
     has_ttl: t.ClassVar[bool] = True
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class DynamoDBServer(Server):
         return self.store()
 
 
-# moto looks whether a condition holds, and then writes: with threads, as its own program has them, two may win.
+# moto first checks a condition and then writes. Its own program has threads, so that two requests could both succeed.
 _ONE_AT_A_TIME = """
 import sys
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -75,7 +75,7 @@ run_simple("127.0.0.1", int(sys.argv[1]), DomainDispatcherApplication(create_bac
 
 
 class MotoServer(DynamoDBServer):
-    """Python's emulator of Amazon's services. It comes back empty."""
+    """moto, an emulator of Amazon's services in Python. After a restart it is empty."""
 
     name = "moto"
     ready = "Running on"
@@ -85,7 +85,7 @@ class MotoServer(DynamoDBServer):
 
 
 class DynaliteServer(DynamoDBServer):
-    """An emulator for Node.js, over LevelDB. What it kept is there when it comes back."""
+    """dynalite, an emulator for Node.js, over LevelDB. It keeps its items over a restart."""
 
     name = "dynalite"
     ready = "listening at"

@@ -48,7 +48,7 @@ if os.environ.get("MONGODB_URL"):  # no MongoDB can be had that the tests could 
 
 def mongodb_store(collection: Collection[dict[str, t.Any]]) -> MongoDBStore:
     store = MongoDBStore(collection, prefix=f"{uuid.uuid4()}:")
-    store._has_indexes = True  # it is to make none: by MongoDB's own clock, all that these tests keep has expired
+    store._has_indexes = True  # no index: by MongoDB's own clock, all of it has expired
     return store
 
 
@@ -70,14 +70,14 @@ def stores_that_differ() -> list[t.Any]:
 
 
 def lists_of(store: SessionStore) -> OwnerIndex:
-    """What says whose sessions are whose."""
+    """The store's index of owners; it must have one."""
     lists = store.ability(OwnerIndex)
     assert lists is not None
     return lists
 
 
 def alive(store: ServerSideStore, key: SessionKey) -> Record:
-    """What a store has under a key: something."""
+    """The record under a key; there must be one."""
     record = store.load(key)
     assert record is not None
     return record

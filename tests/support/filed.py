@@ -13,7 +13,7 @@ from flask_sessionstore.stores import Entry, has_left, list_name
 
 
 def listing(verb: str, owner: str, handle: str = "") -> Operation:
-    """Something done to an owner's list: no two of these can be swapped."""
+    """An operation on an owner's list. The order of two such operations matters."""
     return Operation(verb, f"{owner}/", bytes.fromhex(handle))
 
 
@@ -68,16 +68,16 @@ class FiledRun(Run):
         return "/" not in operation.handle and super()._is_settled(operation)
 
     def _named(self) -> set[str | None]:
-        """What was filed can be found."""
+        """As in every run, and the handles in the owners' lists, which can be found there."""
         return super()._named() | {handle for owner in self.store.lists.values() for handle in owner}
 
     def finish(self) -> None:
-        """From here on nobody stops any more."""
+        """Finish the run without further stops."""
         self.store.turn = None
 
     @property
     def anns(self) -> dict[str, Record]:
-        """The sessions of ann that are alive, whoever was told of them."""
+        """The living sessions of ann, also those whose key no browser was told."""
         return {
             entry.handle: record
             for entry in self.store.scan()

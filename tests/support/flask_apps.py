@@ -1,4 +1,4 @@
-"""Applications as Flask's documentation has them."""
+"""Applications as in Flask's documentation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def clear() -> str:
 
 
 def the_context() -> t.Any:
-    """The request's. Since Flask 3.2 there is only one, and asking for the other is deprecated."""
+    """The context of the request. Since Flask 3.2 it is also the application's, and the old proxy is deprecated."""
     one = hasattr(AppContext, "match_request")
     return flask.globals.app_ctx if one else flask.globals.request_ctx
 

@@ -1,4 +1,4 @@
-"""An application with Flask-Login, for the tests of both."""
+"""An application with Flask-Login and this package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class User(flask_login.UserMixin):  # type: ignore[misc, name-defined]  # Flask-
 
 
 def make_app(store: SessionStore, **config: object) -> Flask:
-    """A small application in the way that Flask-Login's documentation has it."""
+    """A small application, written as Flask-Login's documentation shows it."""
     app = Flask("with_flask_login")
     app.config.update(SECRET_KEY="a secret", SESSION_STORE=store, TESTING=True, **config)
     SessionManager(app)

@@ -26,31 +26,31 @@ Fork = t.Callable[[], int]
 
 
 def fork_in_c() -> int:
-    """As servers do that are written in C: none of the hooks is called that Python has for a fork.
+    """Fork as a server in C does it: Python's hooks for a fork are not called.
 
-    Python itself may hang in such a child, if it starts threads where its parent had some.
+    In such a child Python itself may hang, if the parent had threads and the child starts threads too.
     """
     interval = sys.getswitchinterval()
-    # Were another thread just asking for the interpreter, the child would wait for that thread, which it does not have.
+    # If another thread asked for the interpreter just now, the child would wait for it for ever: it has no copy.
     sys.setswitchinterval(60)
     try:
-        time.sleep(2 * interval)  # serves those that wait by the interval before
+        time.sleep(2 * interval)  # threads that wait already are served by the former interval
         child: int = ctypes.PyDLL(None).fork()
         return child
     finally:
         sys.setswitchinterval(interval)
 
 
-#: How a process comes to have a child.
+#: A function that forks the process.
 FORKS = [pytest.param(os.fork, id="os.fork"), pytest.param(fork_in_c, id="fork in C")]
 
 
 class Child:
-    """A forked child that makes one call and is gone.
+    """A forked child. It makes one call and exits.
 
     It has imported what its parent has, and may be unable to import more.
 
-    :param user: who it is to be.
+    :param user: the user id that the child takes.
     """
 
     def __init__(
@@ -58,21 +58,21 @@ class Child:
     ) -> None:
         self._pipe, pipe = os.pipe()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # that this process has threads
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of a fork in a process with threads
             self.pid = fork()
         if self.pid == 0:
             _make_call(call, pipe, user)
         os.close(pipe)
 
     def answer(self) -> str:
-        """What the call returned, or its error, when it is done."""
+        """Wait for the call; return its result, or its error."""
         with os.fdopen(self._pipe, "rb") as pipe:
             answer = pipe.read()
         os.waitpid(self.pid, 0)
         return answer.decode()
 
     def wait_until_stopped(self) -> None:
-        """Until it has stopped itself (SIGSTOP)."""
+        """Wait until the child has stopped itself (SIGSTOP)."""
         _, status = os.waitpid(self.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
 
@@ -101,7 +101,7 @@ def in_a_child(
 
 
 def as_nobody(call: t.Callable[[], object]) -> str:
-    """What a call returns, or its error, in a process of another user who may do little."""
+    """Make a call in a process of the user nobody; return its result, or its error."""
     return Child(call, user=NOBODY).answer()
 
 

@@ -1,4 +1,4 @@
-"""Browsers, and an application whose views are handed in with each request: what the tests over HTTP share."""
+"""For the tests over HTTP: browsers, and an application that gets its view with each request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ONE_IMPORT = bool(os.environ.get("SESSIONSTORE_TEST_ONE_IMPORT"))
 
 KEPT, SET, DELETED = "kept", "set", "deleted"
 
-#: What a view does. If it returns a str, a tuple or a Response, that is the response; else it is empty.
+#: The body of a view. A str, a tuple or a Response that it returns is the response; otherwise that is empty.
 Action = t.Callable[[], object]
 
 _ACTION = "tests.action"
@@ -31,9 +31,9 @@ _VERBS = ("load", "save", "update", "update_ttl", "delete", "renew")
 
 
 def make_app(store: object, **config: object) -> Flask:
-    """An application on ``store`` whose views are the actions that browsers bring along."""
+    """An application on ``store``. Each request brings the action that is its view."""
     app = Flask("http_support", static_folder=None)  # a rule less: these take half of the time that it takes
-    logger = logging.getLogger(app.name)  # of the process: other tests may have silenced it
+    logger = logging.getLogger(app.name)  # it belongs to the process, and another test may have silenced it
     logger.disabled, logger.propagate = False, True
     app.config.update(SECRET_KEY="a secret", SESSION_STORE=store, TESTING=True)
     app.config.update(config)
@@ -44,7 +44,7 @@ def make_app(store: object, **config: object) -> Flask:
 
 
 def _set_up(app: Flask) -> None:
-    """As always; or, if the environment says so, as who comes from Flask-Session and changes one import."""
+    """Set up by SessionManager, or, if the environment says so, by the replacement of Flask-Session's ``Session``."""
     if ONE_IMPORT and isinstance(app.config["SESSION_STORE"], ServerSideStore):
         app.config.setdefault("SESSION_PERMANENT", False)
         app.config.update(SESSION_TYPE="filesystem", SESSION_FILE_DIR=f"{app.instance_path}/none")
@@ -54,7 +54,7 @@ def _set_up(app: Flask) -> None:
 
 
 def sessions_of(app: Flask) -> SessionManager:
-    """The application's own."""
+    """The application's SessionManager."""
     return t.cast("SessionManager", app.extensions[EXTENSION])
 
 
@@ -68,7 +68,7 @@ class SetCookie(t.NamedTuple):
 
     name: str
     value: str
-    #: By name in lower case; "" for those that stand alone.
+    #: The attributes, by their names in lower case. An attribute without a value has "".
     attributes: dict[str, str]
 
     @property
@@ -107,9 +107,9 @@ def fate(response: TestResponse) -> str:
 
 
 class Browser:
-    """A browser with its cookies, which a test may read, copy and forge.
+    """A browser with cookies, which a test may read, copy and forge.
 
-    :param cookies: values of the session cookie; browsers have one, but some have been given several.
+    :param cookies: the values of the session cookie. Usually there is one; a browser may also have several.
     """
 
     def __init__(self, app: Flask, *cookies: str, name: str = "session") -> None:
@@ -121,7 +121,7 @@ class Browser:
         return self.cookies[0] if self.cookies else None
 
     def twin(self) -> Browser:
-        """Another window, or a thief: the same cookies now, whatever happens later."""
+        """A second window, or a thief: it starts with the same cookies, and gets none of the later ones."""
         return Browser(self.app, *self.cookies, name=self.name)
 
     def does(self, action: Action = lambda: None, path: str = "/", *, body: str = "") -> TestResponse:
@@ -136,7 +136,7 @@ class Browser:
         return response
 
     def asks(self, question: t.Callable[[], t.Any]) -> t.Any:
-        """What ``question`` returns, asked within a request."""
+        """Call ``question`` within a request, and return its result."""
         answers: list[t.Any] = []
         self.does(lambda: answers.append(question()))
         return answers[0]
@@ -160,9 +160,9 @@ def started(app: Flask, **data: object) -> Browser:
 
 
 def watch(store: SessionStore) -> list[str]:
-    """The verbs that ``store`` is asked from now on: "load", "delete(replaces, emptied)" ..."""
+    """The verbs that are called on ``store`` from now on: "load", "delete(replaces, emptied)" ..."""
     calls: list[str] = []
-    within = threading.local()  # a verb that is made of others is one
+    within = threading.local()  # a verb that calls other verbs counts once
 
     def noting(verb: str, method: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
         def call(*args: object, **kwargs: object) -> t.Any:
@@ -180,7 +180,7 @@ def watch(store: SessionStore) -> list[str]:
 
     for verb in _VERBS:
         setattr(store, verb, noting(verb, getattr(store, verb)))
-    if isinstance(store, ServerSideStore):  # a delete that tells what it found
+    if isinstance(store, ServerSideStore):  # a delete that also returns what it found
         setattr(store, "end_found", noting("delete", store.end_found))  # noqa: B010  - as those above
     return calls
 

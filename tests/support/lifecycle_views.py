@@ -24,17 +24,17 @@ def store_of(app: Flask) -> SessionStore:
     return t.cast("t.Any", app.session_interface).store  # type: ignore[no-any-return]
 
 
-#: The stores with which the cookie is another one after every change: it is the session, or says what its browser saw.
+#: With these stores every change changes the cookie: it holds the session, or the newest revision that its browser saw.
 NEED_EVERY_COOKIE = (CachingStore, CookieStore)
 
 
 def fate_of_change(store: SessionStore) -> str:
-    """What becomes of the cookie of a browser session that was changed under the same key."""
+    """What happens to the cookie when a browser session changes and keeps its key."""
     return SET if isinstance(store, NEED_EVERY_COOKIE) else KEPT
 
 
 def both(*actions: Action) -> Action:
-    """One after the other in one view; the last one's result is the response."""
+    """A view that does both, one after the other. The result of the second is the response."""
 
     def act() -> object:
         return [action() for action in actions][-1]

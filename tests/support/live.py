@@ -25,7 +25,7 @@ def live_app(store: object, **config: object) -> Flask:
 
 
 def is_unavailable(response: TestResponse) -> bool:
-    """Whether a response is the 503 that a store's absence gives."""
+    """Whether a response is the 503 that is sent when the store is unavailable."""
     return response.status_code == 503 and response.headers.get("Retry-After") == "5"
 
 

@@ -1,4 +1,4 @@
-"""Applications with the log-ins that tutorials and libraries have, and a provider of identities for Authlib."""
+"""Applications with the log-ins of tutorials and libraries, and an identity provider for Authlib."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Site(t.NamedTuple):
     name: str
     views: Blueprint
     log_in: t.Callable[[FlaskClient, str], object]
-    #: The user of the session, by what the application itself looks at; None: nobody.
+    #: The user of the session, read from the same place as the application does; None if nobody is logged in.
     user: t.Callable[[], object]
 
     def app(self, store: SessionStore, **config: object) -> Flask:
-        """An application whose visitors log in like this, in the default settings."""
+        """An application with this log-in and the default settings."""
         app = Flask(self.name)
         app.config.update(SECRET_KEY="a secret", SESSION_STORE=store, TESTING=True, **config)
         SessionManager(app)
@@ -195,7 +195,7 @@ class Provider:
         self._server.server_close()
 
     def authorize(self, location: str, name: str) -> dict[str, str]:
-        """What the provider sends a user back with, who was sent to ``location``."""
+        """The parameters with which the provider sends a user back who was sent to ``location``."""
         query = {key: values[0] for key, values in parse_qs(urlsplit(location).query).items()}
         code = secrets.token_urlsafe(8)
         self._grants[code] = (name, query["nonce"])

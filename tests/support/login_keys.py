@@ -13,7 +13,7 @@ each = pytest.mark.parametrize
 
 
 class Heard:
-    """What was said of sessions meanwhile: why they were renewed, how they ended, why writes were dropped."""
+    """Records the signals: why sessions were renewed, how they ended, and why writes were dropped."""
 
     def __init__(self) -> None:
         self.renewed: list[str] = []
@@ -42,7 +42,7 @@ class Heard:
 
 
 def renewals(browser: Browser, action: t.Callable[[], object], body: str = "") -> list[str]:
-    """Why the request renewed its session; empty: it did not, and the browser has the key that it had."""
+    """The reasons for which the request renewed its session. If there are none, the browser must still have its key."""
     before = browser.key
     with Heard() as heard:
         browser.does(action, body=body)

@@ -1,4 +1,4 @@
-"""Real Memcached servers for the tests, and what speaks MongoDB's protocol."""
+"""Real Memcached servers for the tests, and an emulator of MongoDB."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from servers import Server, program
 
 
 class _Server(Server):
-    """A server that is spoken to by a port, and told things by the words of its command line.
+    """A server with a port, which gets its settings on the command line.
 
-    :param options: further words.
+    :param options: further arguments of the program.
     """
 
     name: t.ClassVar[str]
@@ -28,20 +28,20 @@ class _Server(Server):
 
 
 class MemcachedServer(_Server):
-    """Memcached. It comes back empty."""
+    """Memcached. After a restart it is empty."""
 
     name, scheme = "memcached", "memcached"
     ready = "server listening"
 
     def command(self, port: int) -> list[str | Path]:
-        # It listens before it says so, and says so only if it is told to say everything. It refuses to be root unless
-        # it is told to be.
+        # It reports that it listens only with -vv, and after it listens. It refuses to run as root, unless
+        # it is told to do so.
         words = ["-u", "root", "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-vv"]
         return [self.program, *words, *self.options]
 
 
 class NXServer(_Server):
-    """What speaks MongoDB's protocol, over SQLite. It is not MongoDB. What it kept is there when it comes back."""
+    """An emulator of MongoDB, over SQLite. It is not MongoDB. It keeps its documents over a restart."""
 
     name, scheme = "nx-27017", "mongodb"
     ready = "Listening on"

@@ -8,11 +8,11 @@ from pymemcache import Client
 
 
 class Watched(Client):  # type: ignore[misc]  # pymemcache has no types
-    """A client that notes what is sent, and lets a test do something before it is."""
+    """A client that records its commands. A test may do something before each command is sent."""
 
     sent: t.ClassVar[list[str]] = []
     before: t.ClassVar[dict[str, t.Callable[[], object]]] = {}
-    #: Whether it is done every time, or once.
+    #: Whether this is done before every command, or only once.
     again: t.ClassVar[bool] = False
 
     def _note(self, command: str) -> None:

@@ -1,4 +1,4 @@
-"""Stores in what speaks MongoDB's protocol, for the tests of MongoDBStore."""
+"""Stores in an emulator of MongoDB, for the tests of MongoDBStore."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DAY = timedelta(days=1)
 
 
 class Sent(monitoring.CommandListener):
-    """The commands sent, without what pymongo sends of its own accord."""
+    """The commands that the store sends. Those that pymongo sends by itself are left out."""
 
     def __init__(self) -> None:
         self.commands: list[dict[str, t.Any]] = []

@@ -81,7 +81,7 @@ def evil(environ: WSGIEnvironment, start_response: StartResponse) -> t.Iterable[
 
 
 def make_hosts() -> WSGIApplication:
-    """All of them."""
+    """The applications, by host."""
     hosts: dict[str, WSGIApplication] = {SHOP: make_shop("__Host-session"), TILL: make_shop("session"), EVIL: evil}
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> t.Iterable[bytes]:

@@ -23,18 +23,18 @@ LOGIN: dict[str, t.Any] = {"_user_id": "7", "cart": ["mug"]}
 
 
 class Origin(t.Protocol):
-    """Where old sessions are."""
+    """A place with old sessions."""
 
     @property
     def importer(self) -> Importer:
-        """What reads them."""
+        """The importer that reads them."""
 
     def begin(self, **data: t.Any) -> str:
-        """A new one that holds ``data``: what its browser presents."""
+        """Begin an old session with ``data``, and return the value of its cookie."""
 
 
 class _Signer(TimestampSigner):
-    """Signs each cookie at another time, as it would for two browsers, and far enough from all others."""
+    """Signs each cookie with a time of its own, as for different browsers. The times are far apart."""
 
     earlier = itertools.count()
 
@@ -58,7 +58,7 @@ class FlaskCookies:
 
 
 class FlaskSessionFiles:
-    """In files, as Flask-Session's of every version write them."""
+    """In files, as every version of Flask-Session writes them."""
 
     def __init__(self, folder: Path, clock: t.Callable[[], float], **options: t.Any) -> None:
         self.folder, self._clock = folder, clock
@@ -71,7 +71,7 @@ class FlaskSessionFiles:
         return sid
 
     def keep(self, sid: str, data: bytes, seconds: int = MONTH) -> None:
-        """Bytes of one's own."""
+        """Write these bytes as the session."""
         self.path(sid).write_bytes((int(self._clock()) + seconds).to_bytes(4, "little") + data)
 
     def path(self, sid: str) -> Path:
@@ -79,7 +79,7 @@ class FlaskSessionFiles:
 
 
 def make_app(store: object, *importers: t.Any, **config: t.Any) -> Flask:
-    """As http_support's, with importers."""
+    """As in http_support, with importers."""
     import http_support
 
     app = http_support.make_app(store, SECRET_KEY=SECRET_KEY, **config)

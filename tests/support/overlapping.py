@@ -7,7 +7,7 @@ import typing as t
 
 
 def in_threads(number: int, call: t.Callable[[], object]) -> None:
-    """Run it in so many threads, to the end; none may fail."""
+    """Run this in so many threads, and wait for all. None may fail."""
     failures: list[BaseException] = []
 
     def run() -> None:

@@ -23,13 +23,13 @@ from flask_sessionstore import StoreUnavailable
 #: The name under which Sentinels know the primary.
 SERVICE = "mymaster"
 # Servers count as gone after two or three seconds of silence: sooner, a busy machine would look like an outage.
-#: Of the servers that they watch, and their own.
+#: The passwords of the servers that Sentinels watch, and of the Sentinels.
 PASSWORD, SENTINEL_PASSWORD = "of-the-servers", "of-the-sentinels"
 _SLOTS = 16384
 
 
 def until(condition: t.Callable[[], t.Any], seconds: float = 60) -> t.Any:
-    """What ``condition`` returns, asked again and again until that is true."""
+    """Call ``condition`` until its result is true, and return the result."""
     deadline, pause = time.monotonic() + seconds, threading.Event()
     while time.monotonic() < deadline:
         with contextlib.suppress(redis.exceptions.RedisError, StoreUnavailable):
@@ -66,7 +66,7 @@ class _Servers:
         return server
 
     def ask(self, server: RedisServer, *command: t.Any) -> t.Any:
-        """A command to one of the servers."""
+        """Send a command to one of the servers."""
         password = server.options.get("requirepass")
         with redis.Redis(port=server.port, password=password, decode_responses=True, socket_timeout=5) as client:
             return client.execute_command(*command)
@@ -80,7 +80,7 @@ class _Servers:
         return bool(info["role"] == "slave" and info["master_link_status"] == "up")
 
     def replicated(self, primary: RedisServer, replicas: int, key: str = "a write to wait for") -> bool:
-        """Whether all that ``primary`` did up to now is on so many replicas."""
+        """Whether so many replicas have everything that ``primary`` has written up to now."""
         with redis.Redis(
             port=primary.port, password=primary.options.get("requirepass"), single_connection_client=True
         ) as client:
@@ -119,7 +119,7 @@ class RedisCluster(_Servers):
         ) and all(len(self._primary_ports(server)) == 3 for server in self.servers)
 
     def primaries(self) -> list[RedisServer]:
-        """As the first server sees them."""
+        """The primaries, as the first server knows them."""
         return [self.at(port) for port in self._primary_ports(self.servers[0])]
 
     def _primary_ports(self, asked: RedisServer) -> set[int]:
@@ -129,13 +129,13 @@ class RedisCluster(_Servers):
         with redis.Redis(port=asked.port, decode_responses=True) as client:
             connection = client.connection_pool.make_connection()
             connection.connect()
-            connection.send_command("CLUSTER SLOTS")  # past redis-py's idea of the reply, which changes by version
+            connection.send_command("CLUSTER SLOTS")  # raw: redis-py's form of this reply differs by version
             reply: list[t.Any] = connection.read_response()
             connection.disconnect()
         return reply
 
     def owner(self, key: str) -> RedisServer:
-        """The primary of a key, as those who run see it."""
+        """The primary of a key, by the view of the servers that run."""
         return self.at(self._nodes(key)[0])
 
     def replica(self, key: str) -> RedisServer:
@@ -153,7 +153,7 @@ class RedisCluster(_Servers):
 
 
 class _Sentinel(RedisServer):
-    """One Sentinel: the same program in another mode, with a file that it writes to."""
+    """One Sentinel: the same program in another mode. It writes to its own configuration file."""
 
     def _launch(self, port: int) -> bool:
         settings = self.folder / "sentinel.conf"
@@ -202,7 +202,7 @@ class SentinelTrio(_Servers):
         return all(str(state[name]) == "2" for name in ("num-slaves", "num-other-sentinels"))
 
     def revive(self, server: RedisServer) -> None:
-        """Start one that was killed again, as a replica of whichever is the primary now."""
+        """Start a killed server again, as a replica of the present primary."""
         server.start()
         until(lambda: self._follows(server), seconds=60)
 
@@ -210,7 +210,7 @@ class SentinelTrio(_Servers):
         primary = self.primary()
         if primary is None:
             return False
-        # Said again until it holds: the Sentinels, too, have something to say to a server that comes back.
+        # Repeated until it holds, since the Sentinels also reconfigure a server that comes back.
         self.ask(server, "REPLICAOF", "127.0.0.1", primary.port)
         return bool(self.replicated(primary, 2))
 
@@ -227,7 +227,7 @@ class SentinelTrio(_Servers):
         return f"redis+sentinel://:{PASSWORD}@{hosts}/{SERVICE}?sentinel_password={SENTINEL_PASSWORD}"
 
     def client(self) -> redis.Redis:
-        """redis-py's own for the primary."""
+        """redis-py's client for the primary."""
         addresses = [("127.0.0.1", sentinel.port) for sentinel in self.sentinels]
         sentinel = Sentinel(addresses, sentinel_kwargs={"password": SENTINEL_PASSWORD})  # type: ignore[no-untyped-call]
         return t.cast("redis.Redis", sentinel.master_for(SERVICE, password=PASSWORD))  # type: ignore[no-untyped-call]

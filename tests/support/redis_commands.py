@@ -1,4 +1,4 @@
-"""Which commands a Redis server gets, and a session on it as requests load and update it."""
+"""Counts the commands that a Redis server gets, and makes sessions on it to load and to update."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Counting:
     """Counts the commands that a server gets."""
 
     def __init__(self, *ports: int) -> None:
-        self.admins = [redis.Redis(port=port, protocol=2) for port in ports]  # without a HELLO of their own
+        self.admins = [redis.Redis(port=port, protocol=2) for port in ports]  # so that they send no HELLO
 
     def reset(self) -> None:
         for admin in self.admins:
@@ -34,7 +34,7 @@ class Counting:
 
 
 def saved(store: t.Any, state: bytes = b"1") -> tuple[SessionKey, Record]:
-    """A session, as a request has loaded it."""
+    """A new session, as a request that has loaded it sees it."""
     return loaded(store, store.save(Record(state={"a": state}), DAY))
 
 

@@ -1,4 +1,4 @@
-"""Writers of one session who come before another."""
+"""Other writers of a session, each of which is faster than the write under test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from views import count
 
 
 class Rivals:
-    """Before each write of a session there is one more rival, who writes first: ``number`` of them in all."""
+    """Before each write of a session another writer writes first, up to ``number`` times."""
 
     def __init__(self, store: t.Any, browser: Browser, number: int) -> None:
         self.left, self.loads = number, 0

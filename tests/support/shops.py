@@ -34,7 +34,7 @@ GATED = "gated.localhost"
 
 
 def make_shops() -> WSGIApplication:
-    """All of them. Called where the shop can be imported."""
+    """The shops of all hosts. The caller makes sure that the shop can be imported."""
     from shop import create_app
 
     shops = {host: create_app(settings) for host, settings in {**SHOPS, GATED: {}}.items()}

@@ -1,4 +1,4 @@
-"""What the tests of signals share: who listens, and what was heard."""
+"""For the tests of signals: listeners, and what they received."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ RECOVERED = "store-recovered"
 DAY = timedelta(days=1)
 KEY = "_user_id"
 ANN = {KEY: "ann"}
-#: In every session that a test starts, and in nothing that is sent.
+#: A text that is in every session of these tests, and must not be in any signal.
 SECRET = {"secret": "tell nobody"}
 Event = tuple[str, dict[str, t.Any]]
 
 
 class Heard:
-    """What an application has sent, in order. Whatever it is, it is looked at."""
+    """The signals that an application has sent, in order. Each is checked."""
 
     def __init__(self, app: Flask) -> None:
         self.app = app
@@ -52,20 +52,20 @@ class Heard:
             SIGNALS[name].disconnect(receiver)
 
     def now(self) -> list[Event]:
-        """What was sent since the last time."""
+        """The signals since the last call."""
         events, self.events = self.events, []
         for name, arguments in events:
             _check(name, dict(arguments))
         return events
 
     def during(self, browser: Browser, action: Action) -> list[Event]:
-        """What one request sends."""
+        """The signals of one request."""
         self.now()
         browser.does(action)
         return self.now()
 
 
-#: The arguments of every signal, and all that they can be.
+#: The arguments of each signal, and all values that they may have.
 HANDLE = r"[0-9a-f]{64}|None"
 ARGUMENTS = {
     CREATED: {"handle": HANDLE},
@@ -99,7 +99,7 @@ def begun(app: Flask, **data: object) -> Browser:
 
 
 def handle_of(browser: Browser) -> str | None:
-    """None over the cookie store."""
+    """The handle of the session; None with the cookie store."""
     return t.cast("str | None", browser.asks(lambda: session.handle))
 
 
@@ -121,7 +121,7 @@ def empty() -> None:
 
 
 def damage(store: ServerSideStore, browser: Browser, data: bytes = b"no session") -> str:
-    """Put other bytes in the place of the browser's record."""
+    """Replace the browser's record by other bytes."""
     handle = SessionKey(str(browser.key)).handle
     store.drop(handle)
     assert store.add(handle, data, DAY)
@@ -129,7 +129,7 @@ def damage(store: ServerSideStore, browser: Browser, data: bytes = b"no session"
 
 
 def meanwhile(browser: Browser, *others: Action, own: Action) -> Action:
-    """A view that loads; then other windows come and go; then it goes on."""
+    """A view that loads the session, lets requests of other windows happen, and then continues."""
     windows = [(browser.twin(), other) for other in others]
 
     def view() -> None:

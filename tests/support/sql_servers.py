@@ -1,4 +1,4 @@
-"""Real database servers for the tests: PostgreSQL out of a wheel, Debian's MariaDB and PgBouncer where they are."""
+"""Real database servers for the tests: PostgreSQL from a wheel, Debian's MariaDB and PgBouncer if installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PASSWORD = "right-secret"
 
 
 class DatabaseServer(Server):
-    """A server with one database and one user. Once ended, it comes back with its data.
+    """A server with one database and one user. It keeps its data over a restart.
 
     :param options: the server's settings: ``max_connections="5"``.
     """
@@ -60,14 +60,14 @@ class PostgreSQL(DatabaseServer):
     def kill(self) -> None:
         if self._process is None or not self.running:
             return
-        self._process.send_signal(signal.SIGSTOP)  # so that it starts no more of them
+        self._process.send_signal(signal.SIGSTOP)  # so that it starts no further processes
         children = []
         for child in _children(self._process.pid):
             with contextlib.suppress(ProcessLookupError):
                 children.append(os.pidfd_open(child))
                 os.kill(child, signal.SIGKILL)
         super().kill()
-        for child in children:  # a new server would wait for none of them, and refuse to start
+        for child in children:  # a new server would not wait for them, and would refuse to start
             select.select([child], [], [], 30)
             os.close(child)
 
@@ -107,9 +107,9 @@ class PostgreSQL(DatabaseServer):
 
 
 class Standby(PostgreSQL):
-    """A PostgreSQL that follows another one, and may only be read.
+    """A PostgreSQL that follows another one, and is read-only.
 
-    :param primary: the one that it follows; it runs.
+    :param primary: the server that it follows; it must run.
     """
 
     ready = "database system is ready to accept read-only connections"
@@ -129,8 +129,8 @@ class Standby(PostgreSQL):
 class PgBouncer(Server):
     """PgBouncer in transaction mode: a connection of the server's serves whoever has a transaction.
 
-    :param server: the one behind it.
-    :param pool_size: how many connections it has to that.
+    :param server: the server behind it.
+    :param pool_size: how many connections to this server it has.
     """
 
     account, ready = PostgreSQL.account, "process up"
@@ -179,7 +179,7 @@ class MariaDB(DatabaseServer):
 
     def command(self, port: int) -> list[str | Path]:
         settings = {
-            # Of its own: when it starts, it removes whatever looks like a temporary table of one that was killed.
+            # A folder of its own: at start, MariaDB removes what looks like a temporary table of a killed server.
             "tmpdir": str(self.folder),
             "datadir": f"{self.folder}/data", "port": str(port), "bind_address": "127.0.0.1",
             "socket": f"{self.folder}/m.sock", "pid_file": f"{self.folder}/m.pid",
@@ -225,7 +225,7 @@ def _children(parent: int) -> list[int]:
 
 
 def _reachable(path: Path) -> bool:
-    """Whether any account may run the program there."""
+    """Whether every user may run the program there."""
     return os.geteuid() != 0 or all(folder.stat().st_mode & 0o005 == 0o005 for folder in (path, *path.parents))
 
 

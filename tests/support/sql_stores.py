@@ -76,7 +76,7 @@ class SQLContract(StoreContract):
 
 @contextlib.contextmanager
 def statements(store: SQLAlchemyStore) -> t.Iterator[list[str]]:
-    """What SQLAlchemy sends meanwhile. The statements of requests pass it only on an Engine of the application's."""
+    """The statements that SQLAlchemy sends; those of requests only if the application has passed an Engine."""
     sent: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
@@ -88,7 +88,7 @@ def statements(store: SQLAlchemyStore) -> t.Iterator[list[str]]:
 
 
 def count_statements(store: SQLAlchemyStore, call: t.Callable[[], object]) -> int:
-    """How many statements a call sends, by the driver's or server's word. The store has a single connection."""
+    """How many statements a call sends, as the driver or the server counts them. The store has one connection."""
     driver = t.cast("t.Any", store)._connections.lend(lambda connection: connection.connection.dbapi_connection)
     ways = {"sqlite": _by_sqlite, "postgresql": _by_libpq, "mysql": _by_mariadb}
     return ways[store.engine.dialect.name](driver, call)
@@ -123,14 +123,14 @@ def _by_mariadb(driver: t.Any, call: t.Callable[[], object]) -> int:
 
 
 def connect_at_once(store: SQLAlchemyStore, number: int) -> None:
-    """Let the store have so many connections."""
+    """Let the store open so many connections at once."""
     start = threading.Barrier(number)
     in_threads(number, lambda: t.cast("t.Any", store)._connections.lend(lambda connection: start.wait()))
 
 
 @contextlib.contextmanager
 def counted_connections(store: SQLAlchemyStore) -> t.Iterator[list[int]]:
-    """One for each that is made meanwhile."""
+    """A list that grows by one with each new connection."""
     made: list[int] = []
 
     def note(*_args: object) -> None:

@@ -20,7 +20,7 @@ def entries(store: ServerSideStore) -> dict[str, bytes]:
 
 
 class Process(CachingStore):
-    """One process's store. Both tiers can be made to fail."""
+    """The two tiers of one process. A test may let both fail."""
 
     cache: FaultyStore
     store: FaultyStore
@@ -31,18 +31,18 @@ class Process(CachingStore):
         super().__init__(FaultyStore(self.memory), truth)
 
     def reads(self) -> int:
-        """How often the truth was read."""
+        """How often the store behind the cache was read."""
         return self.store.calls.count("read")
 
 
 def seen(record: Record | None) -> bytes:
-    """What the token of a browser says that was sent this record's cookie."""
+    """The revision that a browser has seen if it got this record's cookie."""
     assert record is not None
     return record.revision[:4]
 
 
 def begin(*stores: ServerSideStore, ttl: timedelta = DAY, **state: bytes) -> tuple[SessionKey, Record]:
-    """A session that all these have in their caches."""
+    """Begin a session, and let all these processes read it into their caches."""
     key = stores[0].save(Record(state=state or {"a": b"1"}), ttl)
     record = [store.load(key) for store in stores][-1]
     assert record is not None
@@ -50,14 +50,14 @@ def begin(*stores: ServerSideStore, ttl: timedelta = DAY, **state: bytes) -> tup
 
 
 def write(store: ServerSideStore, key: SessionKey, record: Record, **state: bytes) -> Record:
-    """What a request comes to that had loaded ``record``."""
+    """Write as a request that has loaded ``record``; return the result."""
     new = later(record, state)
     store.update(key, new, DAY, replaces=record.revision)
     return new
 
 
 def load(store: ServerSideStore, key: SessionKey, record: Record) -> dict[str, bytes] | str | None:
-    """What a browser gets that has seen ``record``: the state, or how the session went."""
+    """Load as a browser that has seen ``record``; return the state, or how the session went."""
     try:
         found = store.load(key, seen=seen(record))
     except SessionGone as gone:

@@ -30,7 +30,7 @@ class Twemproxy(servers.Server):
 
     def start(self) -> None:
         super().start()
-        until(lambda: self._is_there)  # it says so too early
+        until(lambda: self._is_there)  # its output says so too early
 
     @property
     def _is_there(self) -> bool:

@@ -1,4 +1,4 @@
-"""What views do to a session, for browsers to ask for: ``browser.does(write)``."""
+"""Bodies of views, for ``browser.does(write)``."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ def assign(**data: object) -> t.Callable[[], None]:
 
 
 def add_one() -> None:
-    """Count, as applications do it that know nothing of ours."""
+    """Count as an application does that does not know this package."""
     session["n"] = session.get("n", 0) + 1

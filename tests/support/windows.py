@@ -1,4 +1,4 @@
-"""What Windows does otherwise, as far as the tests can do it on another system. No test has run on Windows."""
+"""An emulation of what differs on Windows. No test has run on a real Windows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Msvcrt(ModuleType):
         self._held: dict[int, tuple[int, int]] = {}
 
     def locking(self, descriptor: int, mode: int, size: int) -> None:
-        """Lock or unlock ``size`` bytes from where the file stands."""
+        """Lock or unlock ``size`` bytes from the file's present position."""
         part = (os.lseek(descriptor, 0, os.SEEK_CUR), size)
         if mode == self.LK_UNLCK:
             if self._held.get(descriptor) != part:
@@ -50,7 +50,7 @@ class WindowsOS:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: Which files are open, by their descriptors.
+        #: The paths of open files, by descriptor.
         self.opened: dict[int, tuple[int, int]] = {}
         self._as_text: set[int] = set()
 
@@ -104,7 +104,7 @@ class WindowsOS:
 
 
 def emulate(patch: pytest.MonkeyPatch) -> WindowsOS:
-    """Let FileSystemStore run as on Windows, and return the os module that it has there."""
+    """Let FileSystemStore run as on Windows, and return the os module that it uses then."""
     patch.setitem(sys.modules, "msvcrt", Msvcrt())
     theirs = WindowsOS()
     for module in (windows, locks, owners, store):

@@ -1,4 +1,4 @@
-"""What lies between the application and a server, and does to replies what networks, proxies and faults do."""
+"""A proxy between the application and a server. It changes replies as networks, other proxies and faults do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Wire:
             self.client.sendall(reply)
 
     def cut(self) -> None:
-        """End the connection, on both sides, for those who read from it, too."""
+        """Close the connection on both sides, also for threads that read from it."""
         for side in (self.client, self.server):
             with contextlib.suppress(OSError):
                 side.shutdown(socket.SHUT_RDWR)
@@ -34,8 +34,8 @@ class Proxy:
     """A TCP proxy on the loopback interface, in front of a server there. Inside its block it runs.
 
     :param port: the server's.
-    :param mark: a text that stands in the sessions of the test. What is done is done to replies with it.
-    :param is_whole: whether so many bytes of a reply are all.
+    :param mark: a text that is in the sessions of the test. Only replies that contain it are changed.
+    :param is_whole: tells whether these bytes are a whole reply.
     """
 
     def __init__(self, port: int, mark: bytes, is_whole: t.Callable[[bytes], bool]) -> None:
@@ -43,11 +43,11 @@ class Proxy:
         self._marks = (mark, mark.hex().encode())  # PostgreSQL may write bytes in hexadecimal digits
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        #: All connections that there were.
+        #: All connections up to now.
         self.wires: list[Wire] = []
-        #: Those that something was done to.
+        #: The connections with a changed reply.
         self.harmed: list[Wire] = []
-        #: What is done to the reply.
+        #: The function that changes the reply.
         self.harm: Harm = Wire.deliver
         self._threads = [threading.Thread(target=self._accept)]
         self._waiting: tuple[Wire, bytes] | None = None
@@ -70,7 +70,7 @@ class Proxy:
         self._listener.close()
 
     def cross(self, times: float) -> None:
-        """So many times from now on, wait for the replies to two connections, and deliver each to the other one."""
+        """So many times, wait for the replies to two connections, and deliver each to the other connection."""
 
         def harm(wire: Wire, reply: bytes) -> None:
             nonlocal times
