@@ -15,6 +15,7 @@ import programs
 import pytest
 import scratch
 import servers
+import sqlalchemy as sa
 from dynamodb_servers import EMULATORS, DynamoDBServer
 from every_store import STORES, stores, stores_that_differ
 from hypothesis import HealthCheck, settings
@@ -115,9 +116,11 @@ def shared_sql_store(
 
         def make(name: str) -> SQLAlchemyStore:
             file = f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/sessions.db"
-            store = SQLAlchemyStore.from_url(file if name == "sqlite" else shared_database(name).url)
-            store.create_schema()
-            stack.callback(store.engine.dispose)
+            url = file if name == "sqlite" else shared_database(name).url
+            maker, store = SQLAlchemyStore.from_url(patient(url)), SQLAlchemyStore.from_url(url)
+            for one in (maker, store):
+                stack.callback(one.engine.dispose)
+            maker.create_schema()
             return store
 
         yield functools.cache(make)
@@ -126,13 +129,16 @@ def shared_sql_store(
 @pytest.fixture
 def database_url(shared_sql_store: t.Callable[[str], SQLAlchemyStore]) -> t.Callable[[str], str]:
     """The URL of the shared database of a name, which has the table; with time-outs for a busy machine."""
-    waits = {"postgresql": ["connect_timeout"], "mariadb": ["connect_timeout", "read_timeout", "write_timeout"]}
+    return lambda name: patient(shared_sql_store(name).engine.url)
 
-    def url(name: str) -> str:
-        place = shared_sql_store(name).engine.url.update_query_dict(dict.fromkeys(waits[name], "10"))
-        return place.render_as_string(hide_password=False)
 
-    return url
+def patient(place: str | sa.URL) -> str:
+    """The URL of a database with time-outs for a busy machine: to make a table takes longer than a request may."""
+    url = sa.make_url(place)
+    all_of_them = ["connect_timeout", "read_timeout", "write_timeout"]
+    waits = {"postgresql": ["connect_timeout"], "mysql": all_of_them, "mariadb": all_of_them}
+    longer = dict.fromkeys(waits.get(url.get_backend_name(), []), "10")
+    return url.update_query_dict(longer).render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")
