@@ -72,25 +72,25 @@ class Contact:
         """Whether the engine failed when it was last asked. As long as it answers, nothing need be asked urgently."""
         return bool(self._outages)
 
-    def ask(self, exchange: t.Callable[[], R]) -> R:
-        """What ``exchange()`` returns.
+    def ask(self, exchange: t.Callable[..., R], *args: t.Any) -> R:
+        """What ``exchange(*args)`` returns.
 
         :raises StoreUnavailable: as the exchange raises it, with ``lost`` set; at once during a pause.
         """
         if self._outages and (outage := self._outages.get(os.getpid())) is not None:
-            return self._ask_in(outage, exchange)
+            return self._ask_in(outage, exchange, args)
         try:
-            return exchange()
+            return exchange(*args)
         except StoreUnavailable as error:
             self._note(error)
             raise
 
-    def _ask_in(self, outage: _Outage, exchange: t.Callable[[], R]) -> R:
+    def _ask_in(self, outage: _Outage, exchange: t.Callable[..., R], args: tuple[t.Any, ...]) -> R:
         waits = self.pause > 0 and outage.hangs and not _is_urgent.get()
         if waits:
             outage.take_turn()
         try:
-            result = exchange()
+            result = exchange(*args)
         except StoreUnavailable as error:
             self._note(error)
             raise

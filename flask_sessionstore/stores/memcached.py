@@ -149,7 +149,7 @@ class MemcachedStore(ServerSideStore):
         return last[2:]
 
     def _call(self, command: str, handle: str, *args: t.Any, is_of_another: IsOfAnother | None = None) -> t.Any:
-        return self.contact.ask(lambda: self._ask(is_of_another, command, self.prefix + handle, args))
+        return self.contact.ask(self._ask, is_of_another, command, self.prefix + handle, args)
 
     def _ask(self, is_of_another: IsOfAnother | None, command: str, name: str, args: tuple[t.Any, ...]) -> t.Any:
         """Send a command. pymemcache's exceptions are translated only here."""

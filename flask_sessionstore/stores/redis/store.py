@@ -193,10 +193,11 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
     def exchange(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes, known: bytes | None) -> bool:
         if known is not None and self._client.may_compare and self._is_current(known, replaces):
             command = ("SET", self.prefix + handle, data, "PX", to_ms(ttl), "IFEQ", known)
-            # The script compares before it looks for room.
-            with contextlib.suppress(_WrongType, StoreFull, NotAsked):
+            try:
                 if self._send(self._client.compare_and_set, command, _is_status):
                     return True
+            except (_WrongType, StoreFull, NotAsked):  # the script compares before it looks for room
+                pass
         return self.swap(handle, data, ttl, replaces=replaces)  # the record may have been extended since
 
     def _is_current(self, known: bytes, replaces: bytes) -> bool:
@@ -423,11 +424,11 @@ class RedisStore(ServerSideStore, Scans, OwnerIndex):
         """
         if kind and self.wait_replicas:
             return self._send(self._call_and_wait, command, kind)
-        return self.contact.ask(lambda: self._translated(self._client.ask, command, accept))
+        return self.contact.ask(self._translated, self._client.ask, command, accept)
 
     def _send(self, send: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
         """What ``send`` returns, if the server may be asked now. It must ask the server: its reply ends an outage."""
-        return self.contact.ask(lambda: self._translated(send, *args))
+        return self.contact.ask(self._translated, send, *args)
 
     def _translated(self, ask: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
         """Call ``ask``. redis-py's exceptions are translated only here."""
