@@ -21,6 +21,7 @@ from .contact import Contact
 
 logger = logging.getLogger("flask_sessionstore")
 
+P = t.ParamSpec("P")
 R = t.TypeVar("R")
 _Ability = t.TypeVar("_Ability")
 
@@ -60,11 +61,11 @@ class Teller:
     def __init__(self, hooks: t.Sequence[OnStoreCall]) -> None:
         self._hooks = hooks
 
-    def call(self, verb: str, call: t.Callable[[], R]) -> R:
-        """What ``call`` returns or raises."""
+    def call(self, verb: str, call: t.Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What ``call(*args, **kwargs)`` returns or raises."""
         started, ended = time.perf_counter(), "done"
         try:
-            return call()
+            return call(*args, **kwargs)
         except BaseException as error:
             ended = next(word for kind, word in _ENDS if isinstance(error, kind))
             raise
@@ -108,21 +109,21 @@ class WatchedStore(SessionStore):
         return t.cast("_Ability | None", self._abilities[kind])
 
     def load(self, key: SessionKey, *, seen: bytes | None = None) -> Record | None:
-        return self.teller.call("load", lambda: self.store.load(key, seen=seen))
+        return self.teller.call("load", self.store.load, key, seen=seen)
 
     def save(self, record: Record, ttl: timedelta, *, key: SessionKey | None = None) -> SessionKey:
-        return self.teller.call("save", lambda: self.store.save(record, ttl, key=key))
+        return self.teller.call("save", self.store.save, record, ttl, key=key)
 
     def update(self, key: SessionKey, record: Record, ttl: timedelta, *, replaces: bytes) -> SessionKey:
-        return self.teller.call("update", lambda: self.store.update(key, record, ttl, replaces=replaces))
+        return self.teller.call("update", self.store.update, key, record, ttl, replaces=replaces)
 
     def update_ttl(self, key: SessionKey, ttl: timedelta | None = None) -> tuple[SessionKey, Record]:
-        return self.teller.call("update_ttl", lambda: self.store.update_ttl(key, ttl))
+        return self.teller.call("update_ttl", self.store.update_ttl, key, ttl)
 
     def delete(
         self, key: SessionKey, *, replaces: bytes | None = None, emptied: bool = False, owner: str | None = None
     ) -> None:
-        self.teller.call("delete", lambda: self.store.delete(key, replaces=replaces, emptied=emptied, owner=owner))
+        self.teller.call("delete", self.store.delete, key, replaces=replaces, emptied=emptied, owner=owner)
 
     def renew(
         self,
@@ -136,7 +137,7 @@ class WatchedStore(SessionStore):
         owner: str | None = None,
     ) -> SessionKey:
         return self.teller.call(
-            "renew", lambda: self.store.renew(key, record, ttl, replaces=replaces, kind=kind, to=to, owner=owner)
+            "renew", self.store.renew, key, record, ttl, replaces=replaces, kind=kind, to=to, owner=owner
         )
 
 
@@ -155,22 +156,22 @@ class WatchedServerSideStore(WatchedStore, ServerSideStore):
         return self.store.seal
 
     def read(self, handle: str) -> bytes | None:
-        return self.teller.call("read", lambda: self.store.read(handle))
+        return self.teller.call("read", self.store.read, handle)
 
     def add(self, handle: str, data: bytes, ttl: timedelta) -> bool:
-        return self.teller.call("add", lambda: self.store.add(handle, data, ttl))
+        return self.teller.call("add", self.store.add, handle, data, ttl)
 
     def swap(self, handle: str, data: bytes, ttl: timedelta, *, replaces: bytes | None) -> bool:
-        return self.teller.call("swap", lambda: self.store.swap(handle, data, ttl, replaces=replaces))
+        return self.teller.call("swap", self.store.swap, handle, data, ttl, replaces=replaces)
 
     def drop(self, handle: str) -> None:
-        self.teller.call("drop", lambda: self.store.drop(handle))
+        self.teller.call("drop", self.store.drop, handle)
 
     def taken(self, names: t.Sequence[str]) -> set[str]:
-        return self.teller.call("taken", lambda: self.store.taken(names))
+        return self.teller.call("taken", self.store.taken, names)
 
     def end_each(self, revisions: t.Mapping[str, bytes], owner: str) -> list[str]:
-        return self.teller.call("end_each", lambda: self.store.end_each(revisions, owner))
+        return self.teller.call("end_each", self.store.end_each, revisions, owner)
 
 
 class _WatchedIndex(OwnerIndex):
@@ -178,13 +179,13 @@ class _WatchedIndex(OwnerIndex):
         self._index, self._teller = index, teller
 
     def file(self, owner: str, handle: str) -> None:
-        self._teller.call("file", lambda: self._index.file(owner, handle))
+        self._teller.call("file", self._index.file, owner, handle)
 
     def unfile(self, owner: str, *handles: str) -> None:
-        self._teller.call("unfile", lambda: self._index.unfile(owner, *handles))
+        self._teller.call("unfile", self._index.unfile, owner, *handles)
 
     def entries(self, owner: str) -> list[Entry]:
-        return self._teller.call("entries", lambda: self._index.entries(owner))
+        return self._teller.call("entries", self._index.entries, owner)
 
     def prune(self, limit: int | None = None) -> int:
-        return self._teller.call("prune", lambda: self._index.prune(limit))
+        return self._teller.call("prune", self._index.prune, limit)
