@@ -71,7 +71,8 @@ def test_a_setting_with_a_place_that_does_not_exist_is_named(missing: tuple[str,
 def test_nothing_is_made_where_nothing_was(empty_database: str, tmp_path: Path) -> None:
     for url in (empty_database, f"sqlite:///{tmp_path}/old.db", f"file://{tmp_path}/old"):
         run(shop(MemoryStore()), "copy", url)
-    assert {path.name for path in tmp_path.iterdir()} <= {"empty.db", "empty.db-spare"}
+    # SQLite's own files beside a database stay until the last connection is closed.
+    assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"empty.db"}
     assert sa.inspect(sa.create_engine(empty_database)).get_table_names() == []
 
 
