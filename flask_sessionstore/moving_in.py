@@ -130,7 +130,7 @@ class Doorkeeper:
             created_ms=created_ms,
             end_ms=end_ms,
             derived=record.derived or old.is_derived,
-        ).written(now_ms, policy.idle(record))
+        ).anew(now_ms, policy.idle(record))
 
     def _save(self, old: OldSession, record: Record) -> Record | None:
         """Store the record under its key; return the record there, which may be another request's."""

@@ -257,7 +257,7 @@ def _end_filed(at: Owned, entry: Entry, owner: str) -> str | None:
 
 def _write_anew(at: Owned, key: SessionKey, record: Record, ttl: timedelta) -> Record:
     revisions = (new_revision(), *record.revisions)[:4]
-    again = msgspec.structs.replace(record, revisions=revisions).written(int(at.store.now() * 1000), ttl)
+    again = msgspec.structs.replace(record, revisions=revisions).anew(int(at.store.now() * 1000), ttl)
     try:
         at.store.update(key, again, ttl, replaces=record.revision)
     except SessionConflict:

@@ -123,6 +123,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         idle = to_ms(ttl)
         if 0 <= now_ms - self.extended_ms < _AT_ONCE and self.idle_ms == idle and self.revisions:
             return self  # the lifecycle has made it for this write
+        return self.anew(now_ms, ttl)
+
+    def anew(self, now_ms: int, ttl: timedelta) -> Record:
+        """As :meth:`written`, of a record that was read: however new it is, it is extended now."""
+        idle = to_ms(ttl)
         return msgspec.structs.replace(
             self,
             revisions=self.revisions or (new_revision(),),

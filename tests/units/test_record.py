@@ -261,6 +261,20 @@ def test_a_record_written_again_keeps_its_birth_and_its_revisions() -> None:
     assert (again.created_ms, again.revisions, again.extended_ms) == (NOW_MS, (b"AAAAAAAA",), NOW_MS + 5000)
 
 
+def test_a_record_made_to_be_written_keeps_its_times_for_a_second() -> None:
+    made = Record().written(NOW_MS, timedelta(hours=1))
+    assert made.written(NOW_MS + 999, timedelta(hours=1)) is made
+    assert made.written(NOW_MS + 1000, timedelta(hours=1)).extended_ms == NOW_MS + 1000
+    assert made.written(NOW_MS - 1, timedelta(hours=1)).extended_ms == NOW_MS - 1
+
+
+def test_a_record_made_anew_gets_other_times_at_once() -> None:
+    made = Record().written(NOW_MS, timedelta(hours=1))
+    anew = made.anew(NOW_MS + 1, timedelta(hours=1))
+    assert (anew.created_ms, anew.revisions) == (NOW_MS, made.revisions)
+    assert (anew.extended_ms, anew.expires_ms) == (NOW_MS + 1, made.expires_ms + 1)
+
+
 def test_an_extension_takes_the_lifetime_it_was_written_with_unless_another_is_given() -> None:
     record = Record().written(NOW_MS, timedelta(hours=1))
     assert record.extended(NOW_MS + 5000).expires_ms == NOW_MS + 5000 + 3_600_000

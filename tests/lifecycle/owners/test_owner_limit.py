@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import typing as t
+from datetime import timedelta
 
 import pytest
 from flask import Flask
@@ -11,10 +12,15 @@ from http_support import DELETED, KEPT, SET, Browser, fate, make_app, sessions_o
 from owner_support import KEY, handle_of, signed_in
 from views import clear, renew
 
-from flask_sessionstore import session
+from flask_sessionstore import SessionGone, owners, session
+from flask_sessionstore.codec import encode
+from flask_sessionstore.key import SessionKey
+from flask_sessionstore.record import Record
 from flask_sessionstore.stores import Entry, ServerSideStore
 from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import Clock, FaultyStore
+
+DAY = timedelta(days=1)
 
 # -- while other requests of the same browser run --------------------------------------------------------------------
 
@@ -182,6 +188,37 @@ def test_a_machine_whose_clock_is_ahead_takes_no_hundred_rounds(clock: Clock) ->
     new = signed_in(app)
     assert len(rounds) < 30
     assert (old.data, new.data) == ({}, {KEY: "ann"})
+
+
+def test_of_two_sign_ins_within_a_second_at_least_one_stays(clock: Clock) -> None:
+    """Who has to end a younger session becomes the younger one first, so the other does not end it meanwhile."""
+    store = MemoryStore()
+    store.clock = clock
+    first = saved(store)
+    clock.advance(0.01)
+    second, end_each = saved(store), store.end_each
+
+    def end_late(*args: t.Any) -> list[str]:
+        store.end_each = end_each  # type: ignore[method-assign]
+        clock.advance(0.01)
+        keep_to_one(store, second)
+        return end_each(*args)
+
+    store.end_each = end_late  # type: ignore[assignment,method-assign]
+    clock.advance(0.01)
+    with pytest.raises(SessionGone):
+        keep_to_one(store, first)
+    assert store.load(second) is not None
+
+
+def saved(store: MemoryStore) -> SessionKey:
+    return store.save(Record(state={KEY: encode("ann", KEY)}, owner="ann"), DAY)
+
+
+def keep_to_one(store: MemoryStore, key: SessionKey) -> None:
+    record = store.load(key)
+    assert record is not None
+    owners.keep_to(store, 1, key, record, DAY, lambda handle: None)
 
 
 def test_a_sealed_session_that_is_written_while_it_is_displaced() -> None:

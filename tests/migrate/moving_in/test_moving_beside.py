@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask, Response, stream_with_context
-from http_support import KEPT, SET, Action, Browser, fate, set_cookies
+from http_support import KEPT, SET, Action, Browser, fate, set_cookies, started
 from lifecycle_views import both
 from old_sessions import (
     LOGIN,
@@ -126,6 +126,17 @@ def test_importers_are_tried_in_their_order_and_a_function_last(memory: MemorySt
     assert Browser(app, cookies.begin(a=1)).asks(lambda: session["a"]) == 1
     assert Browser(app, files.begin(a=2)).data == {"a": 2}
     assert Browser(app, "junk").data == {"from": "function"}
+
+
+def test_what_was_written_just_now_expires_at_the_fixed_end_that_it_gets_here(memory: MemoryStore) -> None:
+    other, clock = MemoryStore(), Clock()
+    clock.set(memory)
+    clock.set(other)
+    browser = started(make_app(other), **LOGIN)
+    clock.advance(0.5)
+    here = Browser(make_app(memory, from_store(other), SESSION_ABSOLUTE_LIFETIME=60), *browser.cookies)
+    ends = here.asks(lambda: (session.created_at, session.expires_at))
+    assert ends[1] - ends[0] == timedelta(seconds=60)
 
 
 # -- a change of our own store -------------------------------------------------------------------------------------
