@@ -279,7 +279,7 @@ class Session(SessionMixin):
         draft: Draft | None = None
         with self._lock:
             pairs = _pairs(other, more)
-            is_urgent = isinstance(pairs, dict) and not self._draft.policy.watched.isdisjoint(pairs)
+            is_urgent = not self._draft.policy.watched.isdisjoint(pairs if isinstance(pairs, dict) else more)
             for key, value in pairs.items() if isinstance(pairs, dict) else pairs:
                 name = key if type(key) is str and key.isascii() else checked(key)  # spares most keys a call
                 if self._draft.purged and self._is_final():

@@ -193,6 +193,8 @@ def test_a_server_that_is_killed_while_it_hangs_is_used_as_soon_as_it_is_back(se
         lambda: session.pop("_user_id", None),
         lambda: session.update(_user_id="eve"),
         lambda: session.update({"first": 1, "_user_id": "eve"}),
+        lambda: session.update(first=1, _user_id="eve"),
+        lambda: session.update([("first", 1)], _user_id="eve"),
         lambda: session.update_or("_user_id", "eve", lambda user: "eve"),
         lambda: session.setdefault("_user_id", "eve"),
         lambda: session.remove_as("_user_id", str),
