@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import typing as t
 import weakref
@@ -29,9 +30,10 @@ def answer_as_in_views(app: Flask) -> None:
             return handle(*arguments)
         response = app.make_response(error)
         try:
-            response = app.make_response(app.handle_user_exception(*context, error))
+            with contextlib.suppress(StoreUnavailable):  # the application's handler reads the session, too
+                response = app.make_response(app.handle_user_exception(*context, error))
             return app.finalize_request(*context, response)
-        except StoreUnavailable:  # the application's handler reads the session, too, or after_request does again
+        except StoreUnavailable:  # after_request does again
             return response
         except Exception as another:  # noqa: BLE001  - whatever the application raises now
             return handle(*context, another)

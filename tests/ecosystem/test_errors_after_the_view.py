@@ -64,6 +64,33 @@ def test_a_handler_that_reads_the_session_does_not_hide_the_503() -> None:
     assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
 
 
+@pytest.mark.parametrize("traps", [False, True])
+def test_an_error_page_that_reads_the_session_does_not_skip_what_follows_every_request(traps: bool) -> None:
+    """Neither what the application adds to each response, nor the end that the view has ordered."""
+    store = FaultyStore(MemoryStore())
+    app = Flask("shop")
+    app.config.update(SECRET_KEY="a secret", SESSION_STORE=store, TRAP_HTTP_EXCEPTIONS=traps)
+    manager = SessionManager(app)
+
+    def leave() -> str:
+        session.purge()
+        return str(manager.find("ann"))
+
+    app.add_url_rule("/sign-in", "sign_in", lambda: str(session.update(_user_id="ann")))
+    app.add_url_rule("/leave", "leave", leave)
+    app.after_request(lambda response: response.headers.add("X-Page", request.path) or response)
+    app.register_error_handler(StoreUnavailable, lambda error: str(manager.find("ann")))
+    client = app.test_client()
+    client.get("/sign-in")
+    store.fail("entries", times=None)
+    response = client.get("/leave")
+    assert (response.status_code, response.headers["X-Page"]) == (503, "/leave")
+    assert client.get_cookie("session") is None
+    store.heal()
+    with app.app_context():
+        assert manager.find("ann") == []
+
+
 def test_a_handler_with_a_mistake_is_a_500_and_the_mistake_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     store = FaultyStore(MemoryStore())
     app = make_app(store)
