@@ -106,6 +106,18 @@ def test_a_table_on_a_server_is_named_with_the_server_and_without_its_password(
     assert password is None or f":{password}@" not in line
 
 
+def test_a_password_among_the_options_of_a_url_is_not_shown_either(
+    shared_database: t.Callable[[str], DatabaseServer],
+) -> None:
+    url = sa.make_url(shared_database("postgresql").url)
+    password = url.password or "tops3cret"
+    url = url.set(password=None).update_query_dict({"password": password})
+    store = SQLAlchemyStore.from_url(url.render_as_string(hide_password=False), table="never_made")
+    line = error(shop(MemoryStore(), OLD_STORE=store), "copy", "OLD_STORE")
+    assert "has no table never_made: name the store" in line
+    assert f"={password}" not in line
+
+
 def test_a_table_that_is_missing_in_dynamodb_is_named_by_a_copy(
     shared_dynamodb: t.Callable[[str], DynamoDBServer],
 ) -> None:

@@ -66,9 +66,11 @@ class SQLiteFile:
 
 
 def place_of(engine: Engine) -> str:
-    """What an Engine connects to, for people: a file, or a URL without its password."""
+    """What an Engine connects to, for people: a file, or a URL without its password, and without options, among which
+    drivers take a password, too.
+    """
     file = SQLiteFile.of(engine)
-    return f"the database {engine.url.render_as_string()}" if file is None else f"the file {file.path}"
+    return f"the database {engine.url.set(query={})!r}" if file is None else f"the file {file.path}"
 
 
 def _journal(mode: str) -> t.Iterator[str]:
