@@ -6,8 +6,24 @@ import os
 import tempfile
 from pathlib import Path
 
+from ..errors import StoreUnavailable
+
 #: Folders from which systems remove old files by themselves.
 TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108  - nothing is made there
+
+
+def is_there(path: Path) -> bool:
+    """Whether a folder or a file exists.
+
+    :raises StoreUnavailable: if this user cannot see that.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StoreUnavailable("a folder or file of sessions cannot be looked at") from error
+    return True
 
 
 def try_to_make_in(folder: Path) -> None:

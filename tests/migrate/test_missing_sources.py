@@ -190,6 +190,21 @@ def test_a_database_of_flask_session_that_does_not_exist_is_named(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["empty.db"]
 
 
+def test_places_that_cannot_be_looked_at_are_no_tracebacks(tmp_path: Path) -> None:
+    """The user who types a command may lack the application's rights. (A name that is too long fails for root, too.)"""
+    place = f"{tmp_path}/{'x' * 300}"
+    for importer in (
+        from_flask_session(place),
+        from_flask_session(f"sqlite:///{place}"),
+        from_store(from_url(f"sqlite:///{place}")),
+        from_store(from_url(f"file://{place}")),
+    ):
+        app = shop_that_imports(importer)
+        assert error(app, "import").startswith("Error: ")
+        (finding,) = findings_about_imports(app)
+        assert finding["finding"].startswith("Old sessions cannot be imported: ")
+
+
 def test_a_dynamodb_table_of_flask_session_that_does_not_exist_is_named(
     shared_dynamodb: t.Callable[[str], DynamoDBServer],
 ) -> None:

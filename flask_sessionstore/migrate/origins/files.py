@@ -8,6 +8,7 @@ import typing as t
 from pathlib import Path
 
 from ...errors import SessionCorrupt, StoreUnavailable, UnsupportedByStore
+from ...stores.places import is_there
 from ..contents import MAX_SIZE
 from . import Found
 
@@ -49,7 +50,7 @@ class Files:
 
     def missing(self) -> str | None:
         """The folder, if it does not exist."""
-        return None if self._folder.exists() else f"the folder {self._folder.absolute()} does not exist"
+        return None if is_there(self._folder) else f"the folder {self._folder.absolute()} does not exist"
 
     def _paths(self, name: str) -> list[Path]:
         encoded = name.encode()

@@ -12,6 +12,7 @@ from sqlalchemy import exc
 from sqlalchemy.engine import Connection, Engine
 
 from ...errors import ConfigurationError, StoreUnavailable, TableMissing
+from ...stores.places import is_there
 from ...stores.pool import MAX_CONNECTIONS, NoneFree
 from ...stores.sqlalchemy.connections import Borrowed, Connections, kept
 from ...stores.sqlalchemy.engine import POOL_TIMEOUT, make_engine
@@ -83,7 +84,7 @@ class _Origin:
         """Whether an SQLite file is missing. SQLite would create an empty file, even if its volume is not mounted."""
         url = self._engine.url
         in_a_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
-        return in_a_file and not url.query.get("uri") and not Path(str(url.database)).exists()
+        return in_a_file and not url.query.get("uri") and not is_there(Path(str(url.database)))
 
     def _translated(self, error: Exception) -> Exception:
         if has_no_table(error):

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from sqlalchemy.engine import Engine
 
 from ..exposure import network_risk
-from ..places import temporary_risk, try_to_make_in
+from ..places import is_there, temporary_risk, try_to_make_in
 
 
 class SQLiteFile:
@@ -36,8 +36,11 @@ class SQLiteFile:
 
     @property
     def may_be_opened(self) -> bool:
-        """Whether SQLite can be asked without making the file as this user."""
-        return self._by_uri or self.path.exists()
+        """Whether SQLite can be asked without making the file as this user.
+
+        :raises StoreUnavailable: if this user cannot see that.
+        """
+        return self._by_uri or is_there(self.path)
 
     def try_to_make(self) -> None:
         """Find out whether the file can be made.
