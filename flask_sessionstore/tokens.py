@@ -18,7 +18,8 @@ from .key import SessionKey
 Secrets = tuple[str | bytes, ...]
 
 #: How many verified tokens of one cookie a process remembers: a browser sends the same cookie many times, and verifying
-#: it costs more than all else that reading a session costs, without the store. They take two megabytes at most.
+#: it costs more than all else that reading a session costs, without the store. They take two megabytes at most; of
+#: sealed sessions seven, with their ciphers.
 REMEMBERED = 2048
 _LONGEST = 256  # characters of a token that is remembered: not a whole session
 
