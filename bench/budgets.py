@@ -15,7 +15,7 @@ from pathlib import Path
 
 FILE = Path(__file__).with_suffix(".toml")
 SLACK = 0.03
-LAYOUT = 3.0
+LAYOUT = 5.0
 """Thousand instructions that the folder of the package decides on: some of Python's caches go by address. What is
 within either of the two is not above a budget.
 """
