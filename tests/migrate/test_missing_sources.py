@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import typing as t
@@ -73,7 +74,8 @@ def test_nothing_is_made_where_nothing_was(empty_database: str, tmp_path: Path) 
         run(shop(MemoryStore()), "copy", url)
     # SQLite's own files beside a database stay until the last connection is closed.
     assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"empty.db"}
-    assert sa.inspect(sa.create_engine(empty_database)).get_table_names() == []
+    with contextlib.closing(sqlite3.connect(tmp_path / "empty.db")) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
 
 
 def test_the_store_behind_a_cache_is_looked_at(missing: tuple[str, str]) -> None:
