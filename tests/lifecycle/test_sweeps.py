@@ -122,18 +122,18 @@ def test_a_clock_that_was_set_back_stops_no_sweep(sql: ServerSideStore, clock: C
     assert kept(sql) == 2
 
 
-def test_a_sweep_removes_a_hundred_and_goes_on_at_the_next_new_session(sql: ServerSideStore, clock: Clock) -> None:
-    save(sql, HOUR, 250)
+def test_a_sweep_removes_fifty_and_goes_on_at_the_next_new_session(sql: ServerSideStore, clock: Clock) -> None:
+    save(sql, HOUR, 125)
     clock.advance(3660)
     app = make_app(sql)
     left = []
     for made in range(1, 5):
         visit(app, clock, every=0)
         left.append(kept(sql) - made)
-    assert left == [150, 50, 0, 0]
+    assert left == [75, 25, 0, 0]
     save(sql, timedelta(seconds=1))
     visit(app, clock, every=0)
-    assert kept(sql) == 6, "it has found fewer than a hundred, so it waits again"
+    assert kept(sql) == 6, "it has found fewer than fifty, so it waits again"
 
 
 def test_without_an_interval_no_request_sweeps(sql: ServerSideStore, clock: Clock) -> None:
