@@ -76,7 +76,7 @@ class Finder:
             found = self.look(tokens[0].key, tokens[0].seen)
         else:
             found = self._among(tokens) if tokens else _NOTHING
-        if found.record is None and not found.is_traced and (presented := self._visitor.old()):
+        if not found.is_traced and (presented := self._visitor.old()):
             found = self._among_old(presented) or found
         return found
 

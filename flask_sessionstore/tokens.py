@@ -21,7 +21,7 @@ Secrets = tuple[str | bytes, ...]
 #: it costs more than all else that reading a session costs, without the store. They take two megabytes at most; of
 #: sealed sessions seven, with their ciphers.
 REMEMBERED = 2048
-_LONGEST = 256  # characters of a token that is remembered: not a whole session
+_LONGEST = 256  # characters of a token that is remembered; a cookie that is a whole session is nearly always longer
 
 _PERMANENT = 1 << 31  # the highest bit of a lifetime in a token
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import weakref
 
 import pytest
 from flask import Blueprint, Flask, abort, request
@@ -133,16 +131,3 @@ def test_another_extension_that_answers_for_errors_is_asked() -> None:
     SessionManager(app)
     app.add_url_rule("/fail", "fail", mistake)
     assert app.test_client().get("/fail").text == "ZeroDivisionError"
-
-
-def test_an_application_goes_when_nobody_uses_it_any_more() -> None:
-    app = Flask("shop")
-    app.config.update(SECRET_KEY="a secret", SESSION_STORE=MemoryStore())
-    SessionManager(app)
-    seen = weakref.ref(app)
-    gc.disable()
-    try:
-        del app
-        assert seen() is None
-    finally:
-        gc.enable()

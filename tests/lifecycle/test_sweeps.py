@@ -278,7 +278,7 @@ def test_a_file_that_cannot_be_read_stops_no_sweep(
 
 @pytest.mark.long
 def test_thousands_of_expired_files_are_gone_after_so_many_new_sessions(tmp_path: Path, clock: Clock) -> None:
-    """One sweep of each folder removes a hundred, and the next new session goes on at once while there are more."""
+    """One sweep of each folder removes fifty, and the next new session goes on at once while there are more."""
     store = store_in(tmp_path / "sessions", clock)
     save(store, HOUR, 8_000)
     save(store, DAY, 200)
