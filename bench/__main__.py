@@ -16,7 +16,7 @@ from .apps import Place
 from .budgets import Figures
 from .callgrind import CannotCount
 from .capacity import capacity_table
-from .cases import APPS, ENGINE_SUBJECTS, SUBJECTS, VALKEY, chosen, possible_cases, skipping
+from .cases import ALONE, APPS, ENGINE_SUBJECTS, SUBJECTS, VALKEY, chosen, possible_cases, skipping
 from .costs import ENGINE_TARGETS, TARGETS, Pair, cost_rows, ratio_rows
 from .databases import SERVERS
 from .growth import growth_table
@@ -28,7 +28,7 @@ from .trips import trips_table
 
 MANY = 100_000
 SESSIONS = 5_000
-COUNTED = tuple(dict.fromkeys([*APPS, *ENGINE_SUBJECTS]))
+COUNTED = tuple(dict.fromkeys([*APPS, *ALONE, *ENGINE_SUBJECTS]))
 WANTED = "what is wanted"
 ON_ALL_CORES = ("instructions", "throughput")
 MODES = {

@@ -130,6 +130,17 @@ def ours_redis(server: str, scenario: Scenario, place: Place) -> Flask:
     return ours(place.redis_url(server, scenario), scenario)
 
 
+def ours_metered(server: str, scenario: Scenario, place: Place) -> Flask:
+    from prometheus_client import CollectorRegistry
+
+    from flask_sessionstore import SessionManager
+    from flask_sessionstore.contrib.prometheus import SessionMetrics
+
+    app = build_app(scenario, {"SESSION_STORE": place.redis_url(server, scenario)})
+    SessionManager(app, on_store_call=SessionMetrics(registry=CollectorRegistry()))
+    return app
+
+
 def refuse_large(scenario: Scenario) -> None:
     if scenario.large:
         raise Skip("50 KB do not fit into a cookie")

@@ -20,7 +20,7 @@ LAYOUT = 5.0
 within either of the two is not above a budget.
 """
 PACKAGES = [
-    *("flask", "werkzeug", "itsdangerous", "msgspec", "cryptography"),
+    *("flask", "werkzeug", "itsdangerous", "msgspec", "cryptography", "prometheus-client"),
     *("redis", "hiredis", "sqlalchemy", "psycopg", "pymysql", "pymemcache"),
 ]
 HEAD = """\

@@ -54,6 +54,9 @@ APPS: dict[str, MakeApp] = {
 for server in (VALKEY, REDIS_7):
     APPS[engines.THEIRS(server)] = partial(apps.flask_session_redis, server)
     APPS[engines.OURS(server)] = partial(apps.ours_redis, server)
+METERED = f"{engines.OURS(VALKEY)}, Prometheus"
+ALONE: dict[str, MakeApp] = {METERED: partial(apps.ours_metered, VALKEY)}
+"""For a process of its own: blinker makes the signals of all applications dearer once one of them has receivers."""
 
 
 def prepared_client(app: Flask, scenario: Scenario) -> Client:
@@ -66,7 +69,7 @@ def prepared_client(app: Flask, scenario: Scenario) -> Client:
 
 
 def app_case(subject: str, scenario: Scenario, place: Place) -> Case:
-    client = prepared_client((APPS | engines.APPS)[subject](scenario, place), scenario)
+    client = prepared_client((APPS | ALONE | engines.APPS)[subject](scenario, place), scenario)
     return Case(subject, scenario.name, client.call, tidy_for(subject, scenario, place))
 
 

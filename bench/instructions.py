@@ -13,7 +13,7 @@ import typing as t
 from . import budgets, callgrind, counted, imported
 from .apps import Place
 from .budgets import Budgets, Figures
-from .cases import BARE
+from .cases import ALONE, BARE
 from .tables import figure
 
 IMPORT = ("import flask_sessionstore", "over import flask")
@@ -22,7 +22,9 @@ IMPORT = ("import flask_sessionstore", "over import flask")
 def measured(place: Place, subjects: t.Sequence[str], names: t.Sequence[str]) -> Figures:
     """Thousand instructions over the bare request, by subject and scenario; for the bare request, all of them."""
     where = json.dumps({"folder": str(place.folder), "urls": dict(place.urls)})
-    found = callgrind.counts(counted.__name__, where, json.dumps(subjects), json.dumps(names))
+    found: dict[str, list[int]] = {}
+    for together in ([name for name in subjects if name not in ALONE], *([name] for name in ALONE if name in subjects)):
+        found |= callgrind.counts(counted.__name__, where, json.dumps(together), json.dumps(names))
     total = {
         (subject, name): statistics.median(batches) / counted.RUNS / 1000
         for title, batches in found.items()
