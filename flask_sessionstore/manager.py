@@ -78,7 +78,8 @@ class SessionManager:
         function returns starts a new session if the browser has no session of ours. Such an import is not recorded, so
         the same data may be imported again after a log-out.
     :param on_store_call: a function, or a list of functions. After every call of the store that a request, or a method
-        of this class, makes, each is called with a :class:`~flask_sessionstore.stores.watched.StoreCall`.
+        of this class, makes, each is called with a :class:`~flask_sessionstore.stores.watched.StoreCall`. One that has
+        a method ``listen_to`` is given the application by it, so that it can connect to its signals.
     """
 
     interface_class: type[StoreSessionInterface] = StoreSessionInterface
@@ -128,6 +129,9 @@ class SessionManager:
             )
         slow = () if settings.slow_call is None else (slow_call_log(settings.slow_call.total_seconds()),)
         interface.on_store_call = (*self._on_store_call, *slow)
+        for hook in t.cast("tuple[object, ...]", self._on_store_call):
+            if isinstance(hook, signals.Listener):
+                hook.listen_to(app)
         _watch_contact(app, made, settings)
         app.session_interface = interface
         app.extensions[EXTENSION] = self

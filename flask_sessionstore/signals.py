@@ -7,10 +7,13 @@ logged: what was stored stays, the request goes on, and the other receivers stil
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import typing as t
+from types import CoroutineType
 
 from blinker import NamedSignal, Namespace
+from flask import Flask
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -64,6 +67,21 @@ def announce(signal: NamedSignal, sender: t.Any, **arguments: t.Any) -> None:
         return
     for receiver in signal.receivers_for(sender):
         try:
-            sender.ensure_sync(receiver)(sender, **arguments)  # as Flask calls its own signals' receivers
+            answer = receiver(sender, **arguments)
+            if type(answer) is CoroutineType:  # to ask beforehand whether it will be one takes longer than all the rest
+                with contextlib.closing(answer):
+                    sender.ensure_sync(_awaited)(answer)  # as Flask calls its own signals' receivers
         except Exception:
             logger.exception("a receiver of the signal %s failed", signal.name)
+
+
+async def _awaited(answer: t.Awaitable[object]) -> None:
+    await answer
+
+
+@t.runtime_checkable
+class Listener(t.Protocol):
+    """What is told about the calls of an application's store, and wants to hear the application's signals too."""
+
+    def listen_to(self, app: Flask) -> None:
+        """Connect to the signals of ``app``. A :class:`~flask_sessionstore.SessionManager` calls it in ``init_app``."""

@@ -8,7 +8,6 @@ from blinker import NamedSignal
 from flask import Flask
 
 from .. import signals
-from ..stores.watched import StoreCall
 
 
 class Event(t.NamedTuple):
@@ -63,23 +62,24 @@ EVENTS = (
 Count = t.Callable[[Event, str], object]
 
 
-class Listener:
-    """Counts the signals of the applications that tell their store's calls to one hook.
+class Receivers:
+    """Count the signals of applications.
 
-    :param hook: as :class:`~flask_sessionstore.SessionManager` got it.
-    :param count: counts one event. It must not hold the hook's last reference.
+    :param count: counts one event.
     """
 
-    def __init__(self, hook: t.Callable[[StoreCall], object], count: Count) -> None:
-        self._hook, self._count = hook, count
-        # blinker holds these weakly, so they live as long as the hook that holds this object.
-        self._receivers = [self._receiver(event) for event in EVENTS]
-        for event, receiver in zip(EVENTS, self._receivers, strict=True):
-            event.signal.connect(receiver)
+    def __init__(self, count: Count) -> None:
+        # blinker holds these weakly, so they live as long as whoever holds this object.
+        self._receivers = [(event.signal, _receiver(event, count)) for event in EVENTS]
 
-    def _receiver(self, event: Event) -> t.Callable[..., None]:
-        def receive(sender: Flask, **sent: t.Any) -> None:
-            if self._hook in getattr(sender.session_interface, "on_store_call", ()):
-                self._count(event, event.value(sent))
+    def listen_to(self, app: Flask) -> None:
+        """Count those of ``app`` too. Its events cost others nothing."""
+        for signal, receiver in self._receivers:
+            signal.connect(receiver, sender=app)
 
-        return receive
+
+def _receiver(event: Event, count: Count) -> t.Callable[..., None]:
+    def receive(_sender: Flask, **sent: t.Any) -> None:
+        count(event, event.value(sent))
+
+    return receive

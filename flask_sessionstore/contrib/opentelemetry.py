@@ -13,7 +13,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from ..stores.watched import StoreCall
-from .events import EVENTS, Event, Listener
+from .events import EVENTS, Event, Receivers
 from .living import DESCRIPTION, Living
 
 _SCOPE = "flask_sessionstore"
@@ -46,7 +46,7 @@ class SessionTelemetry:
             event: meter.create_counter(event.name.replace("_", "."), unit="1", description=event.description)
             for event in EVENTS
         }
-        self._listener = Listener(self, self._count)
+        self._receivers = Receivers(self._count)
 
     def __call__(self, call: StoreCall) -> None:
         """Measure one call, and make its span if the request is traced."""
@@ -63,6 +63,10 @@ class SessionTelemetry:
             if call.ended in _FAILURES:
                 span.set_status(StatusCode.ERROR)
             span.end(ended_at)
+
+    def listen_to(self, app: Flask) -> None:
+        """Count what happens to the sessions of ``app``. A :class:`~flask_sessionstore.SessionManager` calls this."""
+        self._receivers.listen_to(app)
 
     def _count(self, event: Event, value: str) -> None:
         attributes: dict[str, t.Any] = {} if event.label is None else {f"session.{event.label}": value}

@@ -37,6 +37,7 @@ class Traced:
         telemetry = SessionTelemetry(tracer_provider=provider, meter_provider=meters)
         observe_living_sessions(self.app, meter_provider=meters)
         t.cast("StoreSessionInterface", self.app.session_interface).on_store_call = (telemetry,)
+        telemetry.listen_to(self.app)
 
     def does(self, browser: Browser, view: t.Callable[[], object]) -> tuple[ReadableSpan, list[ReadableSpan]]:
         """The span of a request, and those of the calls of the store within it."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import math
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,14 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from sql_servers import PostgreSQL
 from views import clear, purge, read, remove_all, renew, sign_in, write
 
-from flask_sessionstore import ConfigurationError, StoreUnavailable, UnsupportedByStore, session, signals
+from flask_sessionstore import (
+    ConfigurationError,
+    SessionManager,
+    StoreUnavailable,
+    UnsupportedByStore,
+    session,
+    signals,
+)
 from flask_sessionstore.contrib.prometheus import BUCKETS, LivingSessions, SessionMetrics
 from flask_sessionstore.interface import StoreSessionInterface
 from flask_sessionstore.stores import from_url
@@ -54,6 +63,7 @@ class Metered:
 
 def meter(app: Flask, metrics: SessionMetrics) -> None:
     t.cast("StoreSessionInterface", app.session_interface).on_store_call = (metrics,)
+    metrics.listen_to(app)
 
 
 @pytest.fixture
@@ -160,6 +170,21 @@ def test_applications_may_share_their_metrics() -> None:
     assert registry.get_sample_value("shop_session_store_call_seconds_count", {"verb": "save", "ended": "done"}) == 2
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_the_manager_connects_the_metrics_to_its_applications(several: bool) -> None:
+    registry = CollectorRegistry()
+    metrics = SessionMetrics(registry=registry)
+    sessions = SessionManager(on_store_call=[print, metrics] if several else metrics)
+    apps = [Flask(name) for name in ("one", "two", "another")]
+    for app in apps:
+        app.config.update(SECRET_KEY="a secret", SESSION_STORE="memory:")
+        (SessionManager() if app.name == "another" else sessions).init_app(app)
+        app.add_url_rule("/", view_func=lambda: str(session.setdefault("a", 1)))
+        app.test_client().get("/")
+    assert registry.get_sample_value("flask_sessions_created_total") == 2
+    assert registry.get_sample_value("flask_session_store_call_seconds_count", {"verb": "save", "ended": "done"}) == 2
+
+
 def test_an_application_that_has_gone_leaves_no_receivers() -> None:
     gc.collect()
     before = len(signals.session_created.receivers)
@@ -172,23 +197,87 @@ def test_an_application_that_has_gone_leaves_no_receivers() -> None:
     assert len(signals.session_created.receivers) == before
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.0002, 0.0003, 0.001, 0.7, 2.5, 2.6, 1e9])
-def test_a_call_is_counted_in_the_bucket_where_prometheus_client_counts_it(seconds: float) -> None:
+# -- the histogram: the package's own in one process, and prometheus_client's in its multiprocess mode ----------------
+
+SECONDS = (0.0, 0.0002, 0.0003, 0.001, 0.7, 2.5, 2.6, 1e9)
+
+
+@pytest.fixture(params=["one process", "multiprocess mode"])
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if request.param == "multiprocess mode":
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+
+
+@pytest.mark.usefixtures("mode")
+@pytest.mark.parametrize("seconds", [[], *([second] for second in SECONDS), SECONDS * 40], ids=len)
+def test_calls_are_counted_in_the_buckets_where_prometheus_client_counts_them(seconds: t.Sequence[float]) -> None:
     registry, other = CollectorRegistry(), CollectorRegistry()
-    SessionMetrics(registry=registry)(StoreCall("load", seconds, "done"))
-    Histogram("flask_session_store_call_seconds", "", ["verb", "ended"], buckets=BUCKETS, registry=other).labels(
-        "load", "done"
-    ).observe(seconds)
+    metrics = SessionMetrics(registry=registry)
+    histogram = Histogram("flask_session_store_call_seconds", "", ["verb", "ended"], buckets=BUCKETS, registry=other)
+    for number, second in enumerate(seconds):
+        labels = ("load", "update")[number % 2], "done"
+        metrics(StoreCall(labels[0], second, labels[1]))
+        histogram.labels(*labels).observe(second)
     assert samples(registry) == samples(other)
+    assert samples(registry) == samples(other), "what was read is still there"
 
 
-def samples(registry: CollectorRegistry) -> dict[tuple[str, str], float]:
+def samples(registry: CollectorRegistry) -> dict[tuple[str, str, str], t.Any]:
     return {
-        (sample.name, sample.labels.get("le", "")): sample.value
+        (sample.name, sample.labels.get("verb", ""), sample.labels.get("le", "")): pytest.approx(sample.value)
         for metric in registry.collect()
         for sample in metric.samples
         if sample.name.startswith("flask_session_store_call") and not sample.name.endswith("_created")
     }
+
+
+@pytest.mark.usefixtures("mode")
+@pytest.mark.parametrize("buckets", [[0.5, 0.1], [0.1, 0.5, math.inf], (0.1, 0.5, 0.5)])
+def test_buckets_may_be_given_in_any_order_and_with_or_without_the_last(buckets: t.Sequence[float]) -> None:
+    registry = CollectorRegistry()
+    SessionMetrics(registry=registry, buckets=buckets)(StoreCall("load", 0.3, "done"))
+    counts = {bound: value for (name, _, bound), value in samples(registry).items() if name.endswith("_bucket")}
+    assert counts == {"0.1": 0, "0.5": 1, "+Inf": 1}
+
+
+@pytest.mark.usefixtures("mode")
+def test_a_name_is_registered_once() -> None:
+    registry = CollectorRegistry()
+    SessionMetrics(registry=registry)
+    with pytest.raises(ValueError, match="flask_session_store_call_seconds"):
+        SessionMetrics(registry=registry)
+
+
+@pytest.mark.usefixtures("mode")
+def test_a_namespace_may_be_empty() -> None:
+    registry = CollectorRegistry()
+    SessionMetrics(registry=registry, namespace="")(StoreCall("load", 0.3, "done"))
+    registry.register(LivingSessions(make_app("memory:"), namespace=""))
+    names = {sample.name for metric in registry.collect() for sample in metric.samples}
+    assert {"session_store_call_seconds_count", "sessions_created_total", "sessions_living"} <= names
+
+
+def test_calls_of_threads_are_all_counted_while_somebody_reads() -> None:
+    registry = CollectorRegistry()
+    metrics = SessionMetrics(registry=registry)
+
+    def count(verb: str) -> None:
+        for _ in range(1_000):
+            metrics(StoreCall("both", 0.25, "done"))
+            metrics(StoreCall(verb, 0.25, "done"))
+
+    def number(verb: str, what: str = "count") -> float:
+        labels = {"verb": verb, "ended": "done"}
+        return registry.get_sample_value(f"flask_session_store_call_seconds_{what}", labels) or 0
+
+    with ThreadPoolExecutor(5) as threads:
+        counting = [threads.submit(count, verb) for verb in "abcd"]
+        seen = [number("both")]
+        while not all(one.done() for one in counting):
+            seen.append(number("both"))
+    assert seen == sorted(seen)
+    assert [number(verb) for verb in "abcd"] == [1_000] * 4
+    assert (number("both"), number("both", "sum")) == (4_000, 1_000.0)
 
 
 # -- living sessions -------------------------------------------------------------------------------------------------

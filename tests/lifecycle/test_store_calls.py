@@ -6,6 +6,7 @@ import threading
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from flask import Flask
@@ -219,6 +220,33 @@ def test_whoever_is_told_and_raises_is_logged_and_the_others_are_told(
     assert browser.data == {"a": 1}
     assert calls.now() == ["save", "load"]
     assert "on_store_call failed" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["function", "method", "built-in", "partial", "object", "class"])
+def test_whatever_can_be_called_is_called(kind: str) -> None:
+    heard: list[StoreCall] = []
+
+    def keep(call: StoreCall) -> None:
+        heard.append(call)
+
+    class Keeper:
+        def __init__(self, call: StoreCall | None = None) -> None:
+            if call:
+                keep(call)
+
+        def __call__(self, call: StoreCall) -> None:
+            keep(call)
+
+    hooks: dict[str, t.Callable[[StoreCall], object]] = {
+        "function": keep,
+        "method": Keeper().__call__,
+        "built-in": heard.append,
+        "partial": partial(keep),
+        "object": Keeper(),
+        "class": Keeper,
+    }
+    started(told(make_app(MemoryStore()), hooks[kind]), a=1)
+    assert [call.verb for call in heard] == ["save"]
 
 
 @pytest.mark.parametrize("several", [False, True])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 import typing as t
+import warnings
 from datetime import timedelta
 
 import pytest
@@ -136,6 +139,21 @@ def test_a_receiver_may_be_a_coroutine(name: str) -> None:
 
     _played(name, listening=receiver)
     assert len(calls) == 1
+
+
+def test_a_coroutine_where_flask_cannot_run_it_is_logged_and_closed(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def receiver(sender: object, **arguments: object) -> None:
+        raise AssertionError("it runs")
+
+    monkeypatch.setitem(sys.modules, "asgiref.sync", None)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        _played(next(iter(SCENES)), listening=receiver)
+        gc.collect()
+    assert "Install Flask with the 'async' extra" in caplog.text
+    assert warned == []
 
 
 def test_a_muted_signal_is_silent(listen: Listen) -> None:
