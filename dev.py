@@ -66,9 +66,9 @@ def shop(options: list[str]) -> int:
 
 
 def test(options: list[str]) -> int:
-    """Run the tests, in one process more than there are processors, since some only wait; -n0 runs them in this one."""
+    """Run the tests, in two processes more than there are processors, since many wait; -n0 runs them in this one."""
     install("test")
-    return run_tests("-n", str((os.cpu_count() or 1) + 1), *options)
+    return run_tests("-n", str((os.cpu_count() or 1) + 2), *options)
 
 
 def quick(options: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import typing as t
 import uuid
@@ -47,6 +48,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for marker in markers.implied(item):
             item.add_marker(marker)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # the tests themselves, which every collection would look through
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    servers.Server.expected = item.get_closest_marker("server") is not None
 
 
 @pytest.fixture(scope="session")

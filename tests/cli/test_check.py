@@ -306,6 +306,7 @@ def test_check_finds_a_folder_that_is_not_ours_alone(folder: FileSystemStore) ->
     assert finding.startswith("The store cannot be used: ")
 
 
+@pytest.mark.server
 def test_check_finds_a_missing_table_which_create_schema_creates(
     shared_database: t.Callable[[str], DatabaseServer], tmp_path: Path
 ) -> None:

@@ -322,6 +322,7 @@ def test_a_store_that_cannot_tell_leaves_the_gauge_out_and_the_other_metrics_in(
     assert living(counted.registry) == 1
 
 
+@pytest.mark.server
 def test_a_server_that_is_down_leaves_the_gauge_out_until_it_is_back() -> None:
     registry = CollectorRegistry()
     with PostgreSQL() as server:

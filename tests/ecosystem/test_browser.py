@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from shops import GATED, SHOPS
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.long]
 
 SUPPORT = Path(servers.__file__).resolve().parent
 EXAMPLES = SUPPORT.parents[1] / "examples"

@@ -417,6 +417,7 @@ def test_an_interface_of_ones_own_says_where_no_cookie_is_sent(caplog: pytest.Lo
 # -- a real server, a real client ------------------------------------------------------------------------------------
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
 def test_over_a_real_connection(transport: str) -> None:
     chat = Chat(MemoryStore())

@@ -228,7 +228,8 @@ def test_two_first_requests(kind: Kind) -> None:
 PAIRS = list(itertools.combinations_with_replacement(SOME, 2))
 
 
-@pytest.mark.parametrize("kinds", some((READ, LOG_OUT), of=PAIRS), ids=lambda kinds: " beside ".join(map(str, kinds)))
+@pytest.mark.long
+@pytest.mark.parametrize("kinds", PAIRS, ids=lambda kinds: " beside ".join(map(str, kinds)))
 def test_two_first_requests_longer_than_tombstones_stand(kinds: tuple[Kind, Kind]) -> None:
     for run in every_run({}, (*kinds, PAUSE), make=ImportRun):
         check(run, there_is_a_mark, after_an_end_nobody_is_signed_in, who_comes_later_finds_what_became_of_it)

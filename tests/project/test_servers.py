@@ -116,6 +116,7 @@ def test_a_server_that_hangs_may_be_ended_meanwhile(start_redis: StartServer, en
     assert not server.running
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("start", SERVERS.values(), ids=SERVERS)
 def test_leaving_ends_a_paused_server_and_removes_its_files(start: t.Callable[[], servers.Server]) -> None:
     with start() as server:
@@ -153,6 +154,7 @@ def started_elsewhere(server: str) -> t.Iterator[tuple[subprocess.Popen[bytes], 
             yield starter, starter.stdout.readline().split()
 
 
+@pytest.mark.server
 @pytest.mark.skipif(not servers.LEASH, reason="setpriv is not installed")
 def test_no_server_outlives_the_process_that_started_it() -> None:
     with (
@@ -163,6 +165,7 @@ def test_no_server_outlives_the_process_that_started_it() -> None:
         assert ended(connection)
 
 
+@pytest.mark.server
 @pytest.mark.skipif(not servers.LEASH, reason="setpriv is not installed")
 def test_a_postgresql_whose_starter_is_gone_leaves_nothing_behind() -> None:
     """Neither processes nor shared memory."""

@@ -218,6 +218,7 @@ def test_who_signs_in_for_the_first_time_asks_and_who_fills_a_cart_does_not(shar
     assert fate(Browser(app).does(sign_in)) == SET
 
 
+@pytest.mark.server
 def test_sentinels_that_do_not_answer_hang() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = from_url(f"redis+sentinel://127.0.0.1:{silent.getsockname()[1]}/primary")

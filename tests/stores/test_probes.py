@@ -233,6 +233,7 @@ def test_a_user_who_may_only_read_is_an_error(shared_database: t.Callable[[str],
     )
 
 
+@pytest.mark.server
 def test_a_standby_of_postgresql_is_an_error(shared_database: t.Callable[[str], DatabaseServer]) -> None:
     primary = t.cast("PostgreSQL", shared_database("postgresql"))
     table = f"t{uuid4().hex[:8]}"
@@ -241,6 +242,7 @@ def test_a_standby_of_postgresql_is_an_error(shared_database: t.Callable[[str], 
         assert refusal(from_url(standby.url, table=table)) == "the session database (postgresql) is read-only"
 
 
+@pytest.mark.server
 def test_a_mariadb_that_is_read_only_is_an_error(
     shared_sql_store: t.Callable[[str], ServerSideStore],
 ) -> None:

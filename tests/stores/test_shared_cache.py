@@ -91,12 +91,14 @@ def cached(tmp_path: Path) -> t.Iterator[t.Callable[..., Cache]]:
         yield make
 
 
+@pytest.mark.server
 def test_nginx_as_it_comes_gives_nobody_the_page_of_another(cached: t.Callable[..., Cache]) -> None:
     cache = cached()
     ann, bob = cache.users()
     assert [cache.get("/page", cookie)[0] for cookie in (ann, bob, "", ann)] == ["ann", "bob", "nobody", "ann"]
 
 
+@pytest.mark.server
 def test_a_cache_that_ignores_vary_does_and_the_setting_keeps_it_from_it(
     cached: t.Callable[..., Cache], tmp_path: Path
 ) -> None:

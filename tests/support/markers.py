@@ -8,7 +8,7 @@ import pytest
 import servers
 
 #: What takes too long for the run at every turn, each for a reason of its own: see pyproject.toml.
-SLOW = {"long", "emulated", "exhaustive", "foreign", "deployment_all", "writers"}
+SLOW = {"long", "emulated", "exhaustive", "foreign", "deployment", "deployment_all", "writers"}
 REDIS_FIXTURES = {"shared_redis", "start_redis"}
 #: Fixtures that start something.
 SERVER_FIXTURES = {

@@ -174,6 +174,8 @@ class Server:
     stopping: t.ClassVar[signal.Signals] = signal.SIGTERM
     #: See :func:`leashed`.
     leash: t.ClassVar[list[str]] = LEASH
+    #: Whether the test that runs says, by its marker, that it needs a server.
+    expected: t.ClassVar[bool] = True
 
     def __init__(self, program: Path) -> None:
         self.program = program
@@ -218,6 +220,8 @@ class Server:
 
         Do not call this from a thread that ends before the server: the system ends the server with that thread.
         """
+        if not self.expected:
+            raise RuntimeError("this test starts a server, so it needs the marker: @pytest.mark.server")
         while not self._launch(self.port or _free_port()):
             taken = any("ddress already in use" in line for line in self.log)
             if self.port or not taken:  # otherwise another program has taken the port meanwhile

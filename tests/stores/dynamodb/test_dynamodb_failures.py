@@ -231,6 +231,7 @@ def start() -> Iterator[t.Callable[[], DynamoDBServer]]:
         yield lambda: stack.enter_context(DynaliteServer())
 
 
+@pytest.mark.long
 def test_an_endpoint_that_went_away_is_unavailable_until_it_is_back(start: t.Callable[[], DynamoDBServer]) -> None:
     server = start()
     under = each_on_its_own(server)
@@ -243,6 +244,7 @@ def test_an_endpoint_that_went_away_is_unavailable_until_it_is_back(start: t.Cal
         assert alive(store, key) == record
 
 
+@pytest.mark.long
 def test_an_endpoint_that_does_not_answer_is_given_up_after_two_seconds(
     start: t.Callable[[], DynamoDBServer],
 ) -> None:
@@ -267,6 +269,7 @@ def test_a_restarted_endpoint_costs_no_request(start: t.Callable[[], DynamoDBSer
     assert alive(store, key).state == {"a": b"2"}
 
 
+@pytest.mark.long
 def test_nothing_secret_is_in_errors_or_logs(
     stub: Stub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,6 +396,7 @@ def test_a_store_that_goes_closes_its_client_in_its_own_process_only(
 # -- with Flask ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_requests_over_an_outage(start: t.Callable[[], DynamoDBServer]) -> None:
     """No cookie is lost, nothing half-written is seen, and no restart is needed."""
     server = start()

@@ -137,6 +137,7 @@ def test_a_restarted_server_costs_no_request(start: StartServer) -> None:
     assert store.load(store.save(Record(state={"a": b"1"}), DAY)) is not None
 
 
+@pytest.mark.long
 def test_a_session_does_not_move_to_another_server_and_back(start: StartServer) -> None:
     """Else what was ended while its server was away would be alive again afterwards."""
     servers = [start(), start()]

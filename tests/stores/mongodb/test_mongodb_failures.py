@@ -141,6 +141,7 @@ def failures_of(under: dict[str, Under]) -> dict[str, StoreUnavailable]:
         return dict(zip(under, threads.map(fail, under), strict=True))
 
 
+@pytest.mark.long
 def test_a_server_that_was_killed_is_unavailable_until_it_is_back(start: t.Callable[[], NXServer]) -> None:
     server = start()
     under = each_on_its_own(server)
@@ -299,6 +300,7 @@ def test_a_store_that_goes_closes_its_client_in_its_own_process_only(nx: NXServe
 # -- with Flask ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_requests_over_an_outage(start: t.Callable[[], NXServer]) -> None:
     """No cookie is lost, nothing half-written is seen, and no restart is needed."""
     server = start()

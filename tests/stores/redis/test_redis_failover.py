@@ -129,6 +129,7 @@ def any_trio(request: pytest.FixtureRequest) -> t.Iterator[SentinelTrio]:
         pytest.skip(f"{servers.ASKED_FOR} does not ask for {request.param}")
 
 
+@pytest.mark.long
 def test_sessions_go_on_when_the_sentinels_have_made_a_new_primary(any_trio: SentinelTrio) -> None:
     """The scripts are new to it, and nothing that was replicated is missing, log-outs least of all."""
     store = RedisStore.from_url(any_trio.url, wait_replicas=2)
@@ -146,6 +147,7 @@ def test_sessions_go_on_when_the_sentinels_have_made_a_new_primary(any_trio: Sen
     any_trio.revive(old)
 
 
+@pytest.mark.long
 def test_sessions_go_on_when_a_primary_of_a_cluster_is_gone(cluster: RedisCluster) -> None:
     store = RedisStore.from_url(cluster.url, wait_replicas=1)
     with visited(store, 4) as visitors:
@@ -366,6 +368,7 @@ def test_of_a_cluster_that_is_not_whole_what_is_there_is_known(start_redis: Star
         assert [primary.execute_command("CLUSTER MYID") for primary in client.primaries()] == [name]
 
 
+@pytest.mark.long
 def test_no_sentinel_and_no_node_at_all(start_redis: StartServer) -> None:
     """At once, and healed without a restart."""
     server = start_redis(cluster_enabled="yes", cluster_port=str(servers._free_port()))

@@ -207,6 +207,7 @@ def test_what_others_lock_is_given_up_by_the_server_and_costs_no_connection(
     store.engine.dispose()
 
 
+@pytest.mark.long
 def test_what_waits_for_the_whole_table_goes_on_waiting_nowhere(
     shared_database: StartDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +233,7 @@ def test_what_waits_for_the_whole_table_goes_on_waiting_nowhere(
     store.engine.dispose()
 
 
+@pytest.mark.long
 def test_what_takes_long_to_make_is_made(shared_database: StartDatabase) -> None:
     """An index of a large table: it is given up here, and not there."""
     url, table = shared_database("postgresql").url, f"t{uuid4().hex[:8]}"

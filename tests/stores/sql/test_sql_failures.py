@@ -80,6 +80,7 @@ def test_a_restart_is_not_noticed_by_many_either(own_server: DatabaseServer, own
     in_threads(5, lambda: own_store.load(key))
 
 
+@pytest.mark.long
 def test_a_server_that_does_not_answer_is_given_up_in_time(
     own_server: DatabaseServer, own_store: SQLAlchemyStore
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(
     assert t.cast("Record", own_store.load(two)).state == {"a": b"two"}
 
 
+@pytest.mark.long
 def test_whatever_is_asked_of_a_server_that_hangs_is_given_up_in_time(
     own_server: DatabaseServer, own_store: SQLAlchemyStore
 ) -> None:

@@ -209,6 +209,7 @@ def test_an_exhausted_pool_is_named(url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.long
 def test_a_row_that_others_keep_locked_is_given_up_in_time(shared_database: StartDatabase) -> None:
     for name in DATABASES:
         store = open_store(shared_database(name).url, f"{uuid4()}:")
