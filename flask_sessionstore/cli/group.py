@@ -16,6 +16,7 @@ from ..errors import SessionError, SessionGone
 from ..stores.memory import MemoryStore
 from .failures import explained
 from .rendering import fitting
+from .sources import IN_MEMORY
 
 logger = logging.getLogger("flask_sessionstore")
 
@@ -71,7 +72,7 @@ def _where_memory_is(ctx: click.Context) -> str | None:
     store = getattr(store, "store", store)  # behind a cache
     if type(store) is not MemoryStore or next(store.scan(), None) is not None:
         return None
-    return "the sessions in memory: live in the application's process, where commands do not see them"
+    return IN_MEMORY
 
 
 @contextlib.contextmanager

@@ -10,6 +10,9 @@ from flask import Flask
 from ..errors import ConfigurationError, UnsupportedByStore
 from ..making import make_store
 from ..stores.base import Scans, ServerSideStore
+from ..stores.memory import MemoryStore
+
+IN_MEMORY = "the sessions in memory: live in the application's process, where commands do not see them"
 
 # What the name of a setting looks like. A URL has other characters, and so has nearly every password.
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -25,16 +28,19 @@ class Argument(t.NamedTuple):
     def store(self, app: Flask) -> ServerSideStore:
         """The store, with the prefix of this application.
 
-        :raises ConfigurationError: which names the setting or the argument.
+        :raises ConfigurationError: which names the setting or the argument; also if the store is a new one in memory.
         :raises UnsupportedByStore: if the store keeps nothing on the server's side.
         """
         prefix = app.config.get("SESSION_KEY_PREFIX", "session:")
+        setting = app.config.get(self.text, self.text)
         try:
-            store = make_store(app, app.config.get(self.text, self.text), {"prefix": prefix})
+            store = make_store(app, setting, {"prefix": prefix})
         except ConfigurationError as error:
             raise ConfigurationError(self._about(app, str(error))) from error.__cause__
         if not isinstance(store, ServerSideStore):
             raise UnsupportedByStore(f"{self.named(app)}: {type(store).__name__} keeps nothing that could be copied")
+        if type(store) is MemoryStore and store is not setting:
+            raise ConfigurationError(f"{self.named(app)}: {IN_MEMORY}")
         return store
 
     def source(self, app: Flask) -> ServerSideStore:

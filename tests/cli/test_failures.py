@@ -148,6 +148,28 @@ def test_commands_say_that_the_sessions_in_memory_live_in_another_process(args: 
     assert result.exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["memory:"], "FROM"),
+        (["OLD_STORE"], "OLD_STORE"),
+        (["MINE", "memory:"], "TO"),
+        (["MINE", "OLD_STORE", "--dry-run"], "OLD_STORE"),
+    ],
+)
+def test_nothing_is_copied_from_a_new_memory_or_to_one(args: list[str], named: str) -> None:
+    app = shop(MemoryStore(), OLD_STORE="memory:", MINE=MemoryStore())
+    assert error(app, "copy", *args) == (
+        f"Error: {named}: the sessions in memory: live in the application's process, where commands do not see them"
+    )
+
+
+def test_what_an_application_has_in_a_memory_of_its_own_is_copied() -> None:
+    there, here = MemoryStore(), MemoryStore()
+    started(shop(there), user="ada")
+    assert run(shop(here, OLD_STORE=there), "copy", "OLD_STORE").output.split() == ["copied", "1"]
+
+
 @pytest.mark.parametrize("args", [["show", "a"], ["revoke", "a" * 64], ["revoke", "--all", "--keep", "a"]])
 def test_where_a_session_is_missing_that_is_the_reason(args: list[str]) -> None:
     assert error(app_of("memory:"), *args) == (
