@@ -44,6 +44,13 @@ Tier = t.Union[SessionStore, str]  # noqa: UP007  - evaluated at run time
 StoreSetting = t.Union[Tier, tuple[Tier, Tier], t.Callable[[Flask], t.Any]]  # noqa: UP007
 
 
+@t.runtime_checkable
+class _Listener(t.Protocol):
+    """What is told about the calls of an application's store, and wants to hear the application's signals too."""
+
+    def listen_to(self, app: Flask) -> None: ...
+
+
 @contextlib.contextmanager
 def _failures_are_logged() -> t.Iterator[None]:
     """Log a store's failure in a request, where Flask answers 503 and logs nothing. Elsewhere the caller logs it."""
@@ -130,7 +137,7 @@ class SessionManager:
         slow = () if settings.slow_call is None else (slow_call_log(settings.slow_call.total_seconds()),)
         interface.on_store_call = (*self._on_store_call, *slow)
         for hook in t.cast("tuple[object, ...]", self._on_store_call):
-            if isinstance(hook, signals.Listener):
+            if isinstance(hook, _Listener) and not isinstance(hook, type):
                 hook.listen_to(app)
         _watch_contact(app, made, settings)
         app.session_interface = interface

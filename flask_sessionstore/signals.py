@@ -7,10 +7,10 @@ logged: what was stored stays, the request goes on, and the other receivers stil
 
 from __future__ import annotations
 
-import contextlib
+import inspect
 import logging
 import typing as t
-from types import CoroutineType
+from collections.abc import Coroutine
 
 from blinker import NamedSignal, Namespace
 from flask import Flask
@@ -68,20 +68,22 @@ def announce(signal: NamedSignal, sender: t.Any, **arguments: t.Any) -> None:
     for receiver in signal.receivers_for(sender):
         try:
             answer = receiver(sender, **arguments)
-            if type(answer) is CoroutineType:  # to ask beforehand whether it will be one takes longer than all the rest
-                with contextlib.closing(answer):
-                    sender.ensure_sync(_awaited)(answer)  # as Flask calls its own signals' receivers
+            # To find out whether it is a coroutine takes longer than most receivers, and those answer nothing.
+            if answer is not None and inspect.iscoroutinefunction(receiver):
+                _wait_for(answer, sender)
         except Exception:
             logger.exception("a receiver of the signal %s failed", signal.name)
 
 
+def _wait_for(answer: t.Any, app: Flask) -> None:
+    """Wait for a coroutine's end by what Flask has for it."""
+    try:
+        app.ensure_sync(_awaited)(answer)
+    except BaseException:
+        if isinstance(answer, Coroutine):
+            answer.close()  # it may not have begun, of which Python would warn
+        raise
+
+
 async def _awaited(answer: t.Awaitable[object]) -> None:
     await answer
-
-
-@t.runtime_checkable
-class Listener(t.Protocol):
-    """What is told about the calls of an application's store, and wants to hear the application's signals too."""
-
-    def listen_to(self, app: Flask) -> None:
-        """Connect to the signals of ``app``. A :class:`~flask_sessionstore.SessionManager` calls it in ``init_app``."""

@@ -73,7 +73,7 @@ class Receivers:
         self._receivers = [(event.signal, _receiver(event, count)) for event in EVENTS]
 
     def listen_to(self, app: Flask) -> None:
-        """Count those of ``app`` too. Its events cost others nothing."""
+        """Count those of ``app`` too."""
         for signal, receiver in self._receivers:
             signal.connect(receiver, sender=app)
 

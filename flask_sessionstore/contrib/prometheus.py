@@ -18,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from ..stores import PerProcess
 from ..stores.watched import StoreCall
 from .events import EVENTS, Event, Receivers
 from .living import DESCRIPTION, Living
@@ -25,6 +26,8 @@ from .living import DESCRIPTION, Living
 #: The upper bounds of the histogram's buckets, in seconds. A store's time-outs are 1 and 2 seconds.
 BUCKETS = (0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
+# By either name prometheus_client finds the folder of its multiprocess mode; the second is its older one.
+_MULTIPROCESS = {"PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"}
 _CALLS, _DESCRIPTION, _LABELS = "session_store_call_seconds", "Calls of the session store.", ("verb", "ended")
 
 
@@ -36,8 +39,10 @@ class _Series:
     def __init__(self, bounds: t.Sequence[float]) -> None:
         self._bounds = bounds
         self._uncounted: list[float] = []
-        self._counts, self._seconds = [0] * (len(bounds) + 1), 0.0
-        self._lock = threading.Lock()  # for what was counted: to append, and to delete a slice, is one step
+        self._counted = [0] * (len(bounds) + 1), 0.0
+        # For what was counted: to append, and to delete a slice, is one step. After a fork, a thread that was left
+        # behind may hold the parent's lock.
+        self._locks = PerProcess(threading.Lock)
 
     def observe(self, seconds: float) -> None:
         self._uncounted.append(seconds)
@@ -46,18 +51,18 @@ class _Series:
 
     def counted(self) -> tuple[list[int], float]:
         """How many calls took no longer than each bound, and how many there were; and the sum of their seconds."""
-        with self._lock:
+        with self._locks.get():
             new = sorted(self._uncounted)
             del self._uncounted[: len(new)]
             more = (*(bisect_right(new, bound) for bound in self._bounds), len(new))
-            self._counts = [before + now for before, now in zip(self._counts, more, strict=True)]
-            self._seconds += sum(new)
-            return self._counts, self._seconds
+            counts, seconds = self._counted
+            self._counted = [a + b for a, b in zip(counts, more, strict=True)], seconds + sum(new)
+            return self._counted
 
 
 class _Calls(Collector):
-    """A histogram as ``prometheus_client``'s own, but quicker, since every call of the store is counted in it. It does
-    not serve the multiprocess mode: what it counts is in this process alone.
+    """A histogram as ``prometheus_client``'s own, but quicker, since every call of the store is counted in it. It lacks
+    the time at which a series began, and does not serve the multiprocess mode: what it counts is in this process alone.
     """
 
     def __init__(self, name: str, bounds: t.Sequence[float]) -> None:
@@ -91,6 +96,7 @@ class SessionMetrics:
     :param registry: where the metrics are registered.
     :param namespace: what their names begin with.
     :param buckets: the upper bounds of the histogram's buckets, in seconds.
+    :raises ValueError: if there is no bound, or something in the registry has the name of one of these metrics.
     """
 
     def __init__(
@@ -100,9 +106,11 @@ class SessionMetrics:
         namespace: str = "flask",
         buckets: t.Sequence[float] = BUCKETS,
     ) -> None:
-        bounds = sorted({*buckets} - {inf})
+        bounds = sorted({float(bound) for bound in buckets} - {inf})
+        if not bounds:
+            raise ValueError("buckets: name at least one upper bound, in seconds")
         self._calls: _Calls | Histogram
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        if _MULTIPROCESS & os.environ.keys():
             self._calls = Histogram(
                 _CALLS, _DESCRIPTION, _LABELS, namespace=namespace, buckets=bounds, registry=registry
             )

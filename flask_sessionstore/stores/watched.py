@@ -64,7 +64,8 @@ def end_of(error: BaseException) -> str:
 
 def _quickly_called(hook: OnStoreCall) -> OnStoreCall:
     """``hook``. To call an object takes twice as long as to call its method."""
-    return hook if inspect.isroutine(hook) else MethodType(type(hook).__call__, hook)
+    call = inspect.getattr_static(type(hook), "__call__")
+    return MethodType(call, hook) if inspect.isfunction(call) else hook
 
 
 class Teller:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import gc
 import math
+import os
+import signal
+import subprocess
+import sys
 import typing as t
-from concurrent.futures import ThreadPoolExecutor
+import weakref
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 from flask import Flask
+from forks import FORKS, Child, Fork
 from http_support import Browser, make_app, sessions_of, started, warnings_in
 from live import live_app
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -232,7 +238,7 @@ def samples(registry: CollectorRegistry) -> dict[tuple[str, str, str], t.Any]:
 
 
 @pytest.mark.usefixtures("mode")
-@pytest.mark.parametrize("buckets", [[0.5, 0.1], [0.1, 0.5, math.inf], (0.1, 0.5, 0.5)])
+@pytest.mark.parametrize("buckets", [[0.5, 0.1], [0.1, 0.5, math.inf], (0.1, 0.5, 0.5), ("0.1", "0.5")])
 def test_buckets_may_be_given_in_any_order_and_with_or_without_the_last(buckets: t.Sequence[float]) -> None:
     registry = CollectorRegistry()
     SessionMetrics(registry=registry, buckets=buckets)(StoreCall("load", 0.3, "done"))
@@ -257,27 +263,117 @@ def test_a_namespace_may_be_empty() -> None:
     assert {"session_store_call_seconds_count", "sessions_created_total", "sessions_living"} <= names
 
 
-def test_calls_of_threads_are_all_counted_while_somebody_reads() -> None:
-    registry = CollectorRegistry()
-    metrics = SessionMetrics(registry=registry)
+class Seconds(float):
+    """Seconds that let something else happen once, while they are counted: then they are sorted."""
 
-    def count(verb: str) -> None:
-        for _ in range(1_000):
-            metrics(StoreCall("both", 0.25, "done"))
-            metrics(StoreCall(verb, 0.25, "done"))
+    meanwhile: t.ClassVar[t.Callable[[], object] | None] = None
 
-    def number(verb: str, what: str = "count") -> float:
-        labels = {"verb": verb, "ended": "done"}
-        return registry.get_sample_value(f"flask_session_store_call_seconds_{what}", labels) or 0
+    def __lt__(self, other: float) -> bool:
+        do, Seconds.meanwhile = Seconds.meanwhile, None
+        if do is not None:
+            do()
+        return float(self) < float(other)
 
-    with ThreadPoolExecutor(5) as threads:
-        counting = [threads.submit(count, verb) for verb in "abcd"]
-        seen = [number("both")]
-        while not all(one.done() for one in counting):
-            seen.append(number("both"))
-    assert seen == sorted(seen)
-    assert [number(verb) for verb in "abcd"] == [1_000] * 4
-    assert (number("both"), number("both", "sum")) == (4_000, 1_000.0)
+
+class Loads:
+    """Metrics, and how many loads they have counted."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = SessionMetrics(registry=self.registry)
+
+    def load(self, seconds: float = 0.25) -> None:
+        self.metrics(StoreCall("load", Seconds(seconds), "done"))
+
+    def count(self, what: str = "count") -> float | None:
+        labels = {"verb": "load", "ended": "done"}
+        return self.registry.get_sample_value(f"flask_session_store_call_seconds_{what}", labels)
+
+
+def test_a_call_that_comes_while_the_others_are_counted_is_counted_after_them() -> None:
+    loads = Loads()
+    loads.load()
+    loads.load()
+    Seconds.meanwhile = loads.load
+    assert [loads.count(), loads.count()] == [2, 3]
+
+
+def test_two_who_read_at_once_count_each_call_once() -> None:
+    loads = Loads()
+    loads.load()
+    loads.load()
+    with ThreadPoolExecutor(1) as other:
+        Seconds.meanwhile = lambda: wait([other.submit(loads.count)], timeout=0.1)  # it waits for this reader
+        assert loads.count() == 2
+    assert (loads.count(), loads.count("sum")) == (2, 0.5)
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_child_that_is_made_while_calls_are_counted_counts_too(fork: Fork) -> None:
+    loads, children = Loads(), []
+
+    def go_on() -> object:
+        signal.alarm(60)  # which ends it, if it waits for the lock that its parent holds
+        loads.load()
+        return loads.count() is not None
+
+    loads.load()
+    loads.load()
+    Seconds.meanwhile = lambda: children.append(Child(go_on, fork=fork))
+    loads.count()
+    assert children[0].answer() == "True"
+
+
+def test_what_waits_to_be_counted_is_never_much() -> None:
+    loads, told = Loads(), list[weakref.ref[Seconds]]()
+
+    def load() -> None:
+        seconds = Seconds(0.25)
+        told.append(weakref.ref(seconds))
+        loads.metrics(StoreCall("load", seconds, "done"))
+
+    for _ in range(2_000):
+        load()
+    assert sum(one() is not None for one in told) < 200
+    assert loads.count() == 2_000
+
+
+@pytest.mark.parametrize("buckets", [[], [math.inf]])
+@pytest.mark.usefixtures("mode")
+def test_no_bucket_is_an_error(buckets: list[float]) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        SessionMetrics(registry=CollectorRegistry(), buckets=buckets)
+
+
+SHARED = """
+from flask import Flask
+from flask_sessionstore import SessionManager, session
+from flask_sessionstore.contrib.prometheus import SessionMetrics
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+
+app = Flask("shared")
+app.config.update(SECRET_KEY="a secret", SESSION_STORE="memory:")
+SessionManager(app, on_store_call=SessionMetrics())
+app.add_url_rule("/", view_func=lambda: str(session.setdefault("a", 1)))
+app.test_client().get("/")
+shared = CollectorRegistry()
+MultiProcessCollector(shared)
+print(shared.get_sample_value("flask_session_store_call_seconds_count", {"verb": "save", "ended": "done"}))
+print(shared.get_sample_value("flask_sessions_created_total"))
+"""
+
+
+@pytest.mark.parametrize("variable", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+def test_in_the_multiprocess_mode_every_call_is_in_the_shared_files_at_once(variable: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SHARED],
+        env={**os.environ, variable: str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["1.0", "1.0"]
 
 
 # -- living sessions -------------------------------------------------------------------------------------------------

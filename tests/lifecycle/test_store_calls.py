@@ -222,7 +222,7 @@ def test_whoever_is_told_and_raises_is_logged_and_the_others_are_told(
     assert "on_store_call failed" in caplog.text
 
 
-@pytest.mark.parametrize("kind", ["function", "method", "built-in", "partial", "object", "class"])
+@pytest.mark.parametrize("kind", ["function", "method", "built-in", "partial", "object", "class", "static"])
 def test_whatever_can_be_called_is_called(kind: str) -> None:
     heard: list[StoreCall] = []
 
@@ -237,6 +237,9 @@ def test_whatever_can_be_called_is_called(kind: str) -> None:
         def __call__(self, call: StoreCall) -> None:
             keep(call)
 
+    class Static:
+        __call__ = staticmethod(keep)
+
     hooks: dict[str, t.Callable[[StoreCall], object]] = {
         "function": keep,
         "method": Keeper().__call__,
@@ -244,6 +247,7 @@ def test_whatever_can_be_called_is_called(kind: str) -> None:
         "partial": partial(keep),
         "object": Keeper(),
         "class": Keeper,
+        "static": Static(),
     }
     started(told(make_app(MemoryStore()), hooks[kind]), a=1)
     assert [call.verb for call in heard] == ["save"]

@@ -84,6 +84,15 @@ def test_wrong_options_are_an_error_with_the_servers_words(start_redis: StartSer
         start_redis(no_such_option="1")
 
 
+def test_a_test_without_the_marker_starts_no_server() -> None:
+    server = servers.Server(Path("never started"))
+    try:
+        with pytest.raises(RuntimeError, match=r"@pytest\.mark\.server"):
+            server.start()
+    finally:
+        server.close()
+
+
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_an_ended_server_comes_back_empty_on_its_port(start_redis: StartServer, end: str) -> None:
     server = start_redis()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import inspect
 import logging
 import sys
+import threading
 import typing as t
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -33,6 +37,7 @@ from signal_support import (
     write,
 )
 from views import clear, purge, read
+from waits import IN_TIME
 
 from flask_sessionstore import StoreUnavailable, session, signals
 from flask_sessionstore.stores import Contact, ServerSideStore
@@ -139,6 +144,45 @@ def test_a_receiver_may_be_a_coroutine(name: str) -> None:
 
     _played(name, listening=receiver)
     assert len(calls) == 1
+
+
+def test_what_is_marked_as_a_coroutine_is_waited_for() -> None:
+    mark = getattr(inspect, "markcoroutinefunction", None)
+    if mark is None:
+        pytest.skip("Python can mark functions so since 3.12")
+    ended = []
+
+    class Answer:
+        def __await__(self) -> t.Iterator[None]:
+            yield from asyncio.sleep(0).__await__()
+            ended.append(True)
+
+    def receiver(sender: object, **arguments: object) -> Answer:
+        return Answer()
+
+    mark(receiver)
+    _played("session-created", listening=receiver)
+    assert ended == [True]
+
+
+def test_an_application_may_let_a_coroutine_go_on_beside_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    running, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    async def receiver(sender: object, **arguments: object) -> None:
+        running.set()
+        await asyncio.to_thread(may_end.wait, IN_TIME)
+        ended.set()
+
+    app = make_app(MemoryStore())
+    with ThreadPoolExecutor(1) as beside:
+        monkeypatch.setattr(
+            app, "async_to_sync", lambda function: lambda *args: beside.submit(asyncio.run, function(*args))
+        )
+        signals.session_created.connect(receiver, app)
+        begun(app)
+        assert running.wait(IN_TIME)
+        may_end.set()
+    assert ended.is_set()
 
 
 def test_a_coroutine_where_flask_cannot_run_it_is_logged_and_closed(
