@@ -137,6 +137,15 @@ def test_what_happens_to_sessions_is_counted_and_noted_in_the_trace(traced: Trac
     assert points["session.store.call.duration"][("load", "done")] == 3
 
 
+def test_times_are_in_seconds_and_the_rest_is_numbers(traced: Traced) -> None:
+    started(traced.app, a=1)
+    data = traced.reader.get_metrics_data()
+    assert data is not None
+    metrics = [one for resource in data.resource_metrics for scope in resource.scope_metrics for one in scope.metrics]
+    units = {metric.name: metric.unit for metric in metrics}
+    assert units == {"session.store.call.duration": "s", "sessions.created": "1", "sessions.living": "1"}
+
+
 def test_living_sessions_are_observed_when_the_metrics_are_read_unless_the_store_fails(traced: Traced) -> None:
     browser = started(traced.app, a=1)
     started(traced.app, a=1)

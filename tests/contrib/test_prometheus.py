@@ -176,6 +176,34 @@ def test_applications_may_share_their_metrics() -> None:
     assert registry.get_sample_value("shop_session_store_call_seconds_count", {"verb": "save", "ended": "done"}) == 2
 
 
+def test_names_and_labels_are_those_that_dashboards_ask_for(metered: Metered) -> None:
+    browser = started(metered.app, a=1)
+    browser.does(sign_in)
+    browser.does(clear)
+    signals.session_write_dropped.send(metered.app, handle=None, reason="ended")
+    signals.session_corrupt.send(metered.app, handle="0" * 64, newer=True)
+    signals.store_failed.send(metered.app, error=StoreUnavailable())
+    samples = [sample for metric in metered.registry.collect() for sample in metric.samples]
+    labels = {
+        sample.name: tuple(sample.labels)
+        for sample in samples
+        if sample.name.endswith(("_total", "_count")) or "_seconds_" in sample.name
+    }
+    assert labels == {
+        "flask_session_store_call_seconds_bucket": ("verb", "ended", "le"),
+        "flask_session_store_call_seconds_count": ("verb", "ended"),
+        "flask_session_store_call_seconds_sum": ("verb", "ended"),
+        "flask_sessions_created_total": (),
+        "flask_sessions_renewed_total": ("reason",),
+        "flask_sessions_ended_total": ("how",),
+        "flask_sessions_merged_total": (),
+        "flask_session_writes_dropped_total": ("reason",),
+        "flask_sessions_corrupt_total": ("newer",),
+        "flask_session_store_failures_total": ("lost",),
+        "flask_session_store_recoveries_total": (),
+    }
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_the_manager_connects_the_metrics_to_its_applications(several: bool) -> None:
     registry = CollectorRegistry()

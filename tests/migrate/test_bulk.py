@@ -303,6 +303,16 @@ def test_a_copy_of_more_than_is_held_at_a_time_leaves_nothing_behind() -> None:
     assert {target.marked(handle) for handle in handles} == {"b" * 64}
 
 
+def test_a_store_that_is_typed_has_the_prefix_of_the_application(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/shared.db"
+    for prefix, visitors in {"shop:": 2, "blog:": 1}.items():
+        app = make_app(url, SESSION_KEY_PREFIX=prefix)
+        for _ in range(visitors):
+            started(app, **LOGIN)
+    here = make_app(MemoryStore(), SESSION_KEY_PREFIX="shop:")
+    assert counts(here, "copy", url) == {"copied": 2}
+
+
 def test_between_urls_and_without_a_store_of_its_own(tmp_path: Path) -> None:
     there = make_app(f"file://{tmp_path}/one")
     started(there, **LOGIN)
