@@ -110,6 +110,15 @@ def test_it_is_replaced_also_where_requests_do_not_extend(store: SessionStore, k
         assert fate(browser.twin().does(view)) == SET
 
 
+def test_a_dead_cookie_of_a_former_secret_beside_the_living_one_changes_nothing(server_app: Flask) -> None:
+    dead = started(server_app, **A)
+    dead.twin().does(purge)
+    server_app.config.update(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["a secret"])
+    browser = started(server_app, **A)
+    browser.cookies.insert(0, str(dead.cookie))
+    assert fate(browser.does(read)) == KEPT
+
+
 @pytest.mark.parametrize("view", [nothing, read])
 def test_the_session_is_the_same_under_the_same_key(server_app: Flask, view: Action) -> None:
     browser = started(server_app, **A)

@@ -42,6 +42,19 @@ def test_a_permanent_session_is_extended_when_due(
     assert fate(browser.does(view)) == expected
 
 
+def test_the_lifetime_may_be_changed_while_the_application_runs(clock: Clock) -> None:
+    """As Flask's own session allows it: ``app.permanent_session_lifetime`` is read in every request."""
+    app = make_app(memory_store(clock), SESSION_PERMANENT=True)
+    browser = Browser(app)
+    for hours in (2, 1):
+        app.permanent_session_lifetime = timedelta(hours=hours)
+        assert cookie_of(browser.does(write)).attributes["max-age"] == str(hours * 3600)
+        browser.does(purge)
+    browser.does(write)
+    clock.advance(3600)
+    assert browser.data == {}
+
+
 def test_an_extension_moves_the_end_and_not_the_data(app: Flask, clock: Clock) -> None:
     browser = started(app, a=1)
     browser.does(make_permanent)

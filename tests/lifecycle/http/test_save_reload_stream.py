@@ -81,6 +81,14 @@ def test_reload_reads_what_another_request_wrote_and_drops_what_was_not_saved(se
     assert browser.data == TWO
 
 
+def test_reload_may_be_the_first_use_of_the_session(app: Flask) -> None:
+    def view() -> dict[str, t.Any]:
+        session.reload()
+        return dict(session)
+
+    assert started(app, a=1).asks(view) == {"a": 1}
+
+
 def test_no_cookie_is_sent_for_a_session_that_reload_found_dead(server_app: Flask) -> None:
     browser = started(server_app, a=1)
     other = browser.twin()
