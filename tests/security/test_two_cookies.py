@@ -13,12 +13,13 @@ import flask_wtf
 import pytest
 from attacks import User, by_flask_login, identity, read_all, target
 from flask import Flask, current_app
-from http_support import _ACTION, Action, Browser, make_app, set_cookies, started, warnings_in
-from views import clear, purge
+from http_support import _ACTION, KEPT, Action, Browser, fate, make_app, set_cookies, started, warnings_in
+from views import clear, purge, renew, sign_in, write
 from werkzeug.test import TestResponse
 
 from flask_sessionstore import SessionManager, SessionStore, session
 from flask_sessionstore.stores import OwnerIndex, ServerSideStore
+from flask_sessionstore.stores.memory import MemoryStore
 from flask_sessionstore.testing import Clock
 
 
@@ -207,3 +208,21 @@ def test_the_state_of_an_oauth_log_in_comes_back(app: Flask, planted: int) -> No
     visitor.does(begin)
     visitor.does(come_back)
     assert visitor.who() == "ann"
+
+
+@pytest.mark.parametrize(("how", "act"), [(purge, sign_in), (renew, write), (renew, sign_in), (sign_in, write)])
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_a_planted_cookie_that_nobody_knows_does_not_hide_how_the_session_went(
+    how: Action, act: Action, first: bool
+) -> None:
+    """A request that began with the session makes no other one, which would undo the log-out or log the user out."""
+    app = make_app(MemoryStore())
+    browser = started(app, a=1)
+    twin, unknown = browser.twin(), str(started(make_app(MemoryStore()), a=1).cookie)
+    browser.cookies.insert(0 if first else 1, unknown)
+
+    def view() -> None:
+        twin.does(how)
+        act()
+
+    assert fate(browser.does(view)) == KEPT

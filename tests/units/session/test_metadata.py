@@ -72,6 +72,18 @@ def test_a_purged_session_is_gone_and_drops_what_is_written_later_with_one_warni
     assert len(caplog.records) == 1
 
 
+def test_an_update_after_a_purge_is_dropped_with_the_same_warning(
+    browser: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser.write(a=1)
+    session = browser.open()
+    session.purge()
+    session.update(a=2, b=3)
+    assert session == {}
+    assert browser.end(session) is Delete
+    assert [record.message[:37] for record in caplog.records] == ["a write after session.purge() was dro"]
+
+
 def test_a_purge_needs_no_load(browser: Browser) -> None:
     browser.write(a=1)
     session = browser.open()
