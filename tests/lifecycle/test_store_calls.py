@@ -253,6 +253,25 @@ def test_whatever_can_be_called_is_called(kind: str) -> None:
     assert [call.verb for call in heard] == ["save"]
 
 
+def test_what_listens_to_an_application_is_given_it_and_a_class_is_not() -> None:
+    listened: list[Flask] = []
+
+    class Listener:
+        def __init__(self, call: StoreCall | None = None) -> None:
+            pass
+
+        def __call__(self, call: StoreCall) -> None:
+            pass
+
+        def listen_to(self, app: Flask) -> None:
+            listened.append(app)
+
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY="a secret", SESSION_STORE="memory:")
+    SessionManager(app, on_store_call=[Listener, Listener()])
+    assert listened == [app]
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_the_manager_takes_one_function_or_several(several: bool, calls: Calls) -> None:
     other = Calls()
