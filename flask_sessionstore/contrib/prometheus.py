@@ -46,7 +46,8 @@ class _Series:
 
     def observe(self, seconds: float) -> None:
         self._uncounted.append(seconds)
-        if len(self._uncounted) >= self._AT_ONCE:
+        # Whoever counts now may have been interrupted by this call, and would never go on if this call waited.
+        if len(self._uncounted) >= self._AT_ONCE and not self._locks.get().locked():
             self.counted()
 
     def counted(self) -> tuple[list[int], float]:

@@ -57,7 +57,7 @@ _ENDS: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
-def end_of(error: BaseException) -> str:
+def _end_of(error: BaseException) -> str:
     """The word for how a call ended that raised ``error``."""
     return next(word for kind, word in _ENDS if isinstance(error, kind))
 
@@ -80,7 +80,7 @@ class Teller:
         try:
             return call(*args, **kwargs)
         except BaseException as error:
-            ended = end_of(error)
+            ended = _end_of(error)
             raise
         finally:
             self.tell(verb, started, ended)
@@ -137,7 +137,7 @@ class WatchedStore(SessionStore):
         try:
             return self.store.load(key, seen=seen)
         except BaseException as error:
-            ended = end_of(error)
+            ended = _end_of(error)
             raise
         finally:
             self.teller.tell("load", started, ended)
@@ -147,7 +147,7 @@ class WatchedStore(SessionStore):
         try:
             return self.store.save(record, ttl, key=key)
         except BaseException as error:
-            ended = end_of(error)
+            ended = _end_of(error)
             raise
         finally:
             self.teller.tell("save", started, ended)
@@ -157,7 +157,7 @@ class WatchedStore(SessionStore):
         try:
             return self.store.update(key, record, ttl, replaces=replaces)
         except BaseException as error:
-            ended = end_of(error)
+            ended = _end_of(error)
             raise
         finally:
             self.teller.tell("update", started, ended)

@@ -352,6 +352,24 @@ def test_a_child_that_is_made_while_calls_are_counted_counts_too(fork: Fork) -> 
     assert children[0].answer() == "True"
 
 
+def test_calls_of_what_interrupts_the_counting_are_counted_too() -> None:
+    """As those of a signal's handler."""
+    loads = Loads()
+
+    def handle() -> None:
+        for _ in range(250):
+            loads.load()
+
+    def interrupted() -> object:
+        signal.alarm(60)  # which ends this, if the calls wait for whom they interrupt
+        loads.load()
+        loads.load()
+        Seconds.meanwhile = handle
+        return loads.count(), loads.count()
+
+    assert Child(interrupted).answer() == "(2, 252)"
+
+
 def test_what_waits_to_be_counted_is_never_much() -> None:
     loads, told = Loads(), list[weakref.ref[Seconds]]()
 
